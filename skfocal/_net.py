@@ -1,0 +1,221 @@
+"""The skorch net: token batches in, logits out, one training step."""
+
+import torch
+from skorch import NeuralNet
+
+from skfocal._module import parameter_groups
+from skfocal._text import Collate, TokenDataset, sorted_batches
+
+# Losses are read from the device so many batches at a time: each read waits for it to finish.
+_BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
+
+
+class StopTraining(Exception):
+    """Ends the training in good order after an epoch."""
+
+
+class FocalNet(NeuralNet):
+    """A skorch net over token ids, integer codes and logits; it knows no words and no labels.
+
+    Parameters
+    ----------
+    module, criterion : as in skorch
+        An :class:`~skfocal._module.EncoderClassifier` and a loss module of
+        :mod:`skfocal.losses`.
+    train_batches : LengthBatches
+        Batch sampler of the training rows.
+    pad_id : int
+        The tokenizer's padding token.
+    precision : {"float32", "bfloat16"}
+        "bfloat16" runs the encoder under autocast.
+    accumulate : int
+        Batches whose gradients are added before each update.
+    weight_decay, layer_decay : float
+        See :func:`~skfocal._module.parameter_groups`.
+    **kwargs
+        Everything else that skorch takes.
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        train_batches=None,
+        pad_id=0,
+        precision="float32",
+        accumulate=1,
+        weight_decay=0.01,
+        layer_decay=1.0,
+        **kwargs,
+    ):
+        self.train_batches = train_batches
+        self.pad_id = pad_id
+        self.precision = precision
+        self.accumulate = accumulate
+        self.weight_decay = weight_decay
+        self.layer_decay = layer_decay
+        super().__init__(module, criterion, **kwargs)
+
+    # -- training --------------------------------------------------------------------------
+
+    def train(self, dataset):
+        """Train on a :class:`TokenDataset` from the module's present weights; return self."""
+        self.initialize()
+        self.stop_ = False
+        self.notify("on_train_begin", X=dataset, y=None)
+        try:
+            self.fit_loop(dataset)
+        except StopTraining:
+            pass
+        self.notify("on_train_end", X=dataset, y=None)
+        if not all(p.isfinite().all() for p in self.module_.parameters()):
+            raise FloatingPointError(_advice("the last update left weights that are not finite"))
+        self._forget_training()
+        return self
+
+    def _forget_training(self):
+        # Gradients and moments are three times the weights: nobody predicts with them.
+        self.module_.zero_grad(set_to_none=True)
+        self.optimizer_.state.clear()
+        self.module_.eval()
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks, then stop if one of them asked for it at the end of an epoch.
+
+        skorch's callbacks ask by KeyboardInterrupt, ours by ``net.stop_``. At any other moment
+        the interrupt is the user's Ctrl-C and goes through.
+        """
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            if method_name != "on_epoch_end":
+                raise
+            self.stop_ = True
+        if method_name == "on_epoch_end" and self.stop_:
+            raise StopTraining
+
+    def get_iterator(self, dataset, training=False):
+        """Return a DataLoader over batches of near-equal length."""
+        kind = "train" if training else "valid"
+        kwargs = self.get_params_for(f"iterator_{kind}")
+        kwargs.pop("batch_size", None)
+        batches = self.train_batches if training else self._prediction_batches(dataset)
+        loader = self.iterator_train if training else self.iterator_valid
+        return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Give the optimizer groups by weight decay and depth."""
+        _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        groups = parameter_groups(
+            self.module_.model,
+            lr=kwargs.pop("lr", self.lr),
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+        )
+        return (groups,), kwargs
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch without waiting for the device at each batch."""
+        if iterator is None:
+            return
+        n_batches = len(iterator)
+        every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
+        losses, outputs = [], []
+        for i, batch in enumerate(iterator, start=1):
+            self.notify("on_batch_begin", batch=batch, training=training)
+            self.updates_ = i % self.accumulate == 0 or i == n_batches
+            step = step_fn(batch, **fit_params)
+            self.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
+            losses.append(step["loss"].detach())
+            if len(losses) == every or i == n_batches:
+                self._record_losses(prefix, losses, i, n_batches)
+                losses = []
+            if not training:
+                outputs.append(step["y_pred"])
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_batch_count", n_batches)
+        if not training:
+            self.valid_logits_ = self._in_order(outputs, iterator.batch_sampler)
+
+    def _record_losses(self, prefix, losses, i, n_batches):
+        values = torch.stack(losses).tolist()
+        rows = self.history[-1]["batches"][-len(values) :]
+        for back, (row, value) in enumerate(zip(rows, values, strict=True)):
+            row[f"{prefix}_loss"] = value
+            if not abs(value) < float("inf"):
+                number = i - len(values) + back + 1
+                where = f"epoch {len(self.history)}, {prefix} batch {number} of {n_batches}"
+                raise FloatingPointError(_advice(f"the loss is {value} in {where}"))
+
+    def train_step(self, batch, **fit_params):
+        """Add the gradient of a batch; update the weights where its turn has come."""
+        step = self.train_step_single(batch, **fit_params)
+        if self.updates_:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=list(self.get_all_learnable_params()),
+                batch=batch,
+                training=True,
+            )
+            self.optimizer_.step()
+            self.optimizer_.zero_grad(set_to_none=True)
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the loss of a batch and add its part of the update's gradient."""
+        self._set_training(True)
+        inputs, codes = batch
+        logits = self.infer(inputs, **fit_params)
+        loss = self.get_loss(logits, codes, X=inputs, training=True)
+        (loss * self._share_of_update(len(codes))).backward()
+        return {"loss": loss, "y_pred": logits}
+
+    def _share_of_update(self, n_rows):
+        """Return what a batch's loss is multiplied by before it is added to the update's.
+
+        A mean over samples becomes the sum over the size that a whole update has, so that a
+        document in an epoch's short last batch pulls no harder than the others.
+        """
+        if self.criterion_.normalize == "samples":
+            whole = self.accumulate * self.train_batches.batch_size
+            return n_rows / min(whole, self.train_batches.n_draws)
+        return 1 / self.accumulate if self.criterion_.normalize == "weights" else 1.0
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the criterion's loss with the batch's sample weights."""
+        device = y_pred.device
+        return self.criterion_(y_pred, y_true.to(device), X["sample_weight"].to(device))
+
+    # -- inference -------------------------------------------------------------------------
+
+    def infer(self, x, **fit_params):
+        """Return the logits of a batch of inputs."""
+        x = {name: value for name, value in x.items() if name != "sample_weight"}
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return super().infer(x, **fit_params)
+
+    def logits(self, ids):
+        """Return float32 logits of shape (n, n_classes) for lists of token ids, in their order."""
+        dataset = TokenDataset(ids)
+        loader = self.get_iterator(dataset, training=False)
+        return self._in_order([self.evaluation_step(b) for b in loader], loader.batch_sampler)
+
+    def _prediction_batches(self, dataset):
+        lengths = [len(row) for row in dataset.ids]
+        return sorted_batches(lengths, 4 * self.batch_size)  # no gradients to keep
+
+    def _in_order(self, outputs, batches):
+        result = torch.cat(outputs).float().cpu().numpy()
+        rows = [row for batch in batches for row in batch]
+        ordered = result.copy()
+        ordered[rows] = result
+        return ordered
+
+
+def _advice(problem):
+    return (
+        f"Training stopped: {problem}. Try a smaller lr or gradient_clip, a longer warmup, or "
+        "precision='float32' if it was 'bfloat16'."
+    )

@@ -1,0 +1,301 @@
+"""Text containers to lists of str, token ids kept across fits, batches of near-equal length."""
+
+import hashlib
+import math
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+# -- containers ----------------------------------------------------------------------------
+
+
+def as_texts(X):
+    """Return the documents in `X` as a list of str.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray of shape (n,) or (n, 1), pandas or polars Series or one-column \
+            DataFrame, pyarrow array or one-column table
+        One str a document.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    TypeError
+        If X is no such container or a row is not a str; the row is named.
+    ValueError
+        If X has no rows or more than one column.
+    """
+    rows = _rows(X)
+    if len(rows) == 0:
+        raise ValueError(
+            "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
+        )
+    for i, row in enumerate(rows):
+        if not isinstance(row, str):
+            raise TypeError(_bad_row(i, row))
+    return [row if type(row) is str else str(row) for row in rows]
+
+
+def _rows(X):
+    if isinstance(X, str | bytes):
+        raise TypeError(
+            f"X must be a list of str, one a document, not a single {type(X).__name__}. "
+            f"Got {_short(X)}; for one document give [document]."
+        )
+    if isinstance(X, list | tuple):
+        return X
+    shape = getattr(X, "shape", None)
+    if shape is None and hasattr(X, "to_pylist"):  # pyarrow arrays have no shape
+        return X.to_pylist()
+    if shape is None or not hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
+        raise TypeError(
+            "X must be a list, tuple, 1-D array, Series, one-column DataFrame or pyarrow array "
+            f"of str. Got {type(X).__name__}."
+        )
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
+        raise ValueError(
+            "X must have one column, the text: select it first, for example with X['text'] or a "
+            f"ColumnTransformer. Got shape {tuple(shape)}."
+        )
+    if hasattr(X, "iloc"):
+        return (X if len(shape) == 1 else X.iloc[:, 0]).tolist()
+    if hasattr(X, "to_pylist"):  # a pyarrow table
+        return X.column(0).to_pylist()
+    return np.asarray(X, dtype=object).ravel().tolist()
+
+
+def _bad_row(i, row):
+    message = f"X must hold str only. Got {type(row).__name__} in row {i}: {_short(row)}."
+    if row is None or row != row:  # NaN differs from itself
+        return message + " Fill or drop missing texts first, for example X.fillna('')."
+    if isinstance(row, bytes):
+        return message + " Decode it first, for example row.decode('utf-8')."
+    return message
+
+
+def _short(value, limit=60):
+    text = repr(value[:limit] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+# -- tokens --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of documents.
+
+    Attributes
+    ----------
+    ids : list of int32 ndarrays
+        Special tokens included, at most max_length each.
+    full_lengths : int64 ndarray of shape (n,)
+        What the lengths would have been without truncation.
+    """
+
+    ids: list
+    full_lengths: np.ndarray
+
+    @property
+    def lengths(self):
+        """Number of tokens kept of each document."""
+        return np.fromiter((len(row) for row in self.ids), np.int64, len(self.ids))
+
+    def truncation_message(self, max_length):
+        """Return one sentence on what truncation cost, or None where it cost nothing."""
+        cut = self.full_lengths > max_length
+        if not cut.any():
+            return None
+        lost = 1 - self.lengths.sum() / self.full_lengths.sum()
+        return (
+            f"{cut.sum()} of {len(cut)} documents have more than max_length={max_length} tokens "
+            f"and lose their end, {lost:.1%} of all tokens; the longest has "
+            f"{self.full_lengths.max()}."
+        )
+
+
+class _TokenCache:
+    """Token ids of this process by tokenizer and max_length, then by text.
+
+    The folds and candidates of a search tokenise each distinct text once. Never pickled.
+    Emptied when it holds `limit` ids, about 1 GB.
+    """
+
+    def __init__(self, limit=250_000_000):
+        self.limit = limit
+        self.clear()
+
+    def clear(self):
+        self.groups = {}
+        self.n_ids = 0
+
+    def get(self, key, texts, encode):
+        if self.n_ids > self.limit:
+            self.clear()
+        known = self.groups.setdefault(key, {})
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        for text, entry in zip(missing, encode(missing), strict=True):
+            known[text] = entry
+            self.n_ids += len(entry[0])
+        return [known[text] for text in texts]
+
+
+_CACHE = _TokenCache()
+_FINGERPRINTS = weakref.WeakKeyDictionary()
+
+
+def clear_token_cache():
+    """Forget the token ids kept from earlier calls in this process."""
+    _CACHE.clear()
+
+
+def tokenize(tokenizer, texts, max_length):
+    """Return the :class:`Tokens` of `texts`; each distinct text is tokenised once a process."""
+    key = (_fingerprint(tokenizer), max_length)
+    pairs = _CACHE.get(key, texts, lambda missing: _encode(tokenizer, missing, max_length))
+    return Tokens([ids for ids, _ in pairs], np.array([full for _, full in pairs]))
+
+
+def _fingerprint(tokenizer):
+    """Return what tells this tokenizer from others: a hash of all that it does."""
+    if tokenizer not in _FINGERPRINTS:
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()  # truncation and padding are state that its calls leave behind
+        backend.no_padding()
+        _FINGERPRINTS[tokenizer] = hashlib.sha256(backend.to_str().encode()).hexdigest()
+    return _FINGERPRINTS[tokenizer]
+
+
+def _encode(tokenizer, texts, max_length):
+    """Return ``(ids, length without truncation)`` of each text."""
+    if not texts:
+        return []
+    clean = [_encodable(text) for text in texts]
+    whole = tokenizer(clean, truncation=False, verbose=False)["input_ids"]
+    long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
+    lengths = [len(ids) for ids in whole]
+    if long:
+        cut = tokenizer([clean[i] for i in long], truncation=True, max_length=max_length)
+        for i, ids in zip(long, cut["input_ids"], strict=True):
+            whole[i] = ids
+    return [(np.array(ids, np.int32), n) for ids, n in zip(whole, lengths, strict=True)]
+
+
+def _encodable(text):
+    """Replace lone surrogates, which no tokenizer takes, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+# -- batches -------------------------------------------------------------------------------
+
+
+class TokenDataset(Dataset):
+    """Documents as skorch and torch see them: token ids, class code, sample weight.
+
+    Parameters
+    ----------
+    ids : list of int ndarrays
+        Token ids of each document.
+    codes : int64 ndarray of shape (n,), default=None
+        Class codes; None for prediction.
+    sample_weight : float ndarray of shape (n,), default=None
+        Weights of mean 1; None for ones.
+    """
+
+    def __init__(self, ids, codes=None, sample_weight=None):
+        self.ids = ids
+        self.codes = np.zeros(len(ids), np.int64) if codes is None else codes
+        self.sample_weight = np.ones(len(ids)) if sample_weight is None else sample_weight
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        return self.ids[i], self.codes[i], self.sample_weight[i]
+
+
+class Collate:
+    """Pad documents to the longest of their batch: ``(inputs, codes)`` as skorch wants them."""
+
+    def __init__(self, pad_id):
+        self.pad_id = pad_id
+
+    def __call__(self, rows):
+        """Return ``({input_ids, attention_mask, sample_weight}, codes)`` of a list of rows."""
+        ids, codes, weights = zip(*rows, strict=True)
+        lengths = np.array([len(row) for row in ids])
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        input_ids = np.full(inside.shape, self.pad_id, np.int64)
+        input_ids[inside] = np.concatenate(ids)
+        inputs = {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+            "sample_weight": torch.tensor(np.array(weights), dtype=torch.float32),
+        }
+        return inputs, torch.tensor(np.array(codes), dtype=torch.int64)
+
+
+class LengthBatches(Sampler):
+    """Batches of near-equal length, drawn and shuffled anew each time they are iterated.
+
+    The epoch's rows are shuffled, cut into pools of `pool` batches, sorted by length within each
+    pool, cut into batches, and the batches shuffled. Padding is a few percent instead of the
+    two thirds of random batches, and which documents meet still changes from epoch to epoch.
+
+    Parameters
+    ----------
+    lengths : int ndarray of shape (n,)
+        Tokens of each row.
+    batch_size : int
+        Documents in a batch; the last one of an epoch's cut may be smaller.
+    draw : callable ``(epoch, random_state) -> row numbers``
+        The rows of an epoch.
+    n_draws : int
+        How many rows `draw` returns.
+    random_state : numpy.random.RandomState
+        Source of all randomness.
+    pool : int, default=50
+        Batches sorted together.
+    """
+
+    def __init__(self, lengths, batch_size, draw, n_draws, random_state, pool=50):
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.draw = draw
+        self.n_draws = n_draws
+        self.random_state = random_state
+        self.pool = pool
+        self.epoch = 0
+
+    def __len__(self):
+        return math.ceil(self.n_draws / self.batch_size)
+
+    def __iter__(self):
+        rows = self.random_state.permutation(self.draw(self.epoch, self.random_state))
+        self.epoch += 1
+        batches = []
+        for start in range(0, len(rows), self.batch_size * self.pool):
+            some = rows[start : start + self.batch_size * self.pool]
+            some = some[np.argsort(self.lengths[some], kind="stable")]
+            batches += [
+                some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)
+            ]
+        for i in self.random_state.permutation(len(batches)):
+            yield batches[i].tolist()
+
+
+def sorted_batches(lengths, batch_size):
+    """Return batches of row numbers in order of length, longest first, for prediction."""
+    order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

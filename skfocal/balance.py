@@ -1,0 +1,391 @@
+"""What the class counts imply: class weights (alpha) and samplers.
+
+Both correct imbalance, so both look at the same thing: how much of each class an epoch really
+draws. The two together act on a class with ``effective = alpha * drawn share / raw share``.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import get_tags
+
+ALPHAS = ("balanced", "sqrt", "effective")
+SAMPLERS = ("balanced", "sqrt", "progressive")
+
+
+# -- class weights -------------------------------------------------------------------------
+
+
+def class_weight(alpha, classes, counts, *, beta=0.999):
+    """Return the weight of each class, the paper's alpha.
+
+    The named ones are decreasing functions of the class's count ``n``, scaled so that the mean
+    weight of a drawn document is 1:
+
+    ============= ==============================================================
+    "balanced"    ``1 / n``, as scikit-learn (King and Zeng, 2001)
+    "sqrt"        ``1 / sqrt(n)``
+    "effective"   ``(1 - beta) / (1 - beta**n)`` (Cui et al., CVPR 2019)
+    ============= ==============================================================
+
+    Parameters
+    ----------
+    alpha : None, str, dict, array-like of shape (n_classes,) or float
+        None gives ones. A dict goes by label and names every class; an array is in the order
+        of `classes`; both are taken as they are. A float in (0, 1), for two classes only, is
+        the weight of ``classes[1]``; ``classes[0]`` gets ``1 - alpha``.
+    classes : ndarray of shape (n_classes,)
+        Sorted labels.
+    counts : ndarray of shape (n_classes,)
+        How many documents of each class an epoch draws (or their total sample weight). A class
+        with none gets weight 1 from the named alphas.
+    beta : float, default=0.999
+        In (0, 1), for ``alpha="effective"``.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,), float64
+
+    Raises
+    ------
+    ValueError
+        If alpha is none of these, or a weight is not a positive finite number.
+
+    References
+    ----------
+    Cui, Jia, Lin, Song, Belongie: Class-Balanced Loss Based on Effective Number of Samples,
+    CVPR 2019 (arXiv:1901.05555).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class_weight("balanced", np.array(["ham", "spam"]), np.array([90, 10]))
+    array([0.55555556, 5.        ])
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    if alpha is None:
+        return np.ones(len(classes))
+    if isinstance(alpha, str):
+        return _named_weight(alpha, counts, beta, len(classes))
+    if isinstance(alpha, dict):
+        return _positive(_by_label(alpha, classes), "alpha")
+    if isinstance(alpha, Real) and not isinstance(alpha, bool):
+        return _two_weights(float(alpha), classes)
+    weight = np.asarray(alpha)
+    if weight.shape != (len(classes),) or weight.dtype.kind not in "iuf":
+        raise ValueError(_alpha_message(alpha, len(classes)))
+    return _positive(weight.astype(np.float64), "alpha")
+
+
+def _named_weight(alpha, counts, beta, n_classes):
+    if alpha not in ALPHAS:
+        raise ValueError(_alpha_message(alpha, n_classes))
+    present = counts > 0
+    n = counts[present]
+    if alpha == "balanced":
+        weight = 1 / n
+    elif alpha == "sqrt":
+        weight = n**-0.5
+    else:
+        # expm1: for beta near 1 the literal 1 - beta**n loses most of its digits.
+        weight = 1 / -np.expm1(n * np.log(beta))
+    result = np.ones(len(counts))
+    result[present] = weight * n.sum() / (weight @ n)
+    return result
+
+
+def _by_label(alpha, classes):
+    labels = classes.tolist()
+    unknown = [label for label in alpha if label not in labels]
+    missing = [label for label in labels if label not in alpha]
+    if unknown or missing:
+        problems = [f"unknown: {unknown}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
+        raise ValueError(
+            "alpha as a dict must give one weight for each class and nothing else. "
+            f"Got labels that are {'; '.join(problems)}. The classes are {labels}."
+        )
+    return np.array([alpha[label] for label in labels], dtype=np.float64)
+
+
+def _two_weights(alpha, classes):
+    if len(classes) != 2:
+        raise ValueError(
+            "alpha as a single number is the weight of the second of two classes, so it has no "
+            f"meaning for {len(classes)} classes: give a dict, an array or one of {ALPHAS}. "
+            f"Got {alpha}."
+        )
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha as a single number must be between 0 and 1, both excluded: {classes[1]!r} "
+            f"gets alpha and {classes[0]!r} gets 1 - alpha. Got {alpha}."
+        )
+    return np.array([1 - alpha, alpha])
+
+
+def _positive(weight, name):
+    if not (np.isfinite(weight).all() and (weight > 0).all()):
+        raise ValueError(f"{name} must hold positive finite weights only. Got {weight.tolist()}.")
+    return weight
+
+
+def _alpha_message(alpha, n_classes):
+    return (
+        "alpha must be None, 'balanced', 'sqrt', 'effective', a dict from label to weight, an "
+        f"array of {n_classes} weights or, for two classes, a number in (0, 1). Got {alpha!r}."
+    )
+
+
+def effective_class_weight(weight, raw, drawn):
+    """Return alpha times the sampler's shift of each class, ``weight * drawn / raw`` in shares.
+
+    This is how much more a class counts in training than in the data. A class that the data
+    lack keeps its weight.
+
+    Parameters
+    ----------
+    weight, raw, drawn : ndarrays of shape (n_classes,)
+        Class weights; the amount of each class in the data; the amount that an epoch draws.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effective_class_weight(np.ones(2), np.array([90, 10]), np.array([50, 50]))
+    array([0.55555556, 5.        ])
+    """
+    raw, drawn = raw / raw.sum(), drawn / drawn.sum()
+    shift = np.divide(drawn, raw, out=np.ones(len(raw)), where=raw > 0)
+    return weight * shift
+
+
+def warn_double_correction(alpha, weight, raw, drawn):
+    """Warn when alpha and the sampler meet: twice the correction, or none left for alpha."""
+    shift = effective_class_weight(np.ones(len(raw)), raw, drawn)
+    if np.allclose(shift, 1, rtol=0.05) or alpha is None:
+        return
+    if not isinstance(alpha, str):
+        effective = np.round(weight * shift, 4).tolist()
+        warnings.warn(
+            "alpha and sampler both correct the imbalance: together they weigh the classes "
+            f"{effective} relative to the data. If that is too much, leave one of them out, or "
+            "use a named alpha, which is computed from what the sampler draws.",
+            stacklevel=3,
+        )
+    elif np.allclose(weight, 1):
+        warnings.warn(
+            f"alpha={alpha!r} has no effect: it is computed from what the sampler draws, which "
+            "is balanced already. Leave one of the two out.",
+            stacklevel=3,
+        )
+
+
+# -- samplers ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which rows each epoch trains on.
+
+    Attributes
+    ----------
+    draw : callable ``(epoch, random_state) -> ndarray of row numbers``
+        Rows of one epoch, in no particular order; may hold repeats.
+    n_draws : int
+        Rows in an epoch.
+    drawn : ndarray of shape (n_classes,)
+        Expected amount of each class in an epoch, the mean over all epochs.
+    drawn_last : ndarray of shape (n_classes,)
+        The same in the last epoch; it differs from `drawn` for ``"progressive"`` only.
+    """
+
+    draw: Callable
+    n_draws: int
+    drawn: np.ndarray
+    drawn_last: np.ndarray
+
+
+def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weight, random_state):
+    """Turn the parameter `sampler` into a :class:`Sampling`.
+
+    Parameters
+    ----------
+    sampler : None, str, float, imbalanced-learn sampler or callable
+        ``None`` draws each row once. A number ``q`` in [0, 1] draws ``n`` rows with
+        replacement, class ``c`` with probability proportional to ``n_c**q`` (Kang et al., ICLR
+        2020): 1 as in the data, ``"sqrt"`` is 0.5, ``"balanced"`` is 0. ``"progressive"`` goes
+        from the data's distribution in the first epoch to the balanced one in the last. An
+        imbalanced-learn sampler is run once on the row numbers. A callable gets the labels and
+        returns a ``torch.utils.data.Sampler`` of row numbers.
+    codes : ndarray of shape (n,)
+        Class codes of the training rows.
+    labels : ndarray of shape (n,)
+        The same as labels, for a callable.
+    n_classes, n_epochs : int
+        Number of declared classes and of epochs.
+    sample_weight : ndarray of shape (n,)
+        Weights that the loss will use; a class's amount is their sum.
+    random_state : numpy.random.RandomState
+        For the imbalanced-learn sampler.
+
+    Returns
+    -------
+    Sampling
+
+    Raises
+    ------
+    ValueError
+        If the sampler is none of these or cannot give row numbers.
+
+    References
+    ----------
+    Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020
+    (arXiv:1910.09217).
+    """
+
+    def amount(rows_weight):
+        return np.bincount(codes, weights=rows_weight, minlength=n_classes)
+
+    n = len(codes)
+    if sampler is None:
+        raw = amount(sample_weight)
+        return Sampling(lambda epoch, rng: np.arange(n), n, raw, raw)
+    if isinstance(sampler, str | Real) and not isinstance(sampler, bool):
+        powers = _powers(sampler, n_epochs)
+        mix = [_row_probability(p, codes, amount(sample_weight)) for p in powers]
+        return Sampling(
+            lambda epoch, rng: rng.choice(n, size=n, p=mix[min(epoch, len(mix) - 1)]),
+            n,
+            amount(n * np.mean(mix, axis=0) * sample_weight),
+            amount(n * mix[-1] * sample_weight),
+        )
+    if hasattr(sampler, "fit_resample"):
+        rows = _imblearn_rows(sampler, codes, labels, random_state)
+        drawn = amount(np.bincount(rows, minlength=n) * sample_weight)
+        return Sampling(lambda epoch, rng: rows, len(rows), drawn, drawn)
+    if callable(sampler):
+        return _from_torch(sampler(labels), n, lambda times: amount(times * sample_weight))
+    raise ValueError(_sampler_message(sampler))
+
+
+def _powers(sampler, n_epochs):
+    """Return, for each epoch, the shares of instance (1), square-root or balanced (0) drawing.
+
+    Each entry is a list of ``(share, power)`` whose probabilities are mixed.
+    """
+    if sampler == "progressive":
+        times = np.linspace(0, 1, n_epochs) if n_epochs > 1 else [0.5]
+        return [[(1 - t, 1.0), (t, 0.0)] for t in times]
+    power = {"balanced": 0.0, "sqrt": 0.5}.get(sampler, sampler)
+    if isinstance(power, str) or not 0 <= power <= 1:
+        raise ValueError(_sampler_message(sampler))
+    return [[(1.0, float(power))]]
+
+
+def _row_probability(mixture, codes, counts):
+    """Return each row's probability: the row's part of its class's ``n_c**q``."""
+    probability = np.zeros(len(codes))
+    for share, power in mixture:
+        # Dividing by the count and not by the rows keeps a sample weight equal to repetition.
+        row = np.power(counts, power - 1, out=np.zeros(len(counts)), where=counts > 0)[codes]
+        probability += share * row / row.sum()
+    return probability
+
+
+def _imblearn_rows(sampler, codes, labels, random_state):
+    if not get_tags(sampler).input_tags.string:
+        raise ValueError(
+            f"sampler={sampler!r} measures distances or makes new points, which has no meaning "
+            "for texts: it would be run on row numbers. Use RandomOverSampler, "
+            f"RandomUnderSampler or one of {SAMPLERS}."
+        )
+    sampler = clone(sampler)
+    if getattr(sampler, "random_state", 0) is None:
+        sampler.set_params(random_state=random_state.randint(np.iinfo(np.int32).max))
+    sampler.fit_resample(np.arange(len(codes))[:, None], labels)
+    if not hasattr(sampler, "sample_indices_"):
+        raise ValueError(
+            f"sampler={sampler!r} must have sample_indices_, the rows it drew, after "
+            "fit_resample: texts cannot be interpolated as SMOTE does. Use RandomOverSampler, "
+            f"RandomUnderSampler or one of {SAMPLERS}."
+        )
+    return np.asarray(sampler.sample_indices_)
+
+
+def _from_torch(torch_sampler, n, amount):
+    def rows_of(sampler):
+        try:
+            rows = np.fromiter(sampler, dtype=np.int64)
+        except TypeError as error:
+            raise ValueError(
+                "sampler as a callable must return a torch.utils.data.Sampler of row numbers. "
+                f"Got {sampler!r} from it."
+            ) from error
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= n:
+            raise ValueError(
+                f"the torch sampler must draw row numbers from 0 to {n - 1}, at least one. "
+                f"Got {rows[:5].tolist()}..."
+            )
+        return rows
+
+    # One pass tells how much of each class an epoch draws; weights, where there are any, tell
+    # it without the noise of a single draw.
+    rows = rows_of(torch_sampler)
+    times = np.bincount(rows, minlength=n).astype(np.float64)
+    weights = getattr(torch_sampler, "weights", None)
+    if weights is not None and len(weights) == n and getattr(torch_sampler, "replacement", False):
+        weights = np.asarray(weights, dtype=np.float64)
+        times = len(rows) * weights / weights.sum()
+    drawn = amount(times)
+    return Sampling(lambda epoch, rng: rows_of(torch_sampler), len(rows), drawn, drawn)
+
+
+def stratified_holdout(codes, fraction, random_state):
+    """Return shuffled rows to train on and rows to hold out, each class in proportion.
+
+    Rows are ordered by class and every ``1 / fraction``-th is held out, so a class gives its
+    share rounded up or down. Each keeps a row to train on: one of a single document gives none.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,)
+        Class codes.
+    fraction : float
+        In (0, 1).
+    random_state : numpy.random.RandomState
+
+    Returns
+    -------
+    train, held_out : ndarrays of row numbers, sorted
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.array([0] * 6 + [1] * 3 + [2])
+    >>> train, held_out = stratified_holdout(codes, 1 / 3, np.random.RandomState(0))
+    >>> np.bincount(codes[train]), np.bincount(codes[held_out])
+    (array([4, 2, 1]), array([2, 1]))
+    """
+    shuffled = random_state.permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    first_of_class = np.diff(codes[order], prepend=-1) != 0
+    candidates = order[~first_of_class]
+    position = np.arange(len(candidates)) + random_state.uniform()
+    # The fraction is of all rows, the candidates are fewer.
+    rate = min(fraction * len(order) / max(len(candidates), 1), 1)
+    held_out = candidates[np.diff(np.floor(position * rate), prepend=0) > 0]
+    return np.setdiff1d(order, held_out), np.sort(held_out)
+
+
+def _sampler_message(sampler):
+    return (
+        "sampler must be None, 'balanced', 'sqrt', 'progressive', a number in [0, 1], an "
+        "imbalanced-learn sampler that has sample_indices_, or a callable from labels to a torch "
+        f"Sampler. Got {sampler!r}."
+    )

