@@ -123,7 +123,8 @@ def _named(model):
             cure = (
                 "It needs config.json, model.safetensors (pickled .bin weights are not read) and "
                 "the tokenizer's files, of an architecture that has a "
-                "AutoModelForSequenceClassification."
+                "AutoModelForSequenceClassification. Code in the folder runs only with "
+                "trust_remote_code=True."
             )
         else:
             looked = "no folder of that name exists and the Hugging Face hub did not give it"
@@ -134,7 +135,7 @@ def _named(model):
             )
         raise OSError(
             f"model={str(model)!r} cannot be loaded: {looked}. {cure} "
-            f"transformers said: {str(error).strip().splitlines()[0]}"
+            f"transformers said: {' '.join(str(error).split())[:400]}"
         ) from error
 
 
@@ -191,7 +192,8 @@ def parameter_depths(encoder):
     """Yield ``(parameter, depth)``: 0 for embeddings, 1.. for layers, the top for the head."""
     layers = layers_of(encoder)
     depth_of = {id(p): i + 1 for i, layer in enumerate(layers) for p in layer.parameters()}
-    first = {id(p) for m in encoder.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    tables = [m for m in encoder.modules() if isinstance(m, nn.Embedding)]
+    first = {id(p) for table in tables for p in table.parameters()}
     inside = {id(p) for p in encoder.base_model.parameters()}
     for name, parameter in encoder.named_parameters():
         key = id(parameter)

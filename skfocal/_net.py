@@ -100,6 +100,8 @@ class FocalNet(NeuralNet):
         kind = "train" if training else "valid"
         kwargs = self.get_params_for(f"iterator_{kind}")
         kwargs.pop("batch_size", None)
+        # A loader draws a seed for its workers even without any; not from the global generator.
+        kwargs.setdefault("generator", torch.Generator())
         batches = self.train_batches if training else self._prediction_batches(dataset)
         loader = self.iterator_train if training else self.iterator_valid
         return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)

@@ -73,7 +73,8 @@ def _rows(X):
 
 def _bad_row(i, row):
     message = f"X must hold str only. Got {type(row).__name__} in row {i}: {_short(row)}."
-    if row is None or row != row:  # NaN differs from itself
+    is_nan = isinstance(row, float) and row != row
+    if row is None or is_nan or type(row).__name__ == "NAType":
         return message + " Fill or drop missing texts first, for example X.fillna('')."
     if isinstance(row, bytes):
         return message + " Decode it first, for example row.decode('utf-8')."
@@ -148,7 +149,7 @@ class _TokenCache:
 
 
 _CACHE = _TokenCache()
-_FINGERPRINTS = weakref.WeakKeyDictionary()
+_FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def clear_token_cache():
@@ -288,9 +289,7 @@ class LengthBatches(Sampler):
         for start in range(0, len(rows), self.batch_size * self.pool):
             some = rows[start : start + self.batch_size * self.pool]
             some = some[np.argsort(self.lengths[some], kind="stable")]
-            batches += [
-                some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)
-            ]
+            batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
         for i in self.random_state.permutation(len(batches)):
             yield batches[i].tolist()
 

@@ -118,10 +118,11 @@ def _two_weights(alpha, classes):
             f"meaning for {len(classes)} classes: give a dict, an array or one of {ALPHAS}. "
             f"Got {alpha}."
         )
+    first, second = classes.tolist()
     if not 0 < alpha < 1:
         raise ValueError(
-            f"alpha as a single number must be between 0 and 1, both excluded: {classes[1]!r} "
-            f"gets alpha and {classes[0]!r} gets 1 - alpha. Got {alpha}."
+            f"alpha as a single number must be between 0 and 1, both excluded: {second!r} "
+            f"gets alpha and {first!r} gets 1 - alpha. Got {alpha}."
         )
     return np.array([1 - alpha, alpha])
 
@@ -376,10 +377,10 @@ def stratified_holdout(codes, fraction, random_state):
     order = shuffled[np.argsort(codes[shuffled], kind="stable")]
     first_of_class = np.diff(codes[order], prepend=-1) != 0
     candidates = order[~first_of_class]
-    position = np.arange(len(candidates)) + random_state.uniform()
     # The fraction is of all rows, the candidates are fewer.
     rate = min(fraction * len(order) / max(len(candidates), 1), 1)
-    held_out = candidates[np.diff(np.floor(position * rate), prepend=0) > 0]
+    steps = np.floor(rate * np.arange(len(candidates) + 1) + random_state.uniform())
+    held_out = candidates[np.diff(steps) > 0]
     return np.setdiff1d(order, held_out), np.sort(held_out)
 
 

@@ -19,9 +19,9 @@ class WarmupSchedule(Callback):
     Parameters
     ----------
     schedule : {"linear", "cosine", "constant"}, default="linear"
-        How the rate goes from its peak to zero at the last batch ("constant": it stays).
+        How the rate goes from its peak to zero after the last update ("constant": it stays).
     warmup : float, default=0.1
-        Fraction of all batches over which the rate rises to its peak, in [0, 1).
+        Fraction of all updates over which the rate rises to its peak, in [0, 1).
     """
 
     def __init__(self, schedule="linear", warmup=0.1):
@@ -29,7 +29,7 @@ class WarmupSchedule(Callback):
         self.warmup = warmup
 
     def factor(self, step, n_steps):
-        """Return the multiple of the peak rate at batch `step` of `n_steps`."""
+        """Return the multiple of the peak rate at update `step` of `n_steps`."""
         n_warmup = math.ceil(self.warmup * n_steps)
         if step < n_warmup:
             return (step + 1) / n_warmup
@@ -42,12 +42,10 @@ class WarmupSchedule(Callback):
         """Remember the peak rates."""
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
         self.step_ = 0
-        self.n_steps_ = len(net.train_batches) * net.max_epochs
+        self.n_steps_ = math.ceil(len(net.train_batches) / net.accumulate) * net.max_epochs
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Set the rate of the coming batch."""
-        if not training:
-            return
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Set the rate of the coming update."""
         factor = self.factor(self.step_, self.n_steps_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak

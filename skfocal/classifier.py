@@ -11,9 +11,9 @@ import torch
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -96,7 +96,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Of AdamW; not applied to biases and norms.
 
     warmup : float, default=0.1
-        Fraction of all batches over which the rate rises, in [0, 1).
+        Fraction of all updates over which the rate rises, in [0, 1).
 
     schedule : {"linear", "cosine", "constant"}, default="linear"
         How the rate goes down to zero after the warm-up.
@@ -390,7 +390,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 _check_n_features(self, X, reset=reset)
         elif reset:
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
         return texts
 
     def _check_labels(self, y, texts):
@@ -399,17 +399,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        if type_of_target(y, input_name="y").startswith("multilabel"):
-            raise ValueError("y must hold one label a document. Got a multi-label indicator.")
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            raise ValueError(
+                "y must hold one label a document; multi-label indicators are not supported. "
+                f"Got shape {np.shape(y)}."
+            )
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
+        _check_no_missing(y)
         check_classification_targets(y)
         present, codes = np.unique(y, return_inverse=True)
         if self.classes is None:
             if len(present) < 2:
                 raise ValueError(
                     "y must have documents of at least two classes. Got one class only: "
-                    f"{present[0]!r}. If there are more, name them all in classes=."
+                    f"{present.tolist()[0]!r}. If there are more, name them all in classes=."
                 )
             return present, codes
         classes = np.unique(column_or_1d(self.classes))
@@ -684,6 +688,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             return self._resolve_device()
         except ValueError:
             return "cpu"
+
+
+def _check_no_missing(y):
+    if y.dtype.kind == "O":
+        for i, label in enumerate(y):
+            if label is None or type(label).__name__ == "NAType":
+                raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
+    if y.dtype.kind in "fO":
+        assert_all_finite(y, input_name="y")
 
 
 def _dataset(tokens, codes, weight, rows):

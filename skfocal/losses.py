@@ -28,7 +28,7 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def _focal_term(margin: Tensor, gamma: float) -> Tensor:
-    # softplus(a) is written -logsigmoid(-a): F.softplus turns linear above 20, 1e-10 off in float64.
+    # F.softplus turns linear above 20, which is 1e-10 off in float64; -logsigmoid(-a) does not.
     return torch.exp(gamma * F.logsigmoid(margin)) * -F.logsigmoid(-margin)
 
 
@@ -347,9 +347,7 @@ class CrossEntropyLoss(FocalLoss):
     """
 
     def __init__(self, *, weight=None, normalize="samples", label_smoothing=0.0):
-        super().__init__(
-            0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing
-        )
+        super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
 
 
 LOSSES = {"cross_entropy": CrossEntropyLoss, "focal": FocalLoss}

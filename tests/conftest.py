@@ -1,0 +1,84 @@
+"""A tiny encoder: random weights, the real WordPiece vocabulary of MiniLM."""
+
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from skfocal import BertFocalClassifier, fetch_minilm
+
+TINY = {
+    "vocab_size": 30522,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+
+
+def copy_tokenizer(folder, model_max_length=64):
+    """Put MiniLM's tokenizer into a folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(fetch_minilm(), model_max_length=model_max_length)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """Folder of the real MiniLM."""
+    return fetch_minilm()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder of a two-layer BERT of width 32."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForSequenceClassification(BertConfig(**TINY)).save_pretrained(folder)
+    copy_tokenizer(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def tiny_copy(tiny, tmp_path):
+    """Copy of the tiny folder that a test may spoil."""
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+@pytest.fixture
+def make(tiny):
+    """Return a function that makes a small, fast classifier."""
+
+    def make_classifier(**params):
+        settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 8, "random_state": 0}
+        return BertFocalClassifier(**{"model": tiny, **settings, **params})
+
+    return make_classifier
+
+
+WORDS = {"spam": "win money prize cash now", "ham": "meeting lunch project report team"}
+
+
+def imbalanced(n_ham=30, n_spam=10, seed=0):
+    """Return texts of two easily told classes, and their labels."""
+    rng = np.random.RandomState(seed)
+    y = np.array(["ham"] * n_ham + ["spam"] * n_spam)
+    X = [" ".join(rng.choice(WORDS[label].split(), size=rng.randint(2, 12))) for label in y]
+    order = rng.permutation(len(y))
+    return [X[i] for i in order], y[order]
+
+
+@pytest.fixture
+def data():
+    """Forty texts, thirty of one class and ten of the other."""
+    return imbalanced()

@@ -1,0 +1,74 @@
+"""Modules import only from lower levels; what a newcomer imports is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import skfocal
+
+LEVELS = {
+    "__init__": 5,
+    "classifier": 4,
+    "_net": 3,
+    "callbacks": 2,
+    "_module": 2,
+    "_text": 1,
+    "losses": 1,
+    "balance": 1,
+    "datasets": 1,
+}
+FOLDER = Path(skfocal.__file__).parent
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "skfocal":
+                names = [f"skfocal.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("skfocal."))
+
+
+def test_every_module_has_a_level_and_imports_from_lower_ones():
+    modules = {path.stem: path for path in FOLDER.glob("*.py")}
+    assert set(modules) == set(LEVELS)
+    for name, path in modules.items():
+        for other in imports_of(path):
+            assert LEVELS[other] < LEVELS[name], f"{name} imports {other}"
+
+
+def test_import_needs_neither_torch_nor_transformers():
+    code = (
+        "import sys, skfocal; dir(skfocal); skfocal.__version__; "
+        "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == "[]"
+
+
+def test_losses_need_no_transformers():
+    code = (
+        "import sys; from skfocal.losses import focal_loss; "
+        "print([m for m in ('transformers', 'sklearn', 'skorch') if m in sys.modules])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in skfocal.__all__:
+        assert getattr(skfocal, name) is not None
+    try:
+        skfocal.no_such_name  # noqa: B018
+    except AttributeError as error:
+        assert "no_such_name" in str(error)
+    else:
+        raise AssertionError("an unknown name must raise AttributeError")

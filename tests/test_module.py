@@ -1,0 +1,209 @@
+"""Loading, freezing, parameter groups and plain state, over six architectures."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from conftest import TINY, copy_tokenizer
+
+from skfocal import BertFocalClassifier, _module
+
+SMALL = {k: v for k, v in TINY.items() if k != "max_position_embeddings"}
+CONFIGS = {
+    "bert": hf.BertConfig(**TINY),
+    "distilbert": hf.DistilBertConfig(
+        vocab_size=30522, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64
+    ),
+    # RoBERTa counts positions from the padding token's id + 1.
+    "roberta": hf.RobertaConfig(
+        **SMALL, max_position_embeddings=65, pad_token_id=0, bos_token_id=101, eos_token_id=102
+    ),
+    "deberta-v2": hf.DebertaV2Config(
+        **TINY, relative_attention=True, pos_att_type=["p2c", "c2p"], pad_token_id=0
+    ),
+    "modernbert": hf.ModernBertConfig(
+        **TINY, pad_token_id=0, bos_token_id=101, eos_token_id=102, cls_token_id=101,
+        sep_token_id=102,
+    ),
+    "electra": hf.ElectraConfig(**TINY, embedding_size=32),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def encoder(request, tmp_path_factory):
+    """Folder of a tiny random encoder of each architecture."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = hf.AutoModelForSequenceClassification.from_config(CONFIGS[request.param])
+    model.save_pretrained(folder)
+    copy_tokenizer(folder)
+    return str(folder)
+
+
+def load(folder, labels=("a", "b", "c"), **kwargs):
+    tokenizer = _module.load_tokenizer(folder)
+    return _module.load_module(folder, labels, pad_token_id=0, **kwargs), tokenizer
+
+
+def test_every_architecture_fits_predicts_and_pickles(encoder, data):
+    import pickle
+
+    X, y = data
+    clf = BertFocalClassifier(
+        encoder, max_epochs=3, lr=3e-3, batch_size=8, freeze=1, layer_decay=0.9, random_state=0
+    ).fit(X, y)
+    proba = clf.predict_proba(X)
+    assert proba.shape == (40, 2) and np.isfinite(proba).all()
+    assert clf.history_[-1]["train_loss"] < clf.history_[0]["train_loss"]
+    # A document's answer does not depend on the padding that its batch mates ask for.
+    alone = clf.predict_proba(X[:1])
+    np.testing.assert_allclose(alone, proba[:1], atol=1e-5)
+    again = pickle.loads(pickle.dumps(clf))
+    assert np.array_equal(again.predict_proba(X), proba)
+
+
+def test_every_architecture_has_a_length_limit_it_can_take(encoder):
+    module, tokenizer = load(encoder)
+    limit = _module.length_limit(module.model, tokenizer)
+    assert limit == 64
+    ids = torch.full((1, limit), 1000)
+    assert module.eval()(ids, torch.ones_like(ids)).isfinite().all()
+
+
+def test_depths_go_from_embeddings_to_head(encoder):
+    module, _ = load(encoder)
+    depths = [depth for _, depth in _module.parameter_depths(module.model)]
+    assert set(depths) == {0, 1, 2, 3}
+    assert len(depths) == len(list(module.parameters()))
+
+
+def test_freezing_stops_embeddings_and_lower_layers(encoder):
+    module, _ = load(encoder)
+    _module.freeze_layers(module.model, 0)
+    assert all(p.requires_grad for p in module.parameters())
+    _module.freeze_layers(module.model, 1)
+    for parameter, depth in _module.parameter_depths(module.model):
+        assert parameter.requires_grad == (depth > 1)
+    with pytest.raises(ValueError, match=r"freeze must be at most the 2 layers.*Got 3"):
+        _module.freeze_layers(module.model, 3)
+
+
+def test_groups_decay_no_bias_and_no_norm_and_hold_each_parameter_once(encoder):
+    module, _ = load(encoder)
+    groups = _module.parameter_groups(module.model, lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    names = {id(p): n for n, p in module.named_parameters()}
+    for group in groups:
+        for p in group["params"]:
+            name = names.pop(id(p)).lower()
+            is_plain = name.endswith("bias") or "norm" in name
+            assert group["weight_decay"] == (0.0 if is_plain else 0.1), name
+    assert not names
+    assert {g["lr"] for g in groups} == {1.0, 0.5, 0.25, 0.125}
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3])
+def test_dropout_reaches_modules_and_attention(encoder, probability):
+    module, _ = load(encoder, dropout=probability)
+    found = {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
+    assert found == {probability}
+    if probability == 0:
+        module.train()
+        ids = torch.randint(1000, 2000, (4, 20))
+        assert torch.equal(module(ids, torch.ones_like(ids)), module(ids, torch.ones_like(ids)))
+
+
+def test_dropout_none_keeps_that_of_the_configuration(tiny):
+    module, _ = load(tiny)
+    assert {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+
+
+def test_labels_are_in_the_configuration(tiny):
+    module, _ = load(tiny, labels=["ham", 3])
+    assert module.model.config.id2label == {0: "ham", 1: "3"}
+    assert module.model.config.label2id == {"ham": 0, "3": 1}
+
+
+def test_pretrained_weights_are_loaded_and_the_head_is_new(minilm):
+    from safetensors.torch import load_file
+
+    module, tokenizer = load(minilm)
+    published = load_file(f"{minilm}/model.safetensors")
+    state = module.model.bert.state_dict()
+    for name, value in published.items():
+        if name in state:
+            assert torch.equal(state[name], value), name
+    assert len(published) - 1 <= len(state)
+    assert module.model.classifier.out_features == 3
+    assert _module.length_limit(module.model, tokenizer) == 512
+
+
+def test_loading_prints_nothing(minilm, capfd):
+    load(minilm)
+    out, err = capfd.readouterr()
+    assert out == err == ""
+
+
+# -- what cannot be loaded ---------------------------------------------------------------------
+
+
+def test_unknown_name_says_what_was_looked_for_and_how_to_go_on():
+    with pytest.raises(
+        OSError, match=r"'no/such-model' cannot be loaded: no folder of that name"
+    ) as e:
+        _module.load_tokenizer("no/such-model")
+    assert "path of a folder" in str(e.value) and "fetch_minilm" in str(e.value)
+
+
+def test_folder_without_a_model_says_what_it_holds(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(OSError, match=r"holds \['notes.txt'\]. It needs config.json"):
+        _module.load_module(str(tmp_path), ["a", "b"], pad_token_id=0)
+
+
+def test_pickled_weights_are_not_read(tiny_copy):
+    weights = tiny_copy / "model.safetensors"
+    module, _ = load(str(tiny_copy))
+    torch.save(module.model.state_dict(), tiny_copy / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(OSError, match=r"pickled .bin weights are not read"):
+        load(str(tiny_copy))
+
+
+def test_weights_of_another_architecture_are_refused(tiny_copy):
+    from safetensors.torch import save_file
+
+    save_file({"other.weight": torch.zeros(2)}, tiny_copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(OSError, match="weights for another architecture"):
+        load(str(tiny_copy))
+
+
+def test_code_of_the_model_does_not_run_unasked(tiny_copy):
+    import json
+
+    config = json.loads((tiny_copy / "config.json").read_text())
+    config["model_type"] = "new_kind"
+    config["auto_map"] = {
+        "AutoConfig": "evil.Config",
+        "AutoModelForSequenceClassification": "evil.M",
+    }
+    (tiny_copy / "config.json").write_text(json.dumps(config))
+    (tiny_copy / "evil.py").write_text("raise SystemExit('the code ran')")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(OSError, match="trust_remote_code"):
+            _module.load_module(str(tiny_copy), ["a", "b"], pad_token_id=0)
+
+
+def test_plain_state_is_arrays_and_text_only(tiny):
+    module, tokenizer = load(tiny)
+    state = _module.module_to_plain(module, tokenizer)
+    assert all(type(w) is np.ndarray for w in state["weights"].values())
+    assert type(state["config"]) is str
+    assert all(type(f) is bytes for f in state["tokenizer"].values())
+    again, same_tokenizer = _module.module_from_plain(state)
+    ids = torch.tensor([[101, 2000, 102]])
+    assert torch.equal(again(ids, torch.ones_like(ids)), module.eval()(ids, torch.ones_like(ids)))
+    assert same_tokenizer("some text")["input_ids"] == tokenizer("some text")["input_ids"]
