@@ -6,12 +6,16 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 
+
 import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import BertFocalClassifier, fetch_minilm
+
+# Threads cost a tiny encoder more than they give, and very much on a busy machine.
+torch.set_num_threads(1)
 
 TINY = {
     "vocab_size": 30522,
