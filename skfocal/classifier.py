@@ -711,7 +711,7 @@ def _plain_module(net):
 def _tell_truncation(tokens, max_length):
     message = tokens.truncation_message(max_length)
     if message:
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=4)
 
 
 def _cpu_has_bfloat16():
