@@ -1,6 +1,18 @@
 """Fine-tune BERT-like encoders on imbalanced text, the scikit-learn way."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from skfocal.classifier import BertFocalClassifier
+    from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
+    from skfocal.losses import (
+        CrossEntropyLoss,
+        FocalLoss,
+        cross_entropy,
+        focal_loss,
+        sigmoid_focal_loss,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -18,7 +30,18 @@ _HOME = {
     "fetch_reuters": "datasets",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    "BertFocalClassifier",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "__version__",
+    "cross_entropy",
+    "fetch_20newsgroups_cachopo",
+    "fetch_minilm",
+    "fetch_reuters",
+    "focal_loss",
+    "sigmoid_focal_loss",
+]
 
 
 def __getattr__(name):

@@ -5,6 +5,7 @@ import copy
 import os
 import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
@@ -313,7 +314,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     # -- fitting ---------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fine-tune the encoder on texts and labels.
 
         Parameters
@@ -581,7 +582,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     # -- predicting ------------------------------------------------------------------------
 
-    def predict(self, X):
+    def predict(self, X) -> np.ndarray:
         """Return the most probable label of each document.
 
         Parameters
@@ -596,7 +597,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.classes_[self._logits(X).argmax(axis=1)]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X) -> np.ndarray:
         """Return the softmax of the logits.
 
         With ``gamma > 0`` these lean towards uniform, and with class weights or a sampler they
@@ -613,7 +614,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return np.exp(self._log_proba(X))
 
-    def decision_function(self, X):
+    def decision_function(self, X) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`; for two classes the log-odds.
 
         Parameters

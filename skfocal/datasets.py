@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -80,8 +81,13 @@ _ABOUT = {
 
 
 def fetch_reuters(
-    name="r8", *, subset="all", data_home=None, download_if_missing=True, return_X_y=False
-):
+    name: str = "r8",
+    *,
+    subset: str = "all",
+    data_home: str | os.PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Any:
     """Load Reuters R8 or R52, newswire stories in 8 or 52 very unequal classes.
 
     ==============   =====   =====
@@ -123,8 +129,12 @@ def fetch_reuters(
 
 
 def fetch_20newsgroups_cachopo(
-    *, subset="all", data_home=None, download_if_missing=True, return_X_y=False
-):
+    *,
+    subset: str = "all",
+    data_home: str | os.PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Any:
     """Load 20 Newsgroups in Cardoso-Cachopo's form: 11293 training and 7528 test messages.
 
     Nearly balanced. The texts are lower case, without digits and punctuation, so results do not
@@ -154,7 +164,9 @@ def fetch_20newsgroups_cachopo(
     return _load_cachopo("20newsgroups", subset, data_home, download_if_missing, return_X_y)
 
 
-def fetch_minilm(*, data_home=None, download_if_missing=True):
+def fetch_minilm(
+    *, data_home: str | os.PathLike | None = None, download_if_missing: bool = True
+) -> str:
     """Return the folder of all-MiniLM-L6-v2, a small real encoder, fetching it if need be.
 
     A BERT of 6 layers, width 384 and 22.7 million parameters, with the weights published by

@@ -14,11 +14,13 @@ This module needs torch alone.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+ArrayLike = Tensor | Sequence[float]
 NORMALIZATIONS = ("samples", "weights", "sum", None)
 
 
@@ -210,6 +212,11 @@ def sigmoid_focal_loss(
     return positive + negative if alpha is None else alpha * positive + (1 - alpha) * negative
 
 
+def _as_weight(weight: ArrayLike) -> Tensor:
+    tensor = torch.as_tensor(weight)
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
 def _check_shapes(logits: Tensor, target: Tensor, weight: Tensor | None) -> None:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(
@@ -260,7 +267,14 @@ class FocalLoss(nn.Module):
 
     weight: Tensor | None
 
-    def __init__(self, gamma=2.0, *, weight=None, normalize="samples", label_smoothing=0.0):
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         if not (math.isfinite(gamma) and gamma >= 0):
             raise ValueError(f"gamma must be a finite number of at least 0. Got {gamma!r}.")
@@ -271,10 +285,7 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
         self.normalize = normalize
         self.label_smoothing = label_smoothing
-        if weight is not None:
-            weight = torch.as_tensor(weight)
-            weight = weight if weight.is_floating_point() else weight.float()
-        self.register_buffer("weight", weight)
+        self.register_buffer("weight", None if weight is None else _as_weight(weight))
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
@@ -346,7 +357,13 @@ class CrossEntropyLoss(FocalLoss):
     tensor(1.3863)
     """
 
-    def __init__(self, *, weight=None, normalize="samples", label_smoothing=0.0):
+    def __init__(
+        self,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
 
 
