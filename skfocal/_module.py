@@ -211,8 +211,7 @@ def freeze_layers(encoder, n_layers):
     if n_layers > n_all:
         raise ValueError(f"freeze must be at most the {n_all} layers of the model. Got {n_layers}.")
     for parameter, depth in parameter_depths(encoder):
-        if n_layers and depth <= n_layers:
-            parameter.requires_grad_(False)
+        parameter.requires_grad_(depth > n_layers or not n_layers)
 
 
 def parameter_groups(encoder, *, lr, weight_decay, layer_decay):

@@ -343,8 +343,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         texts = self._check_texts(X, reset=True)
         classes, codes = self._check_labels(y, texts)
-        weight = self._check_weights(sample_weight, texts)
         rng = check_random_state(self.random_state)
+        train, valid = self._split(codes, texts, rng)
+        weight = self._check_weights(sample_weight, texts, train)
         device = self._resolve_device()
         with _seeded(rng.randint(np.iinfo(np.int32).max), device):
             module, tokenizer = self._load(classes)
@@ -353,7 +354,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             tokens = tokenize(tokenizer, texts, max_length)
             _tell_truncation(tokens, max_length)
 
-            train, valid = self._split(codes, texts, rng)
             sampling, class_weight, effective = self._resolve_balance(
                 classes, codes[train], weight[train], rng
             )
@@ -433,14 +433,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return classes, np.searchsorted(classes, y)
 
-    def _check_weights(self, sample_weight, texts):
-        """Return weights of mean 1."""
+    def _check_weights(self, sample_weight, texts, train):
+        """Return the weights, of mean 1 over the rows to train on."""
         weight = _check_sample_weight(
             sample_weight, texts, dtype=np.float64, ensure_non_negative=True
         )
-        if weight.sum() == 0:
-            raise ValueError("sample_weight must have a positive weight. Got zeros only.")
-        return weight / weight.mean()
+        if not weight[train].any():
+            raise ValueError(
+                "sample_weight must have a positive weight among the documents to train on. "
+                "Got zeros only."
+            )
+        return weight / weight[train].mean()
 
     def _load(self, classes):
         """Return the module to train and its tokenizer."""
@@ -450,7 +453,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     "warm_start=True needs the classes of the last fit, "
                     f"{self.classes_.tolist()}. Got {classes.tolist()}."
                 )
-            return copy.deepcopy(_plain_module(self.net_)), self.tokenizer_
+            module = copy.deepcopy(_plain_module(self.net_))
+            if self.dropout is not None:
+                _module.set_dropout(module.model, self.dropout)
+            return module, self.tokenizer_
         model = os.path.expanduser(self.model)
         tokenizer = _module.load_tokenizer(model, trust_remote_code=self.trust_remote_code)
         module = _module.load_module(

@@ -264,8 +264,8 @@ def test_every_sampler_trains_on_what_it_says(make, data, sampler):
         def on_batch_end(self, net, batch=None, training=False, **kwargs):
             seen.extend(batch[1].tolist())
 
+    Look.__deepcopy__ = lambda self, memo: self
     clf = make(sampler=sampler, max_epochs=30, freeze=2, callbacks=[Look()])
-    clf.callbacks[0].__class__.__deepcopy__ = lambda self, memo: self
     clf.fit(*data)
     share = clf.effective_class_weight_ * np.array([0.75, 0.25])
     if sampler == "progressive":  # the last epoch is balanced, the mean half-way
@@ -351,6 +351,21 @@ def test_classes_of_one_document_stay_in_training(make):
     assert clf.class_weight_.tolist() == [1, 1, 1]
 
 
+def test_weights_have_mean_one_over_the_documents_to_train_on(make, data):
+    X, y = data
+    seen = []
+
+    class Look(Callback):
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            if training:
+                seen.extend(batch[0]["sample_weight"].tolist())
+
+    Look.__deepcopy__ = lambda self, memo: self
+    clf = make(train_split=0.25, max_epochs=1, callbacks=[Look()])
+    clf.fit(X, y, sample_weight=np.arange(40))
+    assert len(seen) == 30 and np.mean(seen) == pytest.approx(1)
+
+
 def test_too_few_documents_to_hold_any_out(make):
     with pytest.raises(ValueError, match="train_split=0.1 of 2 documents leaves none"):
         make(early_stopping=True).fit(["a", "b"], [0, 1])
@@ -365,6 +380,14 @@ def test_freezing_keeps_lower_weights(make, data):
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and not any("embeddings" in n or "layer.0." in n for n in moved)
     assert any("layer.1." in n for n in moved)
+
+
+def test_warm_start_thaws_what_the_last_fit_froze(make, data):
+    clf = make(freeze=2, warm_start=True).fit(*data)
+    before = weights_of(clf)
+    after = weights_of(clf.set_params(freeze=0).fit(*data))
+    name = "model.bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(before[name], after[name])
 
 
 def test_rate_follows_warm_up_and_schedule(make, data):
