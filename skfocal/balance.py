@@ -34,10 +34,10 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
 
     Parameters
     ----------
-    alpha : None, str, dict, array-like of shape (n_classes,) or float
-        None gives ones. A dict goes by label and names every class; an array is in the order
-        of `classes`; both are taken as they are. A float in (0, 1), for two classes only, is
-        the weight of ``classes[1]``; ``classes[0]`` gets ``1 - alpha``.
+    alpha : None, str, dict or Series, array-like of shape (n_classes,) or float
+        None gives ones. A dict or a pandas Series goes by label and names every class; an array
+        is in the order of `classes`; both are taken as they are. A float in (0, 1), for two
+        classes only, is the weight of ``classes[1]``; ``classes[0]`` gets ``1 - alpha``.
     classes : ndarray of shape (n_classes,)
         Sorted labels.
     counts : ndarray of shape (n_classes,)
@@ -71,6 +71,8 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
         return np.ones(len(classes))
     if isinstance(alpha, str):
         return _named_weight(alpha, counts, beta, len(classes))
+    if hasattr(alpha, "to_dict"):  # a pandas Series goes by its index, not by position
+        alpha = alpha.to_dict()
     if isinstance(alpha, dict):
         return _positive(_by_label(alpha, classes), "alpha")
     if isinstance(alpha, Real) and not isinstance(alpha, bool):
@@ -108,7 +110,10 @@ def _by_label(alpha, classes):
             "alpha as a dict must give one weight for each class and nothing else. "
             f"Got labels that are {'; '.join(problems)}. The classes are {labels}."
         )
-    return np.array([alpha[label] for label in labels], dtype=np.float64)
+    weights = [alpha[label] for label in labels]
+    if not all(isinstance(weight, Real) for weight in weights):
+        raise ValueError(f"alpha must hold positive finite weights only. Got {weights}.")
+    return np.array(weights, dtype=np.float64)
 
 
 def _two_weights(alpha, classes):
@@ -266,6 +271,8 @@ def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weig
             amount(n * np.mean(mix, axis=0) * sample_weight),
             amount(n * mix[-1] * sample_weight),
         )
+    if isinstance(sampler, type):
+        raise ValueError(_sampler_message(sampler))
     if hasattr(sampler, "fit_resample"):
         rows = _imblearn_rows(sampler, codes, labels, random_state)
         drawn = amount(np.bincount(rows, minlength=n) * sample_weight)

@@ -107,7 +107,14 @@ class ValidationScore(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Score the logits that the validation pass left in the net."""
-        score = self.scorer(FixedPredictions(self.classes, net.valid_logits_), self.X, self.y)
+        try:
+            score = self.scorer(FixedPredictions(self.classes, net.valid_logits_), self.X, self.y)
+        except ValueError as error:
+            absent = np.setdiff1d(self.classes, self.y).tolist()
+            raise ValueError(
+                f"scoring={self.name!r} cannot score the held-out documents, which have none of "
+                f"the classes {absent}: hold out more, or score with 'f1_macro'. It said: {error}"
+            ) from error
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
         if self.patience is None:

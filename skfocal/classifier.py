@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 import warnings
 from numbers import Integral, Real
@@ -381,6 +382,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.n_truncated_ = int((tokens.full_lengths > max_length).sum())
         self.tokenizer_ = tokenizer
         self.net_ = net
+        self._fitted_model = str(self.model)
         return self
 
     def _check_texts(self, X, *, reset):
@@ -400,10 +402,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
+            y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
+        shape = np.asarray(y).shape
+        if len(shape) == 2 and shape[1] > 1:
             raise ValueError(
                 "y must hold one label a document; multi-label indicators are not supported. "
-                f"Got shape {np.shape(y)}."
+                f"Got shape {shape}."
             )
         y = column_or_1d(y, warn=True)
         check_consistent_length(texts, y)
@@ -452,6 +457,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     "warm_start=True needs the classes of the last fit, "
                     f"{self.classes_.tolist()}. Got {classes.tolist()}."
+                )
+            if str(self.model) != self._fitted_model:
+                raise ValueError(
+                    "warm_start=True goes on from the weights of the last fit, of model="
+                    f"{self._fitted_model!r}. Got model={str(self.model)!r}."
                 )
             module = copy.deepcopy(_plain_module(self.net_))
             if self.dropout is not None:
@@ -574,7 +584,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "weight_decay": self.weight_decay,
             "layer_decay": self.layer_decay,
             "optimizer": torch.optim.AdamW,
-            "optimizer__fused": True,
             "lr": self._resolve_lr(module),
             "max_epochs": self.max_epochs,
             "batch_size": self.batch_size,
@@ -582,9 +591,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "compile": self.compile,
             "device": device,
             "verbose": 0,
+            "predict_nonlinearity": functools.partial(torch.softmax, dim=-1),
             "callbacks__print_log": None,
         }
-        return FocalNet(module, loss, **{**settings, **kwargs, **(self.net_params or {})})
+        settings |= kwargs | (self.net_params or {})
+        if settings["optimizer"] is torch.optim.AdamW:
+            settings.setdefault("optimizer__fused", True)
+        return FocalNet(module, loss, **settings)
 
     # -- predicting ------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Class weights and samplers against scikit-learn, their formulas and what is really drawn."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from imblearn.over_sampling import SMOTE, SMOTEN, RandomOverSampler
 from imblearn.under_sampling import NearMiss, RandomUnderSampler
@@ -84,6 +85,8 @@ def test_explicit_alphas_are_taken_as_they_are():
     by_label = class_weight({"c": 3, "a": 1, "b": 2}, CLASSES, COUNTS)
     assert by_label.tolist() == [1, 2, 3]
     assert class_weight([1, 2, 3], CLASSES, COUNTS).tolist() == [1, 2, 3]
+    series = pd.Series({"c": 3, "a": 1, "b": 2})  # by its index, not by position
+    assert class_weight(series, CLASSES, COUNTS).tolist() == [1, 2, 3]
     assert class_weight(0.7, CLASSES[:2], COUNTS[:2]) == pytest.approx([0.3, 0.7])
     assert class_weight({0: 1.0, 1: 2.0}, np.array([0, 1]), [5, 5]).tolist() == [1, 2]
     assert class_weight({False: 1.0, True: 2.0}, np.array([False, True]), [5, 5]).tolist() == [1, 2]
@@ -101,6 +104,7 @@ def test_explicit_alphas_are_taken_as_they_are():
         ([1, -1, 2], "positive finite"),
         ([1, np.nan, 2], "positive finite"),
         ({"a": 1, "b": np.inf, "c": 1}, "positive finite"),
+        ({"a": "x", "b": 1, "c": 1}, "positive finite .* Got \\['x', 1, 1\\]"),
         (0.25, "alpha as a single number is the weight of the second of two.* 3 classes"),
         (True, "alpha must be"),
     ],
@@ -231,6 +235,7 @@ def test_torch_sampler_without_weights_is_counted():
         (1.5, r"a number in \[0, 1\].* Got 1.5"),
         (True, "sampler must be"),
         ([1, 2], "sampler must be"),
+        (RandomOverSampler, "sampler must be .* Got <class"),
         (lambda y: 3, "sampler as a callable must return a torch.*Got 3"),
         (lambda y: [5000], "row numbers from 0 to 999"),
         (lambda y: [], "at least one"),

@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
 from skfocal import BertFocalClassifier, FocalLoss, _module
@@ -79,6 +79,15 @@ def test_labels_come_back_as_they_went_in(make, data, kind):
     assert clf.classes_.dtype == y.dtype and clf.classes_.tolist() == sorted(set(y.tolist()))
     predicted = clf.predict(data[0])
     assert predicted.dtype == y.dtype and set(predicted.tolist()) <= set(labels.tolist())
+
+
+@pytest.mark.parametrize(("dtype", "plain"), [("Int64", np.int64), ("boolean", np.bool_)])
+def test_nullable_labels_stay_integers_and_booleans(make, data, dtype, plain):
+    X, y = data
+    clf = make(max_epochs=1).fit(X, pd.Series(y == "spam").astype(dtype))
+    assert clf.classes_.dtype == plain
+    with pytest.raises(ValueError, match="y"):
+        make().fit(X[:3], pd.Series([1, None, 0], dtype="Int64"))
 
 
 @pytest.mark.parametrize("kind", ["list", "Series", "categorical", "string"])
@@ -461,6 +470,21 @@ def test_net_params_reach_skorch(make, data):
     assert clf.net_.optimizer_.defaults["betas"] == (0.8, 0.9)
 
 
+def test_other_optimizers_and_scorers_of_skorch_work(make, data):
+    scoring = EpochScoring("neg_log_loss", use_caching=True, name="nll")
+    settings = {"net_params": {"optimizer": torch.optim.RMSprop}, "train_split": 0.3}
+    clf = make(callbacks=[scoring], max_epochs=1, **settings).fit(*data)
+    assert type(clf.net_.optimizer_) is torch.optim.RMSprop
+    assert clf.history_[-1]["nll"] < 0
+
+
+def test_scorer_that_needs_every_class_says_so(make):
+    X, y = imbalanced()
+    clf = make(train_split=0.3, scoring="neg_log_loss", max_epochs=1)
+    with pytest.raises(ValueError, match=r"scoring='neg_log_loss' .* classes \['rare'\]"):
+        clf.fit([*X, "a single one"], np.append(y, "rare"))
+
+
 def test_skorch_callbacks_are_copied_and_can_stop(make, data):
     stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9, sink=lambda line: None)
     clf = make(callbacks=[("stop", stop)], max_epochs=9).fit(*data)
@@ -489,6 +513,8 @@ def test_warm_start_goes_on_from_the_last_weights(make, data):
     assert clf.history_[0]["train_loss"] < first
     with pytest.raises(ValueError, match=r"warm_start=True needs the classes.*Got \['x', 'y'\]"):
         clf.fit(X, np.where(y == "ham", "x", "y"))
+    with pytest.raises(ValueError, match="warm_start=True goes on .* Got model='other'"):
+        clf.set_params(model="other").fit(X, y)
     cold = make(max_epochs=3).fit(X, y)
     assert cold.fit(X, y).history_[0]["train_loss"] == pytest.approx(first)
 
