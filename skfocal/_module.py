@@ -131,7 +131,8 @@ def _named(model):
             cure = (
                 "Check the spelling, or give the path of a folder with config.json, "
                 "model.safetensors and the tokenizer's files. Without a hub, "
-                "skfocal.datasets.fetch_minilm() returns such a folder."
+                "skfocal.datasets.fetch_minilm() returns such a folder; HF_HUB_OFFLINE=1 in the "
+                "environment keeps transformers from asking for it."
             )
         raise OSError(
             f"model={str(model)!r} cannot be loaded: {looked}. {cure} "
