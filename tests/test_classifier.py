@@ -411,6 +411,9 @@ def test_rate_follows_warm_up_and_schedule(make, data):
     make(**settings, warmup=0.2).fit(*data)
     np.testing.assert_allclose(rates, [0.5, 1, *np.arange(8, 0, -1) / 8])
     rates.clear()
+    make(**settings, warmup=0.0, accumulate=2).fit(*data)  # five updates of two batches
+    np.testing.assert_allclose(rates, np.arange(5, 0, -1) / 5)
+    rates.clear()
     make(**settings, warmup=0.0, schedule="constant").fit(*data)
     assert rates == [1.0] * 10
     rates.clear()
