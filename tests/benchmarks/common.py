@@ -102,6 +102,7 @@ def run(configurations, *, results, data, seeds, part=None, jobs=1):
     jobs : int, default=1
         Processes; each gets its share of the cores.
     """
+    results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
     done = {(row["data"], row["part"], row["name"], row["seed"]) for row in rows}
     todo = [
