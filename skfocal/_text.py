@@ -71,10 +71,15 @@ def _rows(X):
     return np.asarray(X, dtype=object).ravel().tolist()
 
 
+def is_missing(value):
+    """Say whether a value is None, NaN or pandas' NA."""
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ == "NAType"
+
+
 def _bad_row(i, row):
     message = f"X must hold str only. Got {type(row).__name__} in row {i}: {_short(row)}."
-    is_nan = isinstance(row, float) and row != row
-    if row is None or is_nan or type(row).__name__ == "NAType":
+    if is_missing(row):
         return message + " Fill or drop missing texts first, for example X.fillna('')."
     if isinstance(row, bytes):
         return message + " Decode it first, for example row.decode('utf-8')."

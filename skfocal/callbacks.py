@@ -111,6 +111,8 @@ class ValidationScore(Callback):
             score = self.scorer(FixedPredictions(self.classes, net.valid_logits_), self.X, self.y)
         except ValueError as error:
             absent = np.setdiff1d(self.classes, self.y).tolist()
+            if not absent:  # then it is the scorer's own affair
+                raise
             raise ValueError(
                 f"scoring={self.name!r} cannot score the held-out documents, which have none of "
                 f"the classes {absent}: hold out more, or score with 'f1_macro'. It said: {error}"

@@ -29,7 +29,7 @@ from skorch.helper import predefined_split
 
 from skfocal import _module, balance
 from skfocal._net import FocalNet
-from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
+from skfocal._text import LengthBatches, TokenDataset, as_texts, is_missing, tokenize
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
 from skfocal.losses import LOSSES
 
@@ -55,8 +55,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     alpha : None, {"balanced", "sqrt", "effective"}, dict, array-like or float, default=None
         Class weights. The named ones are computed from what the sampler draws and have mean 1
         over it: ``1 / n``, ``1 / sqrt(n)``, and the effective number of samples with `beta`. A
-        dict by label and an array in the order of `classes_` are taken as they are. A float in
-        (0, 1), for two classes, is the weight of ``classes_[1]``; the other gets 1 - alpha.
+        dict or pandas Series by label and an array in the order of `classes_` are taken as they
+        are. A float in (0, 1), for two classes, is the weight of ``classes_[1]``; the other gets
+        1 - alpha.
 
     sampler : None, {"balanced", "sqrt", "progressive"}, float, imbalanced-learn sampler or \
             callable, default=None
@@ -713,9 +714,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 def _check_no_missing(y):
     if y.dtype.kind == "O":
         for i, label in enumerate(y):
-            if label is None or type(label).__name__ == "NAType":
+            if is_missing(label):
                 raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
-    if y.dtype.kind in "fO":
+    elif y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
 
 

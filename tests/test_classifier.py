@@ -488,6 +488,14 @@ def test_scorer_that_needs_every_class_says_so(make):
         clf.fit([*X, "a single one"], np.append(y, "rare"))
 
 
+def test_error_of_a_scorer_comes_through_as_it_is(make, data):
+    def broken(estimator, texts, labels):
+        raise ValueError("my own mistake")
+
+    with pytest.raises(ValueError, match="^my own mistake$"):
+        make(train_split=0.3, scoring=broken, max_epochs=1).fit(*data)
+
+
 def test_skorch_callbacks_are_copied_and_can_stop(make, data):
     stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9, sink=lambda line: None)
     clf = make(callbacks=[("stop", stop)], max_epochs=9).fit(*data)

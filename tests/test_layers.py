@@ -33,6 +33,11 @@ def imports_of(path):
         yield from (name.split(".")[1] for name in names if name.startswith("skfocal."))
 
 
+def printed_by(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_every_module_has_a_level_and_imports_from_lower_ones():
     modules = {path.stem: path for path in FOLDER.glob("*.py")}
     assert set(modules) == set(LEVELS)
@@ -46,10 +51,7 @@ def test_import_needs_neither_torch_nor_transformers():
         "import sys, skfocal; dir(skfocal); skfocal.__version__; "
         "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
     )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_losses_need_no_transformers():
@@ -57,13 +59,11 @@ def test_losses_need_no_transformers():
         "import sys; from skfocal.losses import focal_loss; "
         "print([m for m in ('transformers', 'sklearn', 'skorch') if m in sys.modules])"
     )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_every_public_name_is_there():
+    assert set(skfocal.__all__) == {*skfocal._HOME, "__version__"}
     for name in skfocal.__all__:
         assert getattr(skfocal, name) is not None
     try:
