@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers see
+    from skfocal._text import as_column
     from skfocal.classifier import BertFocalClassifier
     from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
     from skfocal.losses import (
@@ -19,6 +20,7 @@ __version__ = "0.1.0.dev0"
 # Imported on first use: torch and transformers take seconds, and a user of the losses alone
 # needs no transformers.
 _HOME = {
+    "as_column": "_text",
     "BertFocalClassifier": "classifier",
     "CrossEntropyLoss": "losses",
     "FocalLoss": "losses",
@@ -35,6 +37,7 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalLoss",
     "__version__",
+    "as_column",
     "cross_entropy",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",

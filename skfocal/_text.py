@@ -43,6 +43,42 @@ def as_texts(X):
     return [row if type(row) is str else str(row) for row in rows]
 
 
+def as_column(X):
+    """Return the documents in `X` as an array of shape (n, 1), as imbalanced-learn takes them.
+
+    Its samplers refuse lists, one-dimensional arrays and Series. As the first step of a pipeline
+    this lets them in.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray of shape (n,) or (n, 1), pandas or polars Series or one-column \
+            DataFrame, pyarrow array or one-column table
+        One str a document.
+
+    Returns
+    -------
+    ndarray of shape (n, 1), dtype object
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is no container of texts; the row is named.
+
+    Examples
+    --------
+    >>> from imblearn.over_sampling import RandomOverSampler
+    >>> from imblearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skfocal import BertFocalClassifier, as_column
+    >>> pipeline = make_pipeline(
+    ...     FunctionTransformer(as_column), RandomOverSampler(), BertFocalClassifier("some/folder")
+    ... )
+    >>> as_column(["one text", "another"]).shape
+    (2, 1)
+    """
+    return np.array(as_texts(X), dtype=object)[:, None]
+
+
 def _rows(X):
     if isinstance(X, str | bytes):
         raise TypeError(
