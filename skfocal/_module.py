@@ -1,15 +1,14 @@
-"""The encoder: from a name or folder to a torch module that maps token ids to logits."""
+"""The encoder as a torch module that maps token ids to logits, and its structure."""
 
-import contextlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import torch
-import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from skfocal._pretrained import load_encoder, quiet_transformers
 
 
 class EncoderClassifier(nn.Module):
@@ -30,128 +29,24 @@ class EncoderClassifier(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
-# -- loading -------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _quiet_transformers():
-    """Keep the report on the new head and the loading bar off the user's screen."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
-
-
-def load_tokenizer(model, *, trust_remote_code=False):
-    """Return the fast tokenizer of `model`; raise as :func:`load_module` does."""
-    with _quiet_transformers(), _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        raise ValueError(
-            f"model={str(model)!r} must have a fast tokenizer with a padding token. "
-            f"Got {type(tokenizer).__name__} with pad_token={tokenizer.pad_token!r}."
-        )
-    return tokenizer
-
-
 def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=False):
-    """Return the pretrained encoder with a new head of one logit a label.
+    """Return the pretrained encoder with a new head; see :func:`skfocal._pretrained.load_encoder`.
 
     Parameters
     ----------
-    model : str or path
-        A hub name or a folder with config.json and model.safetensors.
-    labels : sequence of str
-        Names of the classes, for the configuration's ``id2label``.
-    pad_token_id : int
-        The tokenizer's padding token.
     dropout : float, default=None
         Probability of every dropout in the model; None keeps the configuration's.
-    trust_remote_code : bool, default=False
-        Whether Python code that comes with the model may run.
 
     Returns
     -------
     EncoderClassifier
-
-    Raises
-    ------
-    OSError
-        If there is no such model, or it has no safetensors weights.
-    ValueError
-        If the model has no sequence-classification form.
     """
-    with _quiet_transformers(), _named(model):
-        config = AutoConfig.from_pretrained(
-            model,
-            trust_remote_code=trust_remote_code,
-            id2label={i: str(label) for i, label in enumerate(labels)},
-            label2id={str(label): i for i, label in enumerate(labels)},
-        )
-        config.pad_token_id = pad_token_id
-        config.problem_type = "single_label_classification"
-        encoder, info = AutoModelForSequenceClassification.from_pretrained(
-            model,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a head for other classes is replaced
-            output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-        )
-    _check_encoder_loaded(model, encoder, info)
+    encoder = load_encoder(
+        model, labels, pad_token_id=pad_token_id, trust_remote_code=trust_remote_code
+    )
     if dropout is not None:
         set_dropout(encoder, dropout)
     return EncoderClassifier(encoder)
-
-
-@contextlib.contextmanager
-def _named(model):
-    """Turn the many errors of a failed look-up into one that says what was looked for."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:
-        path = Path(model).expanduser()
-        if path.is_dir():
-            looked = f"the folder {str(path)!r} holds {sorted(os.listdir(path))[:12]}"
-            cure = (
-                "It needs config.json, model.safetensors (pickled .bin weights are not read) and "
-                "the tokenizer's files, of an architecture that has a "
-                "AutoModelForSequenceClassification. Code in the folder runs only with "
-                "trust_remote_code=True."
-            )
-        else:
-            looked = "no folder of that name exists and the Hugging Face hub did not give it"
-            cure = (
-                "Check the spelling, or give the path of a folder with config.json, "
-                "model.safetensors and the tokenizer's files. Without a hub, "
-                "skfocal.datasets.fetch_minilm() returns such a folder; HF_HUB_OFFLINE=1 in the "
-                "environment keeps transformers from asking for it."
-            )
-        raise OSError(
-            f"model={str(model)!r} cannot be loaded: {looked}. {cure} "
-            f"transformers said: {' '.join(str(error).split())[:400]}"
-        ) from error
-
-
-def _check_encoder_loaded(model, encoder, info):
-    """Refuse weights that leave the encoder itself, not only its head, at random values."""
-    prefix = encoder.base_model_prefix + "."
-    missing = [
-        key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key
-    ]
-    total = sum(key.startswith(prefix) for key in encoder.state_dict())
-    if len(missing) > total // 10:
-        raise OSError(
-            f"model={str(model)!r} has weights for another architecture: {len(missing)} of the "
-            f"encoder's {total} tensors are not in it, for example {missing[0]!r}."
-        )
 
 
 # -- structure -----------------------------------------------------------------------------
@@ -251,7 +146,7 @@ def module_to_plain(module, tokenizer):
 
 def module_from_plain(state, *, trust_remote_code=False):
     """Return ``(module, tokenizer)`` from what :func:`module_to_plain` gave."""
-    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
+    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         for name, content in state["tokenizer"].items():
             Path(folder, name).write_bytes(content)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

@@ -1,6 +1,5 @@
 """Text containers to lists of str, token ids kept across fits, batches of near-equal length."""
 
-import hashlib
 import math
 import weakref
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
+
+from skfocal._store import FileStore, MemoryStore, digest, is_worker, shared_folder
 
 # -- containers ----------------------------------------------------------------------------
 
@@ -163,46 +164,43 @@ class Tokens:
         )
 
 
-class _TokenCache:
-    """Token ids of this process by tokenizer and max_length, then by text.
-
-    The folds and candidates of a search tokenise each distinct text once. Never pickled.
-    Emptied when it holds `limit` ids, about 1 GB.
-    """
-
-    def __init__(self, limit=250_000_000):
-        self.limit = limit
-        self.clear()
-
-    def clear(self):
-        self.groups = {}
-        self.n_ids = 0
-
-    def get(self, key, texts, encode):
-        if self.n_ids > self.limit:
-            self.clear()
-        known = self.groups.setdefault(key, {})
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        for text, entry in zip(missing, encode(missing), strict=True):
-            known[text] = entry
-            self.n_ids += len(entry[0])
-        return [known[text] for text in texts]
-
-
-_CACHE = _TokenCache()
+_MEMORY = MemoryStore(limit=1_000_000_000)
+_SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def tokenize(tokenizer, texts, max_length):
+    """Return the :class:`Tokens` of `texts`.
+
+    Each distinct text is tokenised once a process, and once for all worker processes together:
+    those keep token ids in files. Neither is ever part of a pickle.
+    """
+    key = digest(_fingerprint(tokenizer), max_length)
+    keys = [digest(key, text) for text in texts]
+    entries = _token_store(key).fetch(
+        keys, lambda rows: _encode(tokenizer, [texts[i] for i in rows], max_length)
+    )
+    return Tokens([ids for ids, _ in entries], np.array([full for _, full in entries]))
+
+
+def _token_store(key):
+    if not is_worker():
+        return _MEMORY
+    folder = shared_folder() / f"tokens-{key.hex()}"
+    if folder not in _SHARED:
+        _SHARED[folder] = FileStore(folder, np.int32)
+    return _SHARED[folder]
+
+
+def token_cache_info():
+    """Return how many texts this process has tokenised."""
+    return {"tokenized": _MEMORY.n_made + sum(store.n_made for store in _SHARED.values())}
 
 
 def clear_token_cache():
     """Forget the token ids kept from earlier calls in this process."""
-    _CACHE.clear()
-
-
-def tokenize(tokenizer, texts, max_length):
-    """Return the :class:`Tokens` of `texts`; each distinct text is tokenised once a process."""
-    key = (_fingerprint(tokenizer), max_length)
-    pairs = _CACHE.get(key, texts, lambda missing: _encode(tokenizer, missing, max_length))
-    return Tokens([ids for ids, _ in pairs], np.array([full for _, full in pairs]))
+    _MEMORY.clear()
+    _SHARED.clear()
 
 
 def _fingerprint(tokenizer):
@@ -211,7 +209,7 @@ def _fingerprint(tokenizer):
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()  # truncation and padding are state that its calls leave behind
         backend.no_padding()
-        _FINGERPRINTS[tokenizer] = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        _FINGERPRINTS[tokenizer] = digest(backend.to_str())
     return _FINGERPRINTS[tokenizer]
 
 

@@ -29,6 +29,7 @@ from skorch.helper import predefined_split
 
 from skfocal import _module, balance
 from skfocal._net import FocalNet
+from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, is_missing, tokenize
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
 from skfocal.losses import LOSSES
@@ -469,7 +470,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 _module.set_dropout(module.model, self.dropout)
             return module, self.tokenizer_
         model = os.path.expanduser(self.model)
-        tokenizer = _module.load_tokenizer(model, trust_remote_code=self.trust_remote_code)
+        tokenizer = load_tokenizer(model, trust_remote_code=self.trust_remote_code)
         module = _module.load_module(
             model,
             classes.tolist(),

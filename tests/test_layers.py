@@ -14,6 +14,8 @@ LEVELS = {
     "callbacks": 2,
     "_module": 2,
     "_text": 1,
+    "_pretrained": 1,
+    "_store": 0,
     "losses": 1,
     "balance": 1,
     "datasets": 1,

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 from conftest import TINY, copy_tokenizer
 
-from skfocal import BertFocalClassifier, _module
+from skfocal import BertFocalClassifier, _module, _pretrained
 
 SMALL = {k: v for k, v in TINY.items() if k != "max_position_embeddings"}
 CONFIGS = {
@@ -44,7 +44,7 @@ def encoder(request, tmp_path_factory):
 
 
 def load(folder, labels=("a", "b", "c"), **kwargs):
-    tokenizer = _module.load_tokenizer(folder)
+    tokenizer = _pretrained.load_tokenizer(folder)
     return _module.load_module(folder, labels, pad_token_id=0, **kwargs), tokenizer
 
 
@@ -154,7 +154,7 @@ def test_unknown_name_says_what_was_looked_for_and_how_to_go_on():
     with pytest.raises(
         OSError, match=r"'no/such-model' cannot be loaded: no folder of that name"
     ) as e:
-        _module.load_tokenizer("no/such-model")
+        _pretrained.load_tokenizer("no/such-model")
     assert "path of a folder" in str(e.value) and "fetch_minilm" in str(e.value)
 
 

@@ -130,10 +130,10 @@ def test_each_distinct_text_is_tokenised_once(tokenizer, monkeypatch):
 
 
 def test_cache_is_emptied_when_it_grows_too_large(tokenizer, monkeypatch):
-    monkeypatch.setattr(_text._CACHE, "limit", 10)
+    monkeypatch.setattr(_text._MEMORY, "limit", 40)
     for text in ["a few words", "some other words", "and these too", "one more of them"]:
         assert len(tokenize(tokenizer, [text], 16).ids) == 1
-    assert len(next(iter(_text._CACHE.groups.values()))) < 3
+    assert len(_text._MEMORY.entries) < 3
 
 
 def test_truncation_is_told_with_numbers(tokenizer):

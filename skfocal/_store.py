@@ -1,0 +1,225 @@
+"""Arrays of varying length kept by key: in memory, or in files that worker processes share."""
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+_N_PARTS = 16
+_RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
+
+
+def digest(*parts):
+    """Return a key of 16 bytes for str, bytes and whatever prints as itself."""
+    h = blake2b(digest_size=16)
+    for part in parts:
+        raw = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        h.update(len(raw).to_bytes(8, "little"))
+        h.update(raw)
+    return h.digest()
+
+
+# -- where processes meet ------------------------------------------------------------------
+
+
+def is_worker():
+    """Say whether this process works for another one: of loky, multiprocessing, Dask or Ray."""
+    if multiprocessing.current_process().name != "MainProcess":
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and ray.get_runtime_context().worker.mode == 1
+
+
+def shared_folder():
+    """Return this process's folder for shared files; workers have their parent's.
+
+    It lies in the folder for temporary files, is readable by its owner only, and goes away with
+    the process, or at the next call after a process that was killed.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    root = Path(tempfile.gettempdir(), f"skfocal-{user}")
+    root.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and root.stat().st_uid != user:
+        raise PermissionError(f"{str(root)!r} belongs to another user.")
+    folder = root / str(os.getppid() if is_worker() else os.getpid())
+    if not folder.exists():
+        for other in root.iterdir():
+            if other.name.isdigit() and not _is_alive(int(other.name)):
+                shutil.rmtree(other, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        if not is_worker():
+            atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _remove(folder, pid):
+    if os.getpid() == pid:  # not in a fork
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- stores --------------------------------------------------------------------------------
+
+
+class MemoryStore:
+    """Keep ``(array, number)`` by key in this process.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of arrays; a store that holds more is emptied before it takes any.
+    """
+
+    def __init__(self, limit):
+        self.limit = limit
+        self.n_made = 0
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self):
+        """Forget everything."""
+        self.entries = {}
+        self.n_bytes = 0
+
+    def fetch(self, keys, make):
+        """Return the entry of each key.
+
+        ``make`` gets the positions of the keys that are missing, each key once, and returns
+        their entries.
+        """
+        with self._lock:
+            if self.n_bytes > self.limit:
+                self.clear()
+            positions = _first_positions(keys, self.entries)
+            for i, (array, extra) in zip(positions, make(positions), strict=True):
+                self.entries[keys[i]] = array, extra
+                self.n_bytes += array.nbytes
+            self.n_made += len(positions)
+            return [self.entries[key] for key in keys]
+
+
+class FileStore:
+    """The same in memory-mapped files that all processes with the same folder share.
+
+    Keys fall into parts with a lock each, so that processes which need the same entries make
+    different parts at the same time, and each entry once.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    dtype : numpy dtype
+    width : int, default=None
+        Arrays are of shape (length,), or (length, width).
+    """
+
+    def __init__(self, folder, dtype, width=None):
+        self.folder = Path(folder)
+        self.dtype = np.dtype(dtype)
+        self.width = width
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.n_made = 0
+        self._lock = threading.Lock()
+        self._places: dict = {}  # key -> (part, start, length, extra)
+        self._maps: dict = {}
+        self._known = [0] * _N_PARTS  # index records read of each part
+
+    def __contains__(self, key):
+        return key in self._places
+
+    def __getitem__(self, key):
+        part, start, length, extra = self._places[key]
+        return self._maps[part][start : start + length], extra
+
+    def fetch(self, keys, make):
+        """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
+        with self._lock:
+            parts: dict = {}
+            for i in _first_positions(keys, self._places):
+                parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
+            while parts:
+                part, lock = self._lock_one(parts)
+                with lock:
+                    lock.release()  # the with block has it once more
+                    self._refresh(part)
+                    positions = [i for i in parts.pop(part) if keys[i] not in self._places]
+                    if positions:
+                        self._append(part, [keys[i] for i in positions], make(positions))
+            return [self[key] for key in keys]
+
+    def _lock_one(self, parts):
+        """Lock a part that nobody works on, or wait for the first."""
+        locks = {part: FileLock(self.folder / f"{part}.lock") for part in parts}
+        for part, lock in locks.items():
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0)
+                return part, lock
+        part, lock = next(iter(locks.items()))
+        lock.acquire()
+        return part, lock
+
+    def _refresh(self, part):
+        """Learn what processes have added to a part."""
+        index = self.folder / f"{part}.index"
+        if not index.exists():
+            return
+        records = np.fromfile(index, _RECORD, offset=self._known[part] * _RECORD.itemsize)
+        if len(records) == 0:
+            return
+        self._known[part] += len(records)
+        for key, start, length, extra in records.tolist():
+            self._places[key] = part, start, length, extra
+        n_rows = int(records["start"][-1] + records["length"][-1])
+        shape = (n_rows,) if self.width is None else (n_rows, self.width)
+        path = self.folder / f"{part}.data"
+        self._maps[part] = (
+            np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
+        )
+
+    def _append(self, part, keys, entries):
+        start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))
+        self._whole(f"{part}.index", _RECORD.itemsize)
+        records = np.zeros(len(keys), _RECORD)
+        with (self.folder / f"{part}.data").open("ab") as file:
+            for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
+                records[i] = key, start, len(array), extra
+                np.ascontiguousarray(array, self.dtype).tofile(file)
+                start += len(array)
+        with (self.folder / f"{part}.index").open("ab") as file:
+            records.tofile(file)
+        self.n_made += len(keys)
+        self._refresh(part)
+
+    def _whole(self, name, size):
+        """Cut off what a process that was killed left half written; return the whole rows."""
+        path = self.folder / name
+        n_rows = path.stat().st_size // size if path.exists() else 0
+        if path.exists():
+            os.truncate(path, n_rows * size)
+        return n_rows
+
+
+def _first_positions(keys, known):
+    first = {}
+    for i, key in enumerate(keys):
+        if key not in known:
+            first.setdefault(key, i)
+    return list(first.values())
