@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal._text import as_column
+    from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
     from skfocal.losses import (
@@ -21,6 +22,8 @@ __version__ = "0.1.0.dev0"
 # needs no transformers.
 _HOME = {
     "as_column": "_text",
+    "cache_info": "caches",
+    "clear_cache": "caches",
     "BertFocalClassifier": "classifier",
     "CrossEntropyLoss": "losses",
     "FocalLoss": "losses",
@@ -38,6 +41,8 @@ __all__ = [
     "FocalLoss",
     "__version__",
     "as_column",
+    "cache_info",
+    "clear_cache",
     "cross_entropy",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",

@@ -1,8 +1,11 @@
 """The skorch net: token batches in, logits out, one training step."""
 
+import contextlib
+
 import torch
 from skorch import NeuralNet
 
+from skfocal._frozen import FrozenLayers
 from skfocal._module import parameter_groups
 from skfocal._text import Collate, TokenDataset, sorted_batches
 
@@ -28,6 +31,8 @@ class FocalNet(NeuralNet):
         The tokenizer's padding token.
     precision : {"float32", "bfloat16"}
         "bfloat16" runs the encoder under autocast.
+    freeze : int
+        Lower layers that do not learn; their outputs are computed once for each document.
     accumulate : int
         Batches whose gradients are added before each update.
     weight_decay, layer_decay : float
@@ -44,6 +49,7 @@ class FocalNet(NeuralNet):
         train_batches=None,
         pad_id=0,
         precision="float32",
+        freeze=0,
         accumulate=1,
         weight_decay=0.01,
         layer_decay=1.0,
@@ -52,6 +58,7 @@ class FocalNet(NeuralNet):
         self.train_batches = train_batches
         self.pad_id = pad_id
         self.precision = precision
+        self.freeze = freeze
         self.accumulate = accumulate
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
@@ -64,6 +71,8 @@ class FocalNet(NeuralNet):
         self.initialize()
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
+        if frozen := self._frozen_layers():
+            frozen.prepare(dataset.ids)
         try:
             self.fit_loop(dataset)
         except StopTraining:
@@ -195,8 +204,22 @@ class FocalNet(NeuralNet):
         """Return the logits of a batch of inputs."""
         x = {name: value for name, value in x.items() if name != "sample_weight"}
         kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with contextlib.ExitStack() as stack:
+            if frozen := self._frozen_layers():
+                stack.enter_context(frozen.replay(frozen.batch(**x)))
+            half = self.precision == "bfloat16"
+            stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
             return super().infer(x, **fit_params)
+
+    def _frozen_layers(self):
+        """Return the :class:`FrozenLayers`, or None where all layers have to run."""
+        if not self.freeze or self.compile:
+            return None
+        frozen = getattr(self, "frozen_", None)
+        if frozen is None or not frozen.is_current():
+            frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
+            self.frozen_ = frozen
+        return frozen if frozen.is_constant else None
 
     def logits(self, ids):
         """Return float32 logits of shape (n, n_classes) for lists of token ids, in their order."""

@@ -218,7 +218,7 @@ class FileStore:
 
 
 def _first_positions(keys, known):
-    first = {}
+    first: dict = {}
     for i, key in enumerate(keys):
         if key not in known:
             first.setdefault(key, i)

@@ -194,7 +194,7 @@ def _token_store(key):
 
 def token_cache_info():
     """Return how many texts this process has tokenised."""
-    return {"tokenized": _MEMORY.n_made + sum(store.n_made for store in _SHARED.values())}
+    return {"texts_tokenized": _MEMORY.n_made + sum(s.n_made for s in _SHARED.values())}
 
 
 def clear_token_cache():

@@ -353,6 +353,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         with _seeded(rng.randint(np.iinfo(np.int32).max), device):
             module, tokenizer = self._load(classes)
             _module.freeze_layers(module.model, self.freeze)
+            self._n_frozen = self.freeze
             max_length = self._resolve_max_length(module, tokenizer)
             tokens = tokenize(tokenizer, texts, max_length)
             _tell_truncation(tokens, max_length)
@@ -582,6 +583,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         settings = {
             "pad_id": tokenizer.pad_token_id,
             "precision": self._resolve_precision(device),
+            "freeze": self._n_frozen,
             "accumulate": self.accumulate,
             "weight_decay": self.weight_decay,
             "layer_decay": self.layer_decay,
@@ -700,6 +702,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         module, self.tokenizer_ = _module.module_from_plain(
             plain, trust_remote_code=self.trust_remote_code
         )
+        _module.freeze_layers(module.model, self._n_frozen)
         net = self._make_net(module, self.loss_, self.tokenizer_, self._device_at_hand())
         self.net_ = net.initialize()
         self.net_.module_.eval()

@@ -8,10 +8,12 @@ from pathlib import Path
 import skfocal
 
 LEVELS = {
-    "__init__": 5,
-    "classifier": 4,
-    "_net": 3,
+    "__init__": 6,
+    "classifier": 5,
+    "_net": 4,
     "callbacks": 2,
+    "_frozen": 3,
+    "caches": 4,
     "_module": 2,
     "_text": 1,
     "_pretrained": 1,

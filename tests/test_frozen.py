@@ -1,0 +1,119 @@
+"""Outputs of frozen layers: kept or not, the same bits; close to the plain forward pass."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import imbalanced
+from sklearn.base import clone
+
+from skfocal import _frozen, cache_info, clear_cache
+from skfocal._net import FocalNet
+
+
+def weights_of(clf):
+    return {k: v.clone() for k, v in clf.net_.module_.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    clear_cache()
+    yield
+    clear_cache()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_keeping_changes_no_bit(make, data, monkeypatch, precision):
+    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: True)
+    X, y = data
+    settings = {"freeze": 1, "precision": precision, "dropout": 0.1, "train_split": 0.2}
+    kept = make(**settings).fit(X, y)
+    again = make(**settings).fit(X, y)
+    monkeypatch.setattr(_frozen.FrozenLayers, "prepare", lambda self, ids: None)
+    clear_cache()
+    computed = make(**settings).fit(X, y)
+    assert same(weights_of(kept), weights_of(again))
+    assert same(weights_of(kept), weights_of(computed))
+    assert np.array_equal(kept.predict_proba(X), computed.predict_proba(X))
+
+
+@pytest.mark.parametrize("freeze", [1, 2])
+def test_training_is_that_of_the_plain_forward_pass(make, data, monkeypatch, freeze):
+    replayed = make(freeze=freeze, lr=1e-3).fit(*data)
+    monkeypatch.setattr(FocalNet, "_frozen_layers", lambda self: None)
+    plain = make(freeze=freeze, lr=1e-3).fit(*data)
+    np.testing.assert_allclose(
+        replayed.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4
+    )
+    start, end = weights_of(make(net_params={"max_epochs": 0}).fit(*data)), weights_of(replayed)
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert all(f"layer.{i}." not in name for name in moved for i in range(freeze))
+    assert any("classifier" in name for name in moved)
+
+
+def test_each_distinct_document_is_computed_once_for_all_folds_and_candidates(make, data):
+    X, y = data
+    before = cache_info()["documents_frozen"]
+    for gamma in (0, 2):
+        for rows in (np.arange(40) % 2 == 0, np.arange(40) % 2 == 1):
+            make(freeze=1, gamma=gamma).fit(np.array(X)[rows], y[rows])
+    assert cache_info()["documents_frozen"] - before == len(set(X))
+    make(freeze=2).fit(X, y)  # other layers, other outputs
+    assert cache_info()["documents_frozen"] - before == 2 * len(set(X))
+
+
+def test_prediction_keeps_nothing(make, data):
+    clf = make(freeze=1).fit(*data)
+    before = cache_info()["documents_frozen"]
+    clf.predict(imbalanced(seed=1)[0])
+    assert cache_info()["documents_frozen"] == before
+
+
+def test_pickle_predicts_the_same_bits_without_the_kept_outputs(make, data):
+    clf = make(freeze=1).fit(*data)
+    proba = clf.predict_proba(data[0])
+    blob = pickle.dumps(clf)
+    clear_cache()
+    assert np.array_equal(pickle.loads(blob).predict_proba(data[0]), proba)
+    assert np.array_equal(clf.predict_proba(data[0]), proba)
+
+
+def test_changed_weights_are_noticed(make, data):
+    clf = make(freeze=1).fit(*data)
+    proba = clf.predict_proba(data[0])
+    with torch.no_grad():
+        for parameter in clf.net_.module_.model.base_model.embeddings.parameters():
+            parameter.add_(torch.linspace(0, 9, parameter.shape[-1]).sin())
+    assert abs(clf.predict_proba(data[0]) - proba).max() > 1e-4
+
+
+def test_a_full_cache_warns_and_computes(make, data, monkeypatch):
+    expected = weights_of(make(freeze=1).fit(*data))
+    clear_cache()
+    monkeypatch.setattr(_frozen, "_LIMIT", 1000)
+    with pytest.warns(UserWarning, match="clear_cache"):
+        clf = make(freeze=1).fit(*data)
+    assert same(weights_of(clf), expected)
+
+
+def test_clone_and_other_freeze_start_afresh(make, data):
+    clf = make(freeze=1).fit(*data)
+    other = clone(clf).set_params(freeze=0).fit(*data)
+    assert same(weights_of(other), weights_of(make().fit(*data)))
+    assert other.net_._frozen_layers() is None
+
+
+def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
+    """On CUDA documents are computed together in one shape."""
+    clf = make(freeze=1).fit(*data)
+    frozen = clf.net_._frozen_layers()
+    ids = [np.arange(1000, 1000 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
+    alone = frozen.compute(ids)
+    monkeypatch.setitem(_frozen._SHAPES, "cpu", (4, 8))
+    for one, together in zip(alone, frozen.compute(ids), strict=True):
+        np.testing.assert_allclose(together, one, atol=1e-5)

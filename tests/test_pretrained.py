@@ -1,0 +1,56 @@
+"""Pretrained weights are read once a process and never changed."""
+
+import os
+
+import numpy as np
+import torch
+from sklearn.model_selection import GridSearchCV
+
+from skfocal import cache_info, clear_cache
+
+
+def counts():
+    info = cache_info()
+    return np.array([info["weights_read"], info["tokenizers_read"], info["texts_tokenized"]])
+
+
+def test_a_search_reads_the_weights_once_and_tokenises_each_text_once(make, data):
+    X, y = data
+    clear_cache()
+    before = counts()
+    GridSearchCV(make(max_epochs=1), {"gamma": [0, 1, 2]}, cv=2).fit(X, y)
+    assert (counts() - before).tolist() == [1, 1, len(set(X))]
+
+
+def test_kept_weights_are_those_of_the_file_after_many_fits(make, data):
+    clear_cache()
+    first = make().fit(*data).predict_proba(data[0])
+    again = make().fit(*data).predict_proba(data[0])
+    clear_cache()
+    afresh = make().fit(*data).predict_proba(data[0])
+    assert np.array_equal(first, again) and np.array_equal(first, afresh)
+
+
+def test_a_changed_folder_is_read_again(make, data, tiny_copy):
+    from safetensors.torch import load_file, save_file
+
+    clf = make(model=str(tiny_copy), net_params={"max_epochs": 0})
+    clf.fit(*data)
+    path = tiny_copy / "model.safetensors"
+    weights = {name: value + 1 for name, value in load_file(path).items()}
+    save_file(weights, tiny_copy / "new", metadata={"format": "pt"})
+    os.replace(tiny_copy / "new", path)
+    before = counts()
+    clf.fit(*data)
+    assert (counts() - before)[0] == 1
+    name = "bert.encoder.layer.0.output.dense.bias"
+    fitted = clf.net_.module_.model.state_dict()[name]
+    assert torch.equal(fitted, weights[name])
+
+
+def test_clearing_makes_it_read_again(make, data):
+    make(max_epochs=1).fit(*data)
+    clear_cache()
+    before = counts()
+    make(max_epochs=1).fit(*data)
+    assert (counts() - before).tolist() == [1, 1, len(set(data[0]))]

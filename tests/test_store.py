@@ -1,0 +1,138 @@
+"""Arrays by key, in memory and in files that processes share."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from skfocal import _store
+from skfocal._store import FileStore, MemoryStore, digest, shared_folder
+
+KEYS = [digest("document", i % 50) for i in range(100)]
+
+
+def make_entry(i):
+    return np.arange(i % 50, dtype=np.int32), i % 50
+
+
+class Maker:
+    """Makes entries and remembers for which positions."""
+
+    def __init__(self):
+        self.made = []
+
+    def __call__(self, positions):
+        self.made += positions
+        return [make_entry(i) for i in positions]
+
+
+def check(entries):
+    for i, (array, extra) in enumerate(entries):
+        assert extra == i % 50 and np.array_equal(array, make_entry(i)[0])
+
+
+@pytest.fixture(params=["memory", "files"])
+def store(request, tmp_path):
+    return MemoryStore(1_000_000) if request.param == "memory" else FileStore(tmp_path, np.int32)
+
+
+def test_each_key_is_made_once(store):
+    make = Maker()
+    check(store.fetch(KEYS, make))
+    assert sorted(make.made) == list(range(50)) and store.n_made == 50
+    check(store.fetch(KEYS, make))
+    assert len(make.made) == 50
+    assert store.fetch([], make) == []
+
+
+def test_files_are_shared_by_whoever_has_the_folder(tmp_path):
+    FileStore(tmp_path, np.int32).fetch(KEYS[:30], Maker())
+    make = Maker()
+    other = FileStore(tmp_path, np.int32)
+    check(other.fetch(KEYS, make))
+    assert sorted(make.made) == list(range(30, 50))
+
+
+def test_rows_may_be_vectors(tmp_path):
+    rows = {i: np.random.RandomState(i).rand(i + 1, 3).astype(np.float32) for i in range(20)}
+    keys = [digest(i) for i in rows]
+    store = FileStore(tmp_path, np.float32, width=3)
+    for _ in range(2):
+        for i, (array, _) in enumerate(store.fetch(keys, lambda p: [(rows[k], 0) for k in p])):
+            assert np.array_equal(array, rows[i])
+
+
+def test_what_a_killed_process_left_half_written_is_cut_off(tmp_path):
+    FileStore(tmp_path, np.int32).fetch(KEYS[:25], Maker())
+    for file in tmp_path.iterdir():
+        if file.suffix in (".data", ".index"):
+            with file.open("ab") as half:
+                half.write(b"xyz")
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, Maker()))
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda positions: pytest.fail("made again")))
+
+
+def test_an_error_while_making_keeps_nothing_and_leaves_no_lock(store):
+    def fail(positions):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        store.fetch(KEYS, fail)
+    check(store.fetch(KEYS, Maker()))
+
+
+def test_processes_at_the_same_time_make_each_key_once(tmp_path):
+    code = (
+        "import sys, time, numpy as np; from skfocal._store import FileStore, digest\n"
+        "def make(p):\n"
+        "    time.sleep(0.02); return [(np.arange(i % 50, dtype=np.int32), i % 50) for i in p]\n"
+        "s = FileStore(sys.argv[1], np.int32)\n"
+        "s.fetch([digest('document', i % 50) for i in range(100)], make)\n"
+        "print(s.n_made)"
+    )
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert sum(int(job.communicate()[0]) for job in jobs) == 50
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, Maker()))
+
+
+def test_memory_is_bounded():
+    store = MemoryStore(100)
+    for i in range(20):
+        store.fetch([KEYS[i]], lambda p: [(np.zeros(20, np.int32), 0)])
+        assert store.n_bytes <= 180
+    assert store.n_made == 20
+
+
+def test_keys_tell_parts_apart():
+    assert digest("ab", "c") != digest("a", "bc") != digest("abc")
+    assert digest("\ud800") != digest("?") and len(digest()) == 16
+
+
+def test_folder_is_the_owners_and_goes_with_its_process(tmp_path):
+    code = (
+        "from skfocal._store import shared_folder; f = shared_folder(); "
+        "(f / 'x').touch(); print(f, oct(f.parent.stat().st_mode)[-3:])"
+    )
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    folder, mode = done.stdout.split()
+    assert folder.startswith(str(tmp_path)) and mode == "700" and not os.path.exists(folder)
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store.tempfile, "gettempdir", lambda: str(tmp_path))
+    own = shared_folder()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, alive = own.parent / str(gone.pid), own.parent / "1"
+    dead.mkdir(), alive.mkdir()
+    own.rmdir()
+    assert shared_folder() == own
+    assert not dead.exists() and alive.exists() and own.exists()
