@@ -1,6 +1,7 @@
 """The skorch net: token batches in, logits out, one training step."""
 
 import contextlib
+import math
 
 import torch
 from skorch import NeuralNet
@@ -66,9 +67,13 @@ class FocalNet(NeuralNet):
 
     # -- training --------------------------------------------------------------------------
 
-    def train(self, dataset):
-        """Train on a :class:`TokenDataset` from the module's present weights; return self."""
+    def train(self, dataset, moments=None, keep_moments=False):
+        """Train on a :class:`TokenDataset` from the module's present weights; return self.
+
+        `moments` are what :meth:`moments` gave after an earlier training of the same module.
+        """
         self.initialize()
+        self.set_moments(moments or {})
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
         if frozen := self._frozen_layers():
@@ -80,14 +85,30 @@ class FocalNet(NeuralNet):
         self.notify("on_train_end", X=dataset, y=None)
         if not all(p.isfinite().all() for p in self.module_.parameters()):
             raise FloatingPointError(_advice("the last update left weights that are not finite"))
-        self._forget_training()
-        return self
-
-    def _forget_training(self):
         # Gradients and moments are three times the weights: nobody predicts with them.
         self.module_.zero_grad(set_to_none=True)
-        self.optimizer_.state.clear()
+        if not keep_moments:
+            self.optimizer_.state.clear()
         self.module_.eval()
+        return self
+
+    def updates_per_epoch(self):
+        """Return how often an epoch updates the weights."""
+        return math.ceil(len(self.train_batches) / self.accumulate)
+
+    def moments(self):
+        """Return the optimizer's state by the names of the weights."""
+        state = self.optimizer_.state
+        return {name: state[p] for name, p in self.module_.named_parameters() if p in state}
+
+    def set_moments(self, moments):
+        """Give the optimizer the state that :meth:`moments` returned."""
+        for name, parameter in self.module_.named_parameters():
+            if name in moments:
+                self.optimizer_.state[parameter] = {
+                    key: value.to(parameter.device) if torch.is_tensor(value) else value
+                    for key, value in moments[name].items()
+                }
 
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks, then stop if one of them asked for it at the end of an epoch.

@@ -45,10 +45,9 @@ def shared_folder():
     It lies in the folder for temporary files, is readable by its owner only, and goes away with
     the process, or at the next call after a process that was killed.
     """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    root = Path(tempfile.gettempdir(), f"skfocal-{user}")
+    root = _root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and root.stat().st_uid != user:
+    if hasattr(os, "getuid") and root.stat().st_uid != os.getuid():
         raise PermissionError(f"{str(root)!r} belongs to another user.")
     folder = root / str(os.getppid() if is_worker() else os.getpid())
     if not folder.exists():
@@ -56,9 +55,12 @@ def shared_folder():
             if other.name.isdigit() and not _is_alive(int(other.name)):
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(exist_ok=True)
-        if not is_worker():
-            atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+def _root():
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir(), f"skfocal-{user}")
 
 
 def _is_alive(pid):
@@ -71,9 +73,10 @@ def _is_alive(pid):
     return True
 
 
-def _remove(folder, pid):
-    if os.getpid() == pid:  # not in a fork
-        shutil.rmtree(folder, ignore_errors=True)
+@atexit.register
+def _remove():
+    """Remove the folder, which workers may have made, of the process that exits."""
+    shutil.rmtree(_root() / str(os.getpid()), ignore_errors=True)
 
 
 # -- stores --------------------------------------------------------------------------------

@@ -22,11 +22,17 @@ class WarmupSchedule(Callback):
         How the rate goes from its peak to zero after the last update ("constant": it stays).
     warmup : float, default=0.1
         Fraction of all updates over which the rate rises to its peak, in [0, 1).
+    n_updates : int, default=None
+        All updates; the rate stays as it is after them. None: those of this training.
+    first_update : int, default=0
+        Updates of earlier trainings on the same schedule.
     """
 
-    def __init__(self, schedule="linear", warmup=0.1):
+    def __init__(self, schedule="linear", warmup=0.1, n_updates=None, first_update=0):
         self.schedule = schedule
         self.warmup = warmup
+        self.n_updates = n_updates
+        self.first_update = first_update
 
     def factor(self, step, n_steps):
         """Return the multiple of the peak rate at update `step` of `n_steps`."""
@@ -35,14 +41,14 @@ class WarmupSchedule(Callback):
             return (step + 1) / n_warmup
         if self.schedule == "constant":
             return 1.0
-        done = (step - n_warmup) / max(n_steps - n_warmup, 1)
+        done = min((step - n_warmup) / max(n_steps - n_warmup, 1), 1.0)
         return 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Remember the peak rates."""
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
-        self.step_ = 0
-        self.n_steps_ = math.ceil(len(net.train_batches) / net.accumulate) * net.max_epochs
+        self.step_ = self.first_update
+        self.n_steps_ = self.n_updates or net.updates_per_epoch() * net.max_epochs
 
     def on_grad_computed(self, net, named_parameters, **kwargs):
         """Set the rate of the coming update."""

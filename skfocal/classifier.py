@@ -5,6 +5,7 @@ import copy
 import functools
 import os
 import warnings
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Self
 
@@ -26,13 +27,31 @@ from sklearn.utils.validation import (
 )
 from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
+from skorch.history import History
 
 from skfocal import _module, balance
+from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, is_missing, tokenize
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
 from skfocal.losses import LOSSES
+
+
+@dataclass
+class _Chunks:
+    """What `partial_fit` remembers from chunk to chunk."""
+
+    rng: np.random.RandomState
+    raw: np.ndarray  # amount of each class in the data
+    drawn: np.ndarray  # and in what was drawn of it
+    n_first: int | None = None  # updates of the first chunk
+    n_updates: int = 0
+
+    def count(self, raw, drawn):
+        """Add a chunk's amounts of each class; return the sums."""
+        self.raw, self.drawn = self.raw + raw, self.drawn + drawn
+        return self.raw, self.drawn
 
 
 class BertFocalClassifier(ClassifierMixin, BaseEstimator):
@@ -104,6 +123,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     schedule : {"linear", "cosine", "constant"}, default="linear"
         How the rate goes down to zero after the warm-up.
+
+    n_updates : int, default=None
+        Updates over which the warm-up and the schedule run. None: all those of a `fit`. For
+        `partial_fit`, which cannot know how many will come, None warms up over `warmup` of the
+        first chunk and keeps the rate then.
 
     gradient_clip : float or None, default=1.0
         Largest norm of the gradient.
@@ -204,6 +228,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     BertFocalClassifier(alpha='balanced', model='some/folder')
     """
 
+    net_: FocalNet
+
     _parameter_constraints: dict = {
         "model": [str, os.PathLike],
         "loss": [StrOptions(set(LOSSES))],
@@ -221,6 +247,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup": [Interval(Real, 0, 1, closed="left")],
         "schedule": [StrOptions(set(SCHEDULES))],
+        "n_updates": [None, Interval(Integral, 1, None, closed="left")],
         "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
         "accumulate": [Interval(Integral, 1, None, closed="left")],
         "dropout": [None, Interval(Real, 0, 1, closed="left")],
@@ -260,6 +287,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         weight_decay=0.01,
         warmup=0.1,
         schedule="linear",
+        n_updates=None,
         gradient_clip=1.0,
         accumulate=1,
         dropout=0.0,
@@ -295,6 +323,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.schedule = schedule
+        self.n_updates = n_updates
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
         self.dropout = dropout
@@ -317,7 +346,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     # -- fitting ---------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None) -> Self:
+    def fit(self, X, y, sample_weight=None, groups=None) -> Self:
         """Fine-tune the encoder on texts and labels.
 
         Parameters
@@ -330,6 +359,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n,), default=None
             Weights of at least 0, scaled to mean 1. A document of weight 2 counts as two: in
             the loss, in the class counts of `alpha` and for the sampler.
+        groups : array-like of shape (n,), default=None
+            Groups of documents for the splitter in `train_split`.
 
         Returns
         -------
@@ -345,13 +376,94 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If the loss or the weights stop being finite; the batch is named.
         """
         texts = self._check_texts(X, reset=True)
-        classes, codes = self._check_labels(y, texts)
+        classes, codes = self._check_labels(y, texts, self.classes)
+        _warn_absent(classes, codes)
         rng = check_random_state(self.random_state)
-        train, valid = self._split(codes, texts, rng)
+        train, valid = self._split(codes, texts, groups, rng)
         weight = self._check_weights(sample_weight, texts, train)
-        device = self._resolve_device()
-        with _seeded(rng.randint(np.iinfo(np.int32).max), device):
-            module, tokenizer = self._load(classes)
+        self._train(texts, classes, codes, weight, train, valid, rng)
+        self.__dict__.pop("_chunks", None)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
+        """Train one epoch on a chunk of documents, from where the last call ended.
+
+        Weights, AdamW's moments, class counts, random numbers and the place in the schedule go
+        on from call to call, also through a pickle; with `n_updates` the calls together follow
+        one schedule. `alpha` is computed from the classes of all chunks so far. After a `fit`
+        the first call goes on from its weights.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One str a document.
+        y : array-like of shape (n,)
+            Labels.
+        classes : array-like, default=None
+            All labels that any chunk has; needed in the first call unless the parameter
+            `classes` names them. Each chunk may miss some.
+        sample_weight : array-like of shape (n,), default=None
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : BertFocalClassifier
+
+        Raises
+        ------
+        TypeError, ValueError, OSError, FloatingPointError
+            As :meth:`fit`; ValueError also for settings that need all epochs to be known:
+            `early_stopping`, `train_split` and ``sampler="progressive"``.
+        """
+        self._check_partial()
+        fitted = hasattr(self, "net_")
+        texts = self._check_texts(X, reset=not fitted)
+        declared = self._declared_classes(classes)
+        classes, codes = self._check_labels(y, texts, declared)
+        chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
+            check_random_state(self.random_state), np.zeros(len(classes)), np.zeros(len(classes))
+        )
+        rows = np.arange(len(codes))
+        weight = self._check_weights(sample_weight, texts, rows)
+        self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
+        self._chunks = chunks
+        return self
+
+    def _check_partial(self):
+        for name, needless in (("early_stopping", False), ("train_split", None)):
+            if getattr(self, name) != needless:
+                raise ValueError(
+                    f"partial_fit needs {name}={needless}: it sees one chunk at a time. "
+                    f"Got {getattr(self, name)!r}."
+                )
+        if isinstance(self.sampler, str) and self.sampler == "progressive":
+            raise ValueError(
+                "sampler='progressive' needs to know how many epochs come, which partial_fit "
+                "does not: give a number or 'balanced'."
+            )
+
+    def _declared_classes(self, classes):
+        """Return the labels of all chunks; a later call may repeat them."""
+        known = getattr(self, "classes_", self.classes)
+        if known is None and classes is None:
+            raise ValueError(
+                "classes must name all labels in the first call of partial_fit. Got None."
+            )
+        if known is None:
+            return classes
+        if classes is not None and not np.array_equal(np.unique(classes), np.unique(known)):
+            raise ValueError(
+                f"classes must be those of the earlier calls, {np.unique(known).tolist()}. "
+                f"Got {np.unique(classes).tolist()}."
+            )
+        return known
+
+    def _train(self, texts, classes, codes, weight, train, valid, rng, chunks=None):
+        """Train a net on the rows `train` and keep it with all that was resolved on the way."""
+        seed = rng.randint(np.iinfo(np.int32).max)
+        with hold_device(self.device) as device, _seeded(seed, device):
+            module, tokenizer = self._load(classes, goes_on=chunks is not None)
             _module.freeze_layers(module.model, self.freeze)
             self._n_frozen = self.freeze
             max_length = self._resolve_max_length(module, tokenizer)
@@ -359,22 +471,33 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             _tell_truncation(tokens, max_length)
 
             sampling, class_weight, effective = self._resolve_balance(
-                classes, codes[train], weight[train], rng
+                classes, codes[train], weight[train], rng, chunks
             )
             loss = self._resolve_loss(class_weight)
             score = self._make_score(classes, codes, texts, valid)
+            batches = LengthBatches(
+                tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
+            )
             net = self._make_net(
                 module,
                 loss,
                 tokenizer,
                 device,
-                callbacks=self._make_callbacks(score),
+                max_epochs=self.max_epochs if chunks is None else 1,
+                callbacks=self._make_callbacks(score, chunks),
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
-                train_batches=LengthBatches(
-                    tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
-                ),
+                train_batches=batches,
             )
-            net.train(_dataset(tokens, codes, weight, train))
+            net.train(
+                _dataset(tokens, codes, weight, train),
+                moments=self.net_.moments() if chunks and chunks.n_updates else None,
+                keep_moments=chunks is not None,
+            )
+        if chunks is not None:
+            chunks.n_updates += net.updates_per_epoch()
+            chunks.n_first = chunks.n_first or chunks.n_updates
+            if hasattr(self, "net_"):
+                net.history = _joined(self.net_.history, net.history)
 
         self.classes_ = classes
         self.class_weight_ = class_weight
@@ -386,7 +509,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.tokenizer_ = tokenizer
         self.net_ = net
         self._fitted_model = str(self.model)
-        return self
 
     def _check_texts(self, X, *, reset):
         texts = as_texts(X)
@@ -399,8 +521,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self.__dict__.pop(name, None)
         return texts
 
-    def _check_labels(self, y, texts):
-        """Return the sorted classes and the code of each label."""
+    def _check_labels(self, y, texts, declared):
+        """Return the sorted classes, those declared or those in y, and the code of each label."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -418,26 +540,19 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         _check_no_missing(y)
         check_classification_targets(y)
         present, codes = np.unique(y, return_inverse=True)
-        if self.classes is None:
+        if declared is None:
             if len(present) < 2:
                 raise ValueError(
                     "y must have documents of at least two classes. Got one class only: "
                     f"{present.tolist()[0]!r}. If there are more, name them all in classes=."
                 )
             return present, codes
-        classes = np.unique(column_or_1d(self.classes))
+        classes = np.unique(column_or_1d(declared))
         unknown = np.setdiff1d(present, classes)
         if len(unknown) or len(classes) < 2:
             raise ValueError(
                 "classes must name at least two labels, all of those in y among them. Got "
                 f"{classes.tolist()}, without {unknown.tolist()} of y."
-            )
-        absent = np.setdiff1d(classes, present).tolist()
-        if absent:
-            warnings.warn(
-                f"y has no document of {len(absent)} declared classes: {absent}. They get class "
-                "weight 1 and a column in predict_proba, but nothing can be learned of them.",
-                stacklevel=3,
             )
         return classes, np.searchsorted(classes, y)
 
@@ -453,8 +568,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return weight / weight[train].mean()
 
-    def _load(self, classes):
-        """Return the module to train and its tokenizer."""
+    def _load(self, classes, goes_on):
+        """Return the module to train and its tokenizer; `goes_on` trains the one there is."""
+        if goes_on and hasattr(self, "net_"):
+            return _plain_module(self.net_), self.tokenizer_
         if self.warm_start and hasattr(self, "net_"):
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
@@ -490,13 +607,19 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return limit if self.max_length is None else self.max_length
 
-    def _split(self, codes, texts, rng):
+    def _split(self, codes, texts, groups, rng):
         """Return the rows to train on and the rows to score, or None for the latter."""
+        if groups is not None and not hasattr(self.train_split, "split"):
+            raise ValueError(
+                "groups are for a splitter in train_split, for example "
+                f"GroupShuffleSplit(1, test_size=0.1). Got train_split={self.train_split!r}."
+            )
         split = 0.1 if self.train_split is None and self.early_stopping else self.train_split
         if split is None:
             return np.arange(len(codes)), None
         if hasattr(split, "split"):
-            return next(split.split(np.zeros(len(texts)), codes))
+            check_consistent_length(texts, groups)
+            return next(split.split(np.zeros(len(texts)), codes, groups))
         train, valid = balance.stratified_holdout(codes, split, rng)
         if len(valid) == 0:
             raise ValueError(
@@ -505,7 +628,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return train, valid
 
-    def _resolve_balance(self, classes, codes, weight, rng):
+    def _resolve_balance(self, classes, codes, weight, rng, chunks):
         """Return the sampling, the class weights and the effective class weights."""
         raw = np.bincount(codes, weights=weight, minlength=len(classes))
         sampling = balance.resolve_sampling(
@@ -513,13 +636,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             codes,
             classes[codes],
             n_classes=len(classes),
-            n_epochs=self.max_epochs,
+            n_epochs=self.max_epochs if chunks is None else 1,
             sample_weight=weight,
             random_state=rng,
         )
-        alpha = balance.class_weight(self.alpha, classes, sampling.drawn, beta=self.beta)
-        balance.warn_double_correction(self.alpha, alpha, raw, sampling.drawn)
-        return sampling, alpha, balance.effective_class_weight(alpha, raw, sampling.drawn_last)
+        drawn, drawn_last = sampling.drawn, sampling.drawn_last
+        if chunks is not None:
+            raw, drawn = chunks.count(raw, drawn)
+            drawn_last = drawn
+        alpha = balance.class_weight(self.alpha, classes, drawn, beta=self.beta)
+        balance.warn_double_correction(self.alpha, alpha, raw, drawn)
+        return sampling, alpha, balance.effective_class_weight(alpha, raw, drawn_last)
 
     def _resolve_loss(self, class_weight):
         settings = {"normalize": self.normalize, "label_smoothing": self.label_smoothing}
@@ -534,16 +661,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             return self.lr
         return min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
 
-    def _resolve_device(self):
-        if str(self.device) == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            return str(torch.empty(0, device=self.device).device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device={self.device!r} is not a device that torch can use here: {error}"
-            ) from error
-
     def _resolve_precision(self, device):
         if self.precision == "auto":
             return "bfloat16" if device.startswith("cuda") else "float32"
@@ -555,8 +672,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return self.precision
 
-    def _make_callbacks(self, score):
-        callbacks = [("schedule", WarmupSchedule(self.schedule, self.warmup))]
+    def _make_schedule(self, chunks):
+        if chunks is None:
+            return WarmupSchedule(self.schedule, self.warmup, self.n_updates)
+        if self.n_updates is None:
+            return WarmupSchedule("constant", self.warmup, chunks.n_first, chunks.n_updates)
+        if chunks.n_updates >= self.n_updates and self.schedule != "constant":
+            warnings.warn(
+                f"The schedule of n_updates={self.n_updates} has ended: the learning rate is 0 "
+                "and this call of partial_fit teaches nothing.",
+                stacklevel=4,
+            )
+        return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
+
+    def _make_callbacks(self, score, chunks):
+        callbacks = [("schedule", self._make_schedule(chunks))]
         if self.gradient_clip is not None:
             callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:
@@ -688,6 +818,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             state["_plain"] = {
                 **_module.module_to_plain(_plain_module(net), tokenizer),
                 "history": [dict(row) for row in net.history],
+                "moments": _as_arrays(net.moments()),
             }
             state["loss_"] = copy.deepcopy(self.loss_).cpu()
         return state
@@ -707,12 +838,23 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net.initialize()
         self.net_.module_.eval()
         self.net_.history.extend(plain["history"])
+        self.net_.set_moments(_as_tensors(plain["moments"]))
 
     def _device_at_hand(self):
         try:
-            return self._resolve_device()
+            return resolve_device(self.device)
         except ValueError:
             return "cpu"
+
+
+def _warn_absent(classes, codes):
+    absent = np.delete(classes, np.unique(codes)).tolist()
+    if absent:
+        warnings.warn(
+            f"y has no document of {len(absent)} declared classes: {absent}. They get class "
+            "weight 1 and a column in predict_proba, but nothing can be learned of them.",
+            stacklevel=4,
+        )
 
 
 def _check_no_missing(y):
@@ -724,8 +866,29 @@ def _check_no_missing(y):
         assert_all_finite(y, input_name="y")
 
 
+def _joined(earlier, later):
+    """Return one history; the epochs are counted through."""
+    joined = History(copy.deepcopy(earlier))
+    joined.extend({**row, "epoch": len(earlier) + row["epoch"]} for row in later)
+    return joined
+
+
 def _dataset(tokens, codes, weight, rows):
     return TokenDataset([tokens.ids[i] for i in rows], codes[rows], weight[rows])
+
+
+def _as_arrays(moments):
+    return {
+        name: {k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()}
+        for name, state in moments.items()
+    }
+
+
+def _as_tensors(moments):
+    return {
+        name: {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
+        for name, state in moments.items()
+    }
 
 
 def _plain_module(net):

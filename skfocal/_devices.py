@@ -1,0 +1,75 @@
+"""Which device a fit runs on while others of the same search run too."""
+
+import contextlib
+import threading
+import time
+import warnings
+
+import torch
+from filelock import FileLock, Timeout
+
+from skfocal._store import shared_folder
+
+_CPU = threading.RLock()
+_HELD = threading.local()
+
+
+def resolve_device(device):
+    """Return the name of a torch device that can be used here; "auto" prefers CUDA."""
+    if str(device) == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.empty(0, device=device).device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not a device that torch can use here: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def hold_device(device):
+    """Yield the device that a fit runs on, which is its own meanwhile.
+
+    On a CPU the fits of one process take turns: each uses all the threads that the process has,
+    and torch's generator, from which the new head is drawn. Processes share no generator, and
+    joblib gives each its part of the threads. With "auto" on CUDA the fits of a search, in
+    threads or processes, spread over the devices that they see, one to each; a fit that finds
+    none free waits.
+    """
+    name = resolve_device(device)
+    if str(device) != "auto" or name == "cpu":
+        with _CPU if name == "cpu" else contextlib.nullcontext():
+            yield name
+    elif getattr(_HELD, "name", None):  # a fit within a fit, from a callback
+        yield _HELD.name
+    else:
+        identities = [
+            str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())
+        ]
+        number, lock = _first_free(shared_folder(), identities)
+        _HELD.name = f"cuda:{number}"
+        try:
+            yield _HELD.name
+        finally:
+            _HELD.name = None
+            lock.release()
+
+
+def _first_free(folder, identities, poll=0.2):
+    """Lock the first of these that no thread or process holds; return its number and the lock."""
+    locks = [FileLock(folder / f"device-{name}.lock", thread_local=False) for name in identities]
+    warned = False
+    while True:
+        for number, lock in enumerate(locks):
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0)
+                return number, lock
+        if not warned:
+            warned = True
+            warnings.warn(
+                f"More jobs than the {len(locks)} CUDA devices: this one waits until a device is "
+                f"free. Give n_jobs={len(locks)}, or let the jobs share a device with "
+                "device='cuda'.",
+                stacklevel=4,
+            )
+        time.sleep(poll)
