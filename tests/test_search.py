@@ -1,0 +1,160 @@
+"""Searches: cheap, the same whoever runs them, and flat in memory."""
+
+import gc
+import os
+import weakref
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import imbalanced
+from sklearn.model_selection import GridSearchCV
+
+from skfocal._store import _RECORD, shared_folder
+
+GRID = {"gamma": [0.0, 2.0], "alpha": [None, "balanced"]}
+
+
+def search(clf, data, **kwargs):
+    return GridSearchCV(clf, GRID, cv=2, scoring="neg_log_loss", **kwargs).fit(*data)
+
+
+def assert_same_search(one, other):
+    assert one.best_params_ == other.best_params_
+    for name in ("split0_test_score", "split1_test_score"):
+        assert one.cv_results_[name].tolist() == other.cv_results_[name].tolist()
+
+
+def n_shared(kind):
+    """Return how many entries and how many different ones the worker processes have kept."""
+    records = [np.fromfile(path, _RECORD) for path in shared_folder().glob(f"{kind}-*/*.index")]
+    keys = np.concatenate(records)["key"]
+    return len(keys), len(np.unique(keys))
+
+
+def count_threads(estimator, X, y):
+    return torch.get_num_threads()
+
+
+# -- workers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_parallel_jobs_find_what_a_sequence_finds(make, data, backend):
+    clf = make(max_epochs=1)
+    with joblib.parallel_config(backend):
+        assert_same_search(search(clf, data, n_jobs=2), search(clf, data))
+
+
+def test_loky_workers_tokenise_each_text_once_together_and_keep_it_out_of_pickles(make):
+    X, y = imbalanced(60, 20, seed=7)
+    X = [f"{text} number {i}" for i, text in enumerate(X)]
+    before = n_shared("tokens") if list(shared_folder().glob("tokens-*")) else (0, 0)
+    search(make(max_epochs=1), (X, y), n_jobs=2, refit=False)
+    total, different = n_shared("tokens")
+    assert total == different == before[0] + 80
+
+
+def test_loky_workers_share_the_outputs_of_frozen_layers(make):
+    X, y = imbalanced(30, 10, seed=8)
+    X = [f"{text} number {i}" for i, text in enumerate(X)]
+    parallel = search(make(max_epochs=1, freeze=1), (X, y), n_jobs=2)
+    total, different = n_shared("frozen")
+    assert total == different >= 40
+    assert_same_search(parallel, search(make(max_epochs=1, freeze=1), (X, y)))
+
+
+def test_loky_divides_the_threads(make, data):
+    grid = GridSearchCV(make(max_epochs=1), {"gamma": [0, 1]}, cv=2, scoring=count_threads)
+    scores = grid.set_params(n_jobs=2, refit=False).fit(*data).cv_results_["mean_test_score"]
+    assert scores.tolist() == 2 * [max(joblib.cpu_count() // 2, 1)]
+
+
+@pytest.mark.slow
+def test_dask_cluster_finds_what_a_sequence_finds(make, data):
+    distributed = pytest.importorskip("distributed")
+    clf = make(max_epochs=1)
+    sequence = search(clf, data)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        assert_same_search(search(clf, data, n_jobs=2), sequence)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_ray_cluster_finds_what_a_sequence_finds(make, data, monkeypatch):
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    clf = make(max_epochs=1)
+    sequence = search(clf, data)
+    paths = {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "tests")])}
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": paths},
+    )
+    try:
+        register_ray()
+        with joblib.parallel_config("ray"):
+            assert_same_search(search(clf, data, n_jobs=2), sequence)
+    finally:
+        ray.shutdown()
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+
+def test_no_reference_cycle_keeps_a_net_alive(make, data):
+    gc.collect()
+    gc.disable()
+    try:
+        clf = make(max_epochs=1, freeze=1, train_split=0.2, early_stopping=True).fit(*data)
+        clf.predict(data[0])
+        net = clf.net_
+        assert not net.optimizer_.state
+        assert all(p.grad is None for p in net.module_.parameters())
+        dying = [weakref.ref(x) for x in (net, net.module_, net.optimizer_)]
+        del clf, net
+        assert [ref() for ref in dying] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_thirty_fits(minilm):
+    psutil = pytest.importorskip("psutil")
+    from skfocal import BertFocalClassifier
+
+    X, y = imbalanced(24, 8)
+    clf = BertFocalClassifier(minilm, max_epochs=1, random_state=0, max_length=16)
+    process, used = psutil.Process(), []
+
+    def score(estimator, X, y):
+        gc.collect()
+        used.append(process.memory_info().rss)
+        return estimator.score(X, y)
+
+    grid = GridSearchCV(clf, {"gamma": np.linspace(0, 5, 15)}, cv=2, refit=False, scoring=score)
+    grid.fit(X, y)
+    assert len(used) == 30
+    assert used[-1] < 1.05 * used[2]
+
+
+@pytest.mark.gpu
+def test_device_memory_stays_flat(make, data):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    make(device="cuda").fit(*data)
+    allocated = torch.cuda.memory_allocated()
+    for gamma in range(5):
+        make(device="cuda", gamma=gamma).fit(*data)
+    assert torch.cuda.memory_allocated() <= 1.05 * allocated + 1_000_000
