@@ -156,5 +156,7 @@ def module_from_plain(state, *, trust_remote_code=False):
             config, trust_remote_code=trust_remote_code
         )
     module = EncoderClassifier(encoder)
-    module.load_state_dict({k: torch.tensor(v) for k, v in state["weights"].items()})
+    weights = {k: torch.tensor(v) for k, v in state["weights"].items()}
+    module.to(next(v.dtype for v in weights.values() if v.is_floating_point()))
+    module.load_state_dict(weights)
     return module.eval(), tokenizer

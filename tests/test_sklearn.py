@@ -1,0 +1,426 @@
+"""scikit-learn's own checks, searches, scorers, pipelines, inspection."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import cloudpickle
+import joblib
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import imbalanced
+from imblearn.metrics import geometric_mean_score
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import Pipeline as ImbPipeline
+from imblearn.pipeline import make_pipeline as make_imb_pipeline
+from imblearn.under_sampling import RandomUnderSampler
+from scipy.stats import uniform
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import SkipTestWarning
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    RocCurveDisplay,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    make_scorer,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    HalvingGridSearchCV,
+    RandomizedSearchCV,
+    RepeatedStratifiedKFold,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    permutation_test_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.validation import validate_data
+from skorch.callbacks import GradientNormClipping
+
+from skfocal import BertFocalClassifier, as_column
+
+# -- the checks ------------------------------------------------------------------------------
+
+
+class NumericDouble(BertFocalClassifier):
+    """Takes rows of numbers, which become words: what scikit-learn's checks can feed.
+
+    It trains in float64 on whole batches, so that a weight of 2 is two rows to the last digits.
+    """
+
+    def __init__(self, model=None, *, gamma=2.0, alpha=None, max_epochs=60, random_state=0):
+        super().__init__(
+            model,
+            gamma=gamma,
+            alpha=alpha,
+            max_epochs=max_epochs,
+            random_state=random_state,
+            lr=5e-3,
+            batch_size=1000,
+            warmup=0.0,
+        )
+
+    def _check_texts(self, X, *, reset):
+        X = validate_data(self, X, reset=reset)
+        return [
+            " ".join(f"{chr(97 + j % 26)} {round(v * 4)}" for j, v in enumerate(row)) for row in X
+        ]
+
+    def _load(self, classes, goes_on):
+        module, tokenizer = super()._load(classes, goes_on)
+        return module.double(), tokenizer
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.one_d_array = False
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+def checks_of(estimator):
+    """Return the checks that scikit-learn has for an estimator."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)  # texts: most checks feed numbers
+        return [check for _, check in estimator_checks_generator(estimator)]
+
+
+def name_of(check):
+    return getattr(check, "func", check).__name__
+
+
+CHECKS = checks_of(NumericDouble())
+
+
+def test_all_of_scikit_learns_checks_run():
+    """Sixty-two in scikit-learn 1.9; an estimator of texts is given two."""
+    assert len(CHECKS) >= 55
+    assert {name_of(check) for check in CHECKS} >= {
+        "check_classifiers_train",
+        "check_dtype_object",
+        "check_estimators_pickle",
+        "check_fit2d_1sample",
+        "check_sample_weight_equivalence_on_dense_data",
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("check", CHECKS, ids=name_of)
+def test_numeric_double_passes(check, tiny):
+    # Sample weights travel in float32: after many updates their rounding is seen.
+    few = name_of(check) == "check_sample_weight_equivalence_on_dense_data"
+    check(NumericDouble(tiny, max_epochs=20 if few else 60))
+
+
+TEXT_CHECKS = checks_of(BertFocalClassifier())
+
+
+@pytest.mark.parametrize("check", TEXT_CHECKS, ids=name_of)
+def test_estimator_itself_passes(check):
+    check(BertFocalClassifier())
+
+
+def test_an_estimator_of_texts_is_given_few_checks():
+    """Why the double is needed."""
+    assert 1 <= len(TEXT_CHECKS) < 10
+
+
+# -- clone, copies, parameters ---------------------------------------------------------------
+
+COPIES = {
+    "pickle": lambda clf: pickle.loads(pickle.dumps(clf)),
+    "cloudpickle": lambda clf: cloudpickle.loads(cloudpickle.dumps(clf)),
+    "deepcopy": copy.deepcopy,
+}
+
+
+def through_joblib(clf):
+    file = io.BytesIO()
+    joblib.dump(clf, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize("duplicate", [*COPIES.values(), through_joblib], ids=[*COPIES, "joblib"])
+@pytest.mark.parametrize("freeze", [0, 1])
+def test_copies_predict_the_same_bits(make, data, duplicate, freeze):
+    X, y = data
+    unfitted = make(gamma=1.5, alpha={"ham": 1, "spam": 3}, freeze=freeze)
+    assert repr(duplicate(unfitted)) == repr(unfitted)
+    fitted = unfitted.fit(X, y)
+    twin = duplicate(fitted)
+    assert twin.get_params() == fitted.get_params() and repr(twin) == repr(fitted)
+    assert np.array_equal(twin.predict_proba(X), fitted.predict_proba(X))
+    assert np.array_equal(duplicate(twin).predict(X), fitted.predict(X))
+
+
+def test_clone_of_a_fitted_estimator_is_unfitted(make, data):
+    fitted = make(alpha="sqrt").fit(*data)
+    twin = clone(fitted)
+    assert twin.get_params() == fitted.get_params() and not hasattr(twin, "net_")
+    assert set(vars(twin)) == set(twin.get_params())
+
+
+def test_fit_leaves_every_parameter_as_it_was(make, data):
+    given = {
+        "alpha": {"ham": 1.0, "spam": 2.0},
+        "classes": ["spam", "ham"],
+        "train_split": StratifiedKFold(4),
+        "callbacks": [("clip", GradientNormClipping(0.5))],
+        "net_params": {"iterator_train__num_workers": 0},
+    }
+    clf = make(**given)
+    before = {name: pickle.dumps(value) for name, value in clf.get_params().items()}
+    clf.fit(*data)
+    assert {name: pickle.dumps(value) for name, value in clf.get_params().items()} == before
+    for name, value in given.items():
+        assert getattr(clf, name) is value
+
+
+def test_fitted_on_cuda_it_unpickles_where_there_is_none(make, data):
+    if torch.cuda.is_available():
+        pytest.skip("there is CUDA here")
+    clf = make().fit(*data)
+    clf.device = "cuda"  # what a fit on CUDA would have left
+    twin = pickle.loads(pickle.dumps(clf))
+    assert twin.device == "cuda" and twin.net_.device == "cpu"
+    assert np.array_equal(twin.predict_proba(data[0]), clf.predict_proba(data[0]))
+
+
+# -- searches, folds, scorers ----------------------------------------------------------------
+
+GRID = {"gamma": [0, 2], "alpha": [None, "balanced"]}
+SCORERS = {
+    "f1_macro": "f1_macro",
+    "balanced_accuracy": "balanced_accuracy",
+    "roc_auc_ovr": "roc_auc_ovr",
+    "neg_log_loss": "neg_log_loss",
+    "average_precision": "average_precision",
+    "geometric mean": make_scorer(geometric_mean_score, average="macro"),
+}
+
+
+@pytest.fixture
+def three():
+    """Texts of three classes; the last has five."""
+    X, y = imbalanced(24, 8)
+    return X + [f"eggs bacon number {i}" for i in range(5)], np.append(y, 5 * ["eggs"])
+
+
+@pytest.mark.parametrize("kind", ["GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV"])
+def test_searches_find_and_refit(make, data, kind):
+    X, y = data
+    kwargs = {"cv": 2, "scoring": "f1_macro", "error_score": "raise"}
+    clf = make(max_epochs=1)
+    search = {
+        "GridSearchCV": lambda: GridSearchCV(clf, GRID, **kwargs),
+        "RandomizedSearchCV": lambda: RandomizedSearchCV(
+            clf, {"gamma": uniform(0, 5), "alpha": [None, "sqrt"]}, n_iter=2, random_state=0,
+            **kwargs,
+        ),
+        "HalvingGridSearchCV": lambda: HalvingGridSearchCV(
+            clf, GRID, factor=2, min_resources=16, random_state=0, **kwargs
+        ),
+    }[kind]().fit(X, y)  # fmt: skip
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    best = clone(clf).set_params(**search.best_params_).fit(X, y)
+    assert np.array_equal(search.predict_proba(X), best.predict_proba(X))
+    assert search.classes_.tolist() == ["ham", "spam"]
+
+
+@pytest.mark.parametrize(
+    "cv", [StratifiedKFold(2), RepeatedStratifiedKFold(n_splits=2, n_repeats=2), GroupKFold(4)]
+)
+def test_every_scorer_is_finite_on_every_fold(make, data, cv):
+    X, y = data[0], (data[1] == "spam").astype(int)  # "average_precision" looks for label 1
+    groups = np.arange(40) % 4
+    result = cross_validate(
+        make(max_epochs=1), X, y, cv=cv, groups=groups, scoring=SCORERS, error_score="raise"
+    )
+    for name in SCORERS:
+        scores = result[f"test_{name}"]
+        assert len(scores) == cv.get_n_splits(X, y, groups) and np.isfinite(scores).all()
+
+
+def test_every_scorer_works_for_many_classes(make, three):
+    result = cross_validate(make(max_epochs=1), *three, cv=2, scoring=SCORERS, error_score="raise")
+    assert all(np.isfinite(result[f"test_{name}"]).all() for name in SCORERS)
+
+
+def test_scores_are_those_of_a_fit_by_hand(make, three):
+    X, y = np.array(three[0], dtype=object), three[1]
+    cv = StratifiedKFold(2)
+    scores = cross_val_score(make(), X, y, cv=cv, scoring="roc_auc_ovr")
+    for score, (train, test) in zip(scores, cv.split(X, y), strict=True):
+        proba = make().fit(X[train], y[train]).predict_proba(X[test])
+        assert score == roc_auc_score(y[test], proba, multi_class="ovr")
+
+
+def test_a_class_absent_from_a_training_fold_keeps_its_column(make, three):
+    """One document of a class: some training fold must lack it."""
+    X, y = three[0] + ["sole document"], np.append(three[1], "sole")
+    classes = np.unique(y)
+
+    def score(estimator, texts, labels):
+        proba = estimator.predict_proba(texts)
+        assert estimator.classes_.tolist() == classes.tolist()
+        assert proba.shape == (len(texts), 4)
+        present = np.isin(classes, labels)
+        one_hot = labels[:, None] == classes
+        return {
+            "neg_log_loss": -log_loss(labels, proba, labels=classes),
+            "f1_macro": f1_score(labels, estimator.predict(texts), average="macro"),
+            "roc_auc": roc_auc_score(one_hot[:, present], proba[:, present]),
+            "average_precision": average_precision_score(one_hot[:, present], proba[:, present]),
+        }
+
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        folds = StratifiedKFold(2)
+        clf = make(classes=classes, max_epochs=1, alpha="balanced")
+        result = cross_validate(clf, X, y, cv=folds, scoring=score, error_score="raise")
+        without = make(max_epochs=1).fit(X[:-1], y[:-1])
+    assert without.predict_proba(X).shape[1] == 3
+    for name in ("neg_log_loss", "f1_macro", "roc_auc", "average_precision"):
+        assert np.isfinite(result[f"test_{name}"]).all()
+
+
+def test_nested_search(make, data):
+    inner = GridSearchCV(make(max_epochs=1), {"gamma": [0, 2]}, cv=2, error_score="raise")
+    scores = cross_val_score(inner, *data, cv=2, scoring="balanced_accuracy", error_score="raise")
+    assert scores.shape == (2,) and (0 <= scores).all() and (scores <= 1).all()
+
+
+def test_out_of_fold_predictions_and_learning_curve(make, data):
+    X, y = data
+    proba = cross_val_predict(make(), X, y, cv=2, method="predict_proba")
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert set(cross_val_predict(make(), X, y, cv=2)) <= {"ham", "spam"}
+    sizes, train, test = learning_curve(
+        make(max_epochs=1),
+        X,
+        y,
+        cv=2,
+        train_sizes=[16, 20],
+        shuffle=True,
+        random_state=1,
+        error_score="raise",
+    )
+    assert sizes.tolist() == [16, 20] and np.isfinite(train).all() and np.isfinite(test).all()
+
+
+# -- pipelines -------------------------------------------------------------------------------
+
+
+def lower(texts):
+    return [text.lower() for text in texts]
+
+
+def test_a_text_cleaner_before_us(make, data):
+    X, y = data
+    shouted = [text.upper() for text in X]
+    pipeline = make_pipeline(FunctionTransformer(lower), make()).fit(shouted, y)
+    assert np.array_equal(pipeline.predict_proba(shouted), make().fit(X, y).predict_proba(X))
+    grid = GridSearchCV(pipeline, {"bertfocalclassifier__gamma": [0, 2]}, cv=2).fit(shouted, y)
+    assert grid.best_params_["bertfocalclassifier__gamma"] in (0, 2)
+
+
+def test_a_column_is_picked_from_a_frame(make, data):
+    X, y = data
+    frame = pd.DataFrame({"number": range(40), "text": X})
+    expected = make().fit(X, y).predict_proba(X)
+    columns = ColumnTransformer([("text", "passthrough", ["text"])])
+    function = FunctionTransformer(lambda table: table["text"])
+    for pick in (columns, function):
+        pipeline = make_pipeline(pick, make()).fit(frame, y)
+        assert np.array_equal(pipeline.predict_proba(frame), expected)
+    framed = make_pipeline(columns, make()).set_output(transform="pandas").fit(frame, y)
+    assert framed[-1].feature_names_in_.tolist() == ["text__text"]
+
+
+@pytest.mark.parametrize("kind", ["frame", "array"])
+@pytest.mark.parametrize(
+    ("sampler", "counts"), [(RandomOverSampler, (30, 30)), (RandomUnderSampler, (10, 10))]
+)
+def test_imbalanced_learn_resamples_before_us(make, data, kind, sampler, counts):
+    X, y = data
+    given = pd.DataFrame({"text": X}) if kind == "frame" else np.array(X, dtype=object)[:, None]
+    pipeline = make_imb_pipeline(sampler(random_state=0), make(max_epochs=1)).fit(given, y)
+    resampled = sampler(random_state=0).fit_resample(given, y)
+    direct = make(max_epochs=1).fit(*resampled)
+    assert np.unique(resampled[1], return_counts=True)[1].tolist() == list(counts)
+    assert np.array_equal(pipeline.predict_proba(given), direct.predict_proba(given))
+    assert pipeline.predict(given).shape == (40,)  # prediction resamples nothing
+
+
+def test_the_grid_tunes_the_resampler_and_gamma_together(make, data):
+    X, y = data
+    steps = [
+        ("column", FunctionTransformer(as_column)),
+        ("sampler", RandomOverSampler(random_state=0)),
+        ("clf", make(max_epochs=1)),
+    ]
+    grid = {
+        "sampler": [RandomOverSampler(random_state=0), RandomUnderSampler(random_state=0)],
+        "sampler__sampling_strategy": [0.5, 1.0],
+        "clf__gamma": [0, 2],
+    }
+    search = GridSearchCV(ImbPipeline(steps), grid, cv=2, scoring="f1_macro", error_score="raise")
+    search.fit(X, y)  # a plain list
+    assert len(search.cv_results_["params"]) == 8
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(X[:3]).shape == (3,)
+
+
+def test_imbalanced_learns_pipeline_caches_and_keeps_its_steps_apart(make, data, tmp_path):
+    X, y = data
+    pipeline = make_imb_pipeline(
+        FunctionTransformer(as_column),
+        RandomUnderSampler(random_state=0),
+        make(max_epochs=1),
+        memory=joblib.Memory(tmp_path, verbose=0),
+    )
+    first = pipeline.fit(X, y).predict_proba(X)
+    assert np.array_equal(clone(pipeline).fit(X, y).predict_proba(X), first)
+    pipeline.set_params(randomundersampler="passthrough").fit(X, y)
+    assert np.array_equal(pipeline.predict_proba(X), make(max_epochs=1).fit(X, y).predict_proba(X))
+
+
+def test_samplers_that_would_invent_rows_say_so(make, data):
+    pipeline = make_imb_pipeline(FunctionTransformer(as_column), SMOTE(), make())
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        pipeline.fit(*data)
+
+
+# -- inspection ------------------------------------------------------------------------------
+
+
+def test_inspection_and_displays(make, data):
+    X, y = data
+    frame = pd.DataFrame({"text": X})
+    clf = make(max_epochs=8).fit(frame, y)
+    importance = permutation_importance(clf, frame, y, n_repeats=2, random_state=0)
+    assert importance.importances_mean[0] > 0.05
+    score, permuted, p = permutation_test_score(
+        make(max_epochs=1), X, y, cv=2, n_permutations=2, random_state=0
+    )
+    assert np.isfinite(score) and permuted.shape == (2,) and 0 < p <= 1
+    matplotlib.use("Agg")
+    assert ConfusionMatrixDisplay.from_estimator(clf, frame, y).confusion_matrix.sum() == 40
+    assert 0.9 < RocCurveDisplay.from_estimator(clf, frame, y).roc_auc <= 1
+    plt.close("all")
