@@ -1,0 +1,219 @@
+"""Meta-estimators around the classifier, sample weights and metadata routing."""
+
+import numpy as np
+import pytest
+import sklearn
+from conftest import imbalanced
+from imblearn.ensemble import BalancedBaggingClassifier, EasyEnsembleClassifier
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+    cross_val_score,
+)
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.semi_supervised import SelfTrainingClassifier
+
+from skfocal import as_column
+
+
+@pytest.fixture
+def three():
+    """Texts of three classes."""
+    X, y = imbalanced(24, 12)
+    return X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
+
+
+def column(X):
+    return as_column(X)
+
+
+def tfidf():
+    return make_pipeline(TfidfVectorizer(), LogisticRegression())
+
+
+def check_proba(model, X, n_classes):
+    proba = model.predict_proba(X)
+    assert proba.shape == (len(X), n_classes) and np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    return proba
+
+
+# -- probabilities and thresholds ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_calibration(make, data, three, method, n_classes):
+    if method == "temperature" and sklearn.__version__ < "1.8":
+        pytest.skip("scikit-learn has it from 1.8")
+    X, y = data if n_classes == 2 else three
+    model = CalibratedClassifierCV(make(), method=method, cv=2).fit(X, y)
+    check_proba(model, X, n_classes)
+    fitted = make(max_epochs=6).fit(X, y)
+    held_out = CalibratedClassifierCV(FrozenEstimator(fitted), method=method).fit(X, y)
+    check_proba(held_out, X, n_classes)
+    assert held_out.calibrated_classifiers_[0].estimator.estimator is fitted
+
+
+def test_thresholds(make, data):
+    X, y = data
+    tuned = TunedThresholdClassifierCV(make(max_epochs=6), scoring="balanced_accuracy", cv=2)
+    tuned.fit(X, y)
+    assert 0 <= tuned.best_threshold_ <= 1 and tuned.score(X, y) > 0.9
+    low = FixedThresholdClassifier(make(), threshold=0.0, pos_label="spam").fit(X, y)
+    assert (low.predict(X) == "spam").all()
+    high = FixedThresholdClassifier(make(), threshold=1.1, pos_label="spam").fit(X, y)
+    assert (high.predict(X) == "ham").all()
+
+
+def test_threshold_of_many_classes_is_refused_by_scikit_learn(make, three):
+    with pytest.raises(ValueError, match="Only binary classification is supported"):
+        TunedThresholdClassifierCV(make()).fit(*three)
+
+
+# -- ensembles -------------------------------------------------------------------------------
+
+
+def test_soft_vote_is_the_mean(make, data):
+    X, y = data
+    members = [("a", make(gamma=0)), ("b", make(gamma=5)), ("words", tfidf())]
+    model = VotingClassifier(members, voting="soft").fit(X, y)
+    mean = np.mean([clone(clf).fit(X, y).predict_proba(X) for _, clf in members], axis=0)
+    np.testing.assert_allclose(model.predict_proba(X), mean)
+
+
+def test_stacking_beside_tfidf(make, three):
+    X, y = three
+    model = StackingClassifier([("encoder", make()), ("words", tfidf())], cv=2).fit(X, y)
+    check_proba(model, X, 3)
+    assert model.transform(X).shape == (44, 6)
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("texts", [list, column])
+def test_one_classifier_for_each_class_or_pair(make, three, texts):
+    X, y = three
+    rest = OneVsRestClassifier(make(max_epochs=6)).fit(texts(X), y)
+    check_proba(rest, texts(X), 3)
+    assert len(rest.estimators_) == 3 and rest.score(texts(X), y) > 0.6
+
+
+def ensembles(clf):
+    return [
+        BaggingClassifier(clf, n_estimators=2, random_state=0),
+        BalancedBaggingClassifier(clf, n_estimators=2, random_state=0),
+        EasyEnsembleClassifier(2, clf, random_state=0),
+        AdaBoostClassifier(clf, n_estimators=2, random_state=0),
+    ]
+
+
+def test_bags_of_a_column_of_texts(make, data):
+    X, y = data
+    for ensemble in ensembles(make(max_epochs=1)):
+        check_proba(ensemble.fit(column(X), y), column(X), 2)
+        assert len(ensemble.estimators_) <= 2  # AdaBoost stops at one without an error
+    bag = ensembles(make(max_epochs=1))[1].fit(column(X), y)
+    drawn = bag.estimators_[0][-1].net_.history[0]["batches"]
+    assert sum(batch["train_batch_size"] for batch in drawn) == 20  # ten of each class
+
+
+def test_bags_of_a_list_are_refused_by_scikit_learn(make, data):
+    for ensemble in ensembles(make()):
+        with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+            ensemble.fit(*data)
+
+
+def test_several_outputs(make, data):
+    X, y = data
+    both = np.column_stack([y == "spam", np.arange(40) % 2]).astype(int)
+    model = MultiOutputClassifier(make(max_epochs=1)).fit(X, both)
+    assert model.predict(X).shape == (40, 2)
+    assert [proba.shape for proba in model.predict_proba(X)] == [(40, 2), (40, 2)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["OneVsOneClassifier", "ClassifierChain", "SelfTrainingClassifier"]
+)
+def test_those_that_turn_texts_into_numbers_first_say_so(make, three, kind):
+    """They do not ask the classifier what it takes."""
+    X, y = three
+    model, y = {
+        "OneVsOneClassifier": (OneVsOneClassifier(make()), y),
+        "ClassifierChain": (ClassifierChain(make()), (y[:, None] == ["ham", "spam"]).astype(int)),
+        "SelfTraining": (SelfTrainingClassifier(make()), np.where(y == "ham", -1, 1)),
+    }[kind]
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        model.fit(column(X), y)
+
+
+# -- sample weights and metadata routing -----------------------------------------------------
+
+
+def test_weights_and_groups_are_routed_through_pipeline_and_search(make, data):
+    X, y = data
+    weight = 1.0 + np.arange(40) % 3
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = make().set_fit_request(sample_weight=True, groups=False)
+        clf.set_score_request(sample_weight=True)
+        pipeline = make_pipeline(FunctionTransformer(), clf)
+        routed = pipeline.fit(X, y, sample_weight=weight).predict_proba(X)
+        grid = GridSearchCV(pipeline, {"bertfocalclassifier__gamma": [2.0]}, cv=2)
+        searched = grid.fit(X, y, sample_weight=weight).predict_proba(X)
+    direct = make().fit(X, y, sample_weight=weight).predict_proba(X)
+    assert np.array_equal(routed, direct) and np.array_equal(searched, direct)
+    assert not np.array_equal(direct, make().fit(X, y).predict_proba(X))
+
+
+def test_unrequested_weights_are_an_error(make, data):
+    X, y = data
+    with (
+        sklearn.config_context(enable_metadata_routing=True),
+        pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weight"),
+    ):
+        make_pipeline(FunctionTransformer(), make()).fit(X, y, sample_weight=np.ones(40))
+
+
+def test_groups_are_routed_to_the_outer_and_to_the_inner_split(make, data):
+    X, y = data
+    seen = []
+
+    class Split(sklearn.model_selection.GroupShuffleSplit):
+        def split(self, X, y=None, groups=None):
+            seen.append(len(np.unique(groups)))
+            return super().split(X, y, groups)
+
+    inner = Split(1, test_size=0.3, random_state=0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = make(max_epochs=1, train_split=inner, classes=["ham", "spam"])
+        scores = cross_val_score(
+            clf.set_fit_request(groups=True).set_score_request(sample_weight=False),
+            X,
+            y,
+            cv=sklearn.model_selection.GroupKFold(2),
+            params={"groups": np.arange(40) % 10},
+        )
+    assert scores.shape == (2,) and seen == [5, 5]
+
+
+def test_weights_without_routing_go_by_the_steps_name(make, data):
+    X, y = data
+    weight = 1.0 + np.arange(40) % 3
+    pipeline = make_pipeline(FunctionTransformer(), make())
+    pipeline.fit(X, y, bertfocalclassifier__sample_weight=weight)
+    direct = make().fit(X, y, sample_weight=weight)
+    assert np.array_equal(pipeline.predict_proba(X), direct.predict_proba(X))
