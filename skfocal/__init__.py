@@ -7,7 +7,9 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal._text import as_column
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
+    from skfocal.comparison import LossComparison, compare_losses
     from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
+    from skfocal.displays import GridSearchDisplay
     from skfocal.losses import (
         CrossEntropyLoss,
         FocalLoss,
@@ -15,12 +17,17 @@ if TYPE_CHECKING:  # what editors and type checkers see
         focal_loss,
         sigmoid_focal_loss,
     )
+    from skfocal.metrics import expected_calibration_error
 
 __version__ = "0.1.0.dev0"
 
 # Imported on first use: torch and transformers take seconds, and a user of the losses alone
 # needs no transformers.
 _HOME = {
+    "GridSearchDisplay": "displays",
+    "LossComparison": "comparison",
+    "compare_losses": "comparison",
+    "expected_calibration_error": "metrics",
     "as_column": "_text",
     "cache_info": "caches",
     "clear_cache": "caches",
@@ -39,11 +46,15 @@ __all__ = [
     "BertFocalClassifier",
     "CrossEntropyLoss",
     "FocalLoss",
+    "GridSearchDisplay",
+    "LossComparison",
     "__version__",
     "as_column",
     "cache_info",
     "clear_cache",
+    "compare_losses",
     "cross_entropy",
+    "expected_calibration_error",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",
     "fetch_reuters",

@@ -20,6 +20,9 @@ LEVELS = {
     "_pretrained": 1,
     "_store": 0,
     "losses": 1,
+    "metrics": 1,
+    "displays": 1,
+    "comparison": 2,
     "balance": 1,
     "datasets": 1,
 }

@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from skfocal import __version__
 from skfocal.classifier import _cpu_has_bfloat16
 from skfocal.datasets import fetch_reuters
+from skfocal.metrics import expected_calibration_error
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 METRICS = {
@@ -43,15 +44,6 @@ def device_name():
     return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{extra}"
 
 
-def expected_calibration_error(y, classes, proba, n_bins=15):
-    """Return the mean gap between confidence and accuracy over bins of equal width."""
-    confidence = proba.max(axis=1)
-    right = classes[proba.argmax(axis=1)] == y
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = [abs((right - confidence)[bins == b].sum()) for b in range(n_bins)]
-    return sum(gaps) / len(y)
-
-
 def measure(model, train, test):
     """Fit a model and return its scores on the test documents."""
     (X, y), (X_test, y_test) = train, test
@@ -72,7 +64,7 @@ def measure(model, train, test):
     if hasattr(model, "predict_proba"):
         proba = model.predict_proba(X_test)
         scores["log_loss"] = log_loss(y_test, proba, labels=model.classes_)
-        scores["ece"] = expected_calibration_error(y_test, model.classes_, proba)
+        scores["ece"] = expected_calibration_error(y_test, proba, classes=model.classes_)
     return scores
 
 

@@ -1,0 +1,319 @@
+"""Compare losses and class weights on the same folds, with intervals."""
+
+import html
+
+import numpy as np
+from scipy import stats
+from sklearn.base import clone, is_classifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
+from sklearn.model_selection import check_cv, cross_validate
+from sklearn.pipeline import make_pipeline
+from tqdm.auto import tqdm
+
+from skfocal.metrics import expected_calibration_error
+
+METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
+PER_CLASS = ("precision", "recall", "f1")
+BASELINE = "cross-entropy"
+
+
+def compare_losses(
+    estimator,
+    X,
+    y,
+    settings,
+    *,
+    cv=5,
+    random_states=(0,),
+    baselines=True,
+    confidence=0.95,
+    n_jobs=None,
+    verbose=1,
+):
+    """Cross-validate each setting on the same folds; return all scores with their intervals.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier or Pipeline that ends in one
+        What the settings change.
+    X, y : as in ``estimator.fit``
+    settings : dict of str to dict, or iterable of dict
+        Parameters of each candidate, named as in GridSearchCV, by the name it gets in the table.
+        Without names (a list, a ``ParameterGrid``) the parameters themselves are the name.
+    cv : int or cross-validation splitter, default=5
+        Split once: all settings and random states see the same folds.
+    random_states : sequence of int, default=(0,)
+        Each setting is fitted so often on each fold.
+    baselines : bool or dict of str to estimator, default=True
+        True: plain cross-entropy (no class weights, no sampler), and TF-IDF with logistic
+        regression, plain and with balanced class weights.
+    confidence : float, default=0.95
+        Of the intervals, in (0, 1).
+    n_jobs : int, default=None
+        Of ``cross_validate``.
+    verbose : int, default=1
+        0 shows no progress bar.
+
+    Returns
+    -------
+    LossComparison
+
+    Raises
+    ------
+    ValueError
+        If a setting has no or an unknown parameter, two have one name, or the estimator is no
+        classifier.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skfocal import compare_losses
+    >>> X = ["good film", "fine film", "bad film", "awful film"] * 5
+    >>> y = ["+", "+", "-", "-"] * 5
+    >>> linear = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    >>> comparison = compare_losses(
+    ...     linear, X, y, [{"logisticregression__C": 1}], baselines=False, cv=2, verbose=0
+    ... )
+    >>> comparison.interval("logisticregression__C=1", "accuracy")
+    (1.0, 1.0, 1.0)
+    """
+    if not is_classifier(estimator):
+        raise ValueError(f"estimator must be a classifier. Got {type(estimator).__name__}.")
+    candidates = _candidates(estimator, settings)
+    for name, baseline in _baselines(estimator, baselines).items():
+        candidates.setdefault(name, baseline)
+    folds = list(check_cv(cv, y, classifier=True).split(X, y))
+    classes = np.unique(y)
+    values: dict = {}
+    jobs = [(name, seed) for name in candidates for seed in random_states]
+    for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
+        model = clone(candidates[name])
+        seeds = _ending(model, "random_state")
+        scores = cross_validate(
+            model.set_params(**dict.fromkeys(seeds, seed)),
+            X,
+            y,
+            cv=folds,
+            scoring=_Scores(classes),
+            n_jobs=n_jobs,
+            error_score="raise",
+        )
+        for metric in (*METRICS, *_per_class_names(classes)):
+            values.setdefault(name, {}).setdefault(metric, []).append(scores[f"test_{metric}"])
+    values = {
+        name: {metric: np.array(rows).mean(axis=0) for metric, rows in metrics.items()}
+        for name, metrics in values.items()
+    }
+    ratio = np.mean([len(test) / len(train) for train, test in folds])
+    return LossComparison(values, classes, np.unique(y, return_counts=True)[1], ratio, confidence)
+
+
+def _candidates(estimator, settings):
+    items = list(settings.items()) if isinstance(settings, dict) else None
+    if items is None:
+        items = [
+            (", ".join(f"{k}={v!r}" for k, v in setting.items()), setting) for setting in settings
+        ]
+    if not items:
+        raise ValueError("settings must hold at least one setting. Got none.")
+    names = [name for name, _ in items]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"settings must have different names. Got {twice} more than once.")
+    known = set(estimator.get_params())
+    for name, setting in items:
+        unknown = sorted(set(setting) - known)
+        if unknown:
+            raise ValueError(f"settings: {name!r} has unknown parameters {unknown}.")
+    return {name: clone(estimator).set_params(**setting) for name, setting in items}
+
+
+def _ending(model, *names):
+    """Return the parameters of this name, the model's own or those of its steps."""
+    return [
+        key for key in model.get_params() if any(key == n or key.endswith(f"__{n}") for n in names)
+    ]
+
+
+def _baselines(estimator, baselines):
+    if isinstance(baselines, dict):
+        return baselines
+    if not baselines:
+        return {}
+    plain = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
+    plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
+    linear = {"max_iter": 1000}
+    return {
+        BASELINE: clone(estimator).set_params(**plain),
+        "TF-IDF": make_pipeline(TfidfVectorizer(), LogisticRegression(**linear)),
+        "TF-IDF, balanced": make_pipeline(
+            TfidfVectorizer(), LogisticRegression(class_weight="balanced", **linear)
+        ),
+    }
+
+
+def _per_class_names(classes):
+    return [f"{metric}:{i}" for metric in PER_CLASS for i in range(len(classes))]
+
+
+class _Scores:
+    """A scorer that gives all metrics at once.
+
+    A class that the training fold lacked gets probability 0, so that every score is finite.
+    """
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def __call__(self, estimator, X, y):
+        proba = np.zeros((len(y), len(self.classes)))
+        proba[:, np.searchsorted(self.classes, estimator.classes_)] = estimator.predict_proba(X)
+        predicted = self.classes[proba.argmax(axis=1)]
+        each = precision_recall_fscore_support(y, predicted, labels=self.classes, zero_division=0)
+        one_hot = np.asarray(y)[:, None] == self.classes
+        present = one_hot.any(axis=0)
+        scores = {
+            "f1_macro": each[2][present].mean(),
+            "average_precision": average_precision_score(one_hot[:, present], proba[:, present]),
+            "balanced_accuracy": balanced_accuracy_score(y, predicted),
+            "accuracy": accuracy_score(y, predicted),
+            "log_loss": log_loss(y, proba, labels=self.classes),
+            "ece": expected_calibration_error(y, proba, classes=self.classes),
+        }
+        for metric, row in zip(PER_CLASS, each, strict=False):
+            scores |= {f"{metric}:{i}": value for i, value in enumerate(row)}
+        return scores
+
+
+class LossComparison:
+    """Scores of each setting on each fold; printed as a table, best macro-F1 first.
+
+    Attributes
+    ----------
+    values : dict of str to dict of str to ndarray of shape (n_folds,)
+        By setting and metric; the mean over the random states. Metrics are "f1_macro",
+        "average_precision" (macro, one against the rest), "balanced_accuracy", "accuracy",
+        "log_loss", "ece", and for each class "precision:0", "recall:0", "f1:0" and so on, in the
+        order of `classes`. "f1_macro" is over the classes that the fold has.
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    counts : ndarray of shape (n_classes,)
+        Documents of each.
+    test_ratio : float
+        Test documents of a fold by its training documents.
+    confidence : float
+        Of the intervals.
+    """
+
+    def __init__(self, values, classes, counts, test_ratio, confidence):
+        self.values = values
+        self.classes = classes
+        self.counts = counts
+        self.test_ratio = test_ratio
+        self.confidence = confidence
+
+    def interval(self, name, metric, baseline=None):
+        """Return mean, lower and upper end of a metric, or of its difference to a baseline.
+
+        Folds share training documents, so their scores are not independent: the variance of the
+        mean is ``(1 / k + n_test / n_train) s**2`` instead of ``s**2 / k``, with ``k`` folds and
+        Student's t of ``k - 1`` degrees of freedom. One random state more makes each fold's score
+        steadier, but no new fold: states are averaged within a fold first.
+
+        Parameters
+        ----------
+        name, metric : str
+            See `values`.
+        baseline : str, default=None
+            Another setting; the difference is taken fold by fold.
+
+        Returns
+        -------
+        tuple of three floats
+            The ends are NaN with a single fold.
+
+        References
+        ----------
+        Nadeau and Bengio: Inference for the Generalization Error, Machine Learning 52, 2003.
+        """
+        scores = self.values[name][metric]
+        if baseline is not None:
+            scores = scores - self.values[baseline][metric]
+        k = len(scores)
+        mean = float(scores.mean())
+        if k < 2:
+            return mean, float("nan"), float("nan")
+        error = np.sqrt((1 / k + self.test_ratio) * scores.var(ddof=1))
+        half = float(stats.t.ppf((1 + self.confidence) / 2, k - 1) * error)
+        return mean, mean - half, mean + half
+
+    def rows(self):
+        """Return a dict for each setting and metric: mean, ends, difference to cross-entropy."""
+        result = []
+        for name in self._order():
+            for metric in self.values[name]:
+                kind, _, i = metric.partition(":")
+                row = {"setting": name, "metric": kind}
+                row["class"] = self.classes[int(i)] if i else None
+                row |= dict(
+                    zip(("mean", "lower", "upper"), self.interval(name, metric), strict=True)
+                )
+                if BASELINE in self.values:
+                    ends = self.interval(name, metric, BASELINE)
+                    names = ("difference", "difference_lower", "difference_upper")
+                    row |= dict(zip(names, ends, strict=True))
+                result.append(row)
+        return result
+
+    def _order(self):
+        return sorted(self.values, key=lambda name: -self.values[name]["f1_macro"].mean())
+
+    def _cells(self):
+        yield ["setting", *METRICS] + (
+            ["f1_macro - " + BASELINE] if BASELINE in self.values else []
+        )
+        for name in self._order():
+            row = [name, *(_cell(self.interval(name, metric)) for metric in METRICS)]
+            if BASELINE in self.values:
+                row.append(
+                    "" if name == BASELINE else _cell(self.interval(name, "f1_macro", BASELINE))
+                )
+            yield row
+
+    def __str__(self):
+        cells = list(self._cells())
+        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = [
+            "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+            for row in cells
+        ]
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        head, *body = [[html.escape(cell) for cell in row] for row in self._cells()]
+        rows = "".join("<tr><td>" + "</td><td>".join(row) + "</td></tr>" for row in body)
+        return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{rows}</table>"
+
+    def to_frame(self):
+        """Return :meth:`rows` as a pandas DataFrame."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.rows())
+
+
+def _cell(interval):
+    mean, lower, _ = interval
+    return f"{mean:.3f}" if np.isnan(lower) else f"{mean:.3f} ± {mean - lower:.3f}"

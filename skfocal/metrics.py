@@ -1,0 +1,59 @@
+"""Scores that scikit-learn does not have."""
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+
+def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
+    """Return the mean gap between confidence and accuracy, over bins of equal width.
+
+    The confidence of a document is its largest probability. With ``B_b`` the documents whose
+    confidence falls into bin ``b``::
+
+        ECE = sum_b |B_b| / n * |accuracy(B_b) - mean confidence(B_b)|
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Labels.
+    proba : array-like of shape (n, n_classes)
+        Probabilities.
+    classes : array-like of shape (n_classes,), default=None
+        Labels of the columns; None: the sorted labels of `y_true`.
+    n_bins : int, default=15
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 is perfect.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017
+    (arXiv:1706.04599).
+
+    Examples
+    --------
+    >>> from skfocal.metrics import expected_calibration_error
+    >>> expected_calibration_error(["a", "b"], [[0.9, 0.1], [0.6, 0.4]])
+    0.35
+    """
+    y_true = column_or_1d(y_true)
+    proba = check_array(proba)
+    check_consistent_length(y_true, proba)
+    classes = np.unique(y_true) if classes is None else np.asarray(classes)
+    if len(classes) != proba.shape[1]:
+        raise ValueError(
+            f"classes must name the {proba.shape[1]} columns of proba. Got {len(classes)}: "
+            f"{classes.tolist()}."
+        )
+    confidence = proba.max(axis=1)
+    right = classes[proba.argmax(axis=1)] == y_true
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(y_true))

@@ -1,0 +1,200 @@
+"""compare_losses, its intervals, the calibration error and the heat map."""
+
+import matplotlib
+import numpy as np
+import pytest
+from conftest import imbalanced
+from scipy import stats
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, log_loss, recall_score
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from skfocal import GridSearchDisplay, compare_losses, expected_calibration_error
+
+matplotlib.use("Agg")
+C = "logisticregression__C"
+
+
+def linear():
+    return make_pipeline(TfidfVectorizer(), LogisticRegression())
+
+
+@pytest.fixture
+def noisy():
+    """Texts of two classes of which some have the wrong label."""
+    X, y = imbalanced(60, 30)
+    y = y.copy()
+    y[::7] = np.where(y[::7] == "ham", "spam", "ham")
+    return X, y
+
+
+# -- calibration error -----------------------------------------------------------------------
+
+
+def test_calibration_error_is_the_gap_in_each_bin():
+    y = np.array(["a", "a", "b", "b"])
+    proba = np.array([[0.95, 0.05], [0.97, 0.03], [0.55, 0.45], [0.45, 0.55]])
+    # bin of 0.95 and 0.97: all right; bin of 0.55 and 0.55: one of two
+    expected = (abs(2 - 1.92) + abs(1 - 1.1)) / 4
+    assert expected_calibration_error(y, proba) == pytest.approx(expected)
+    swapped = expected_calibration_error(y, proba[:, ::-1], classes=["b", "a"])
+    assert swapped == pytest.approx(expected)
+    assert expected_calibration_error(["a", "b"], np.eye(2)) == 0
+    assert expected_calibration_error(["b", "a"], np.eye(2)) == 1
+
+
+def test_calibration_error_needs_a_name_for_each_column():
+    with pytest.raises(ValueError, match=r"classes must name the 3 columns of proba. Got 2"):
+        expected_calibration_error(["a", "b"], np.eye(3)[:2])
+    with pytest.raises(ValueError, match="inconsistent"):
+        expected_calibration_error(["a"], np.eye(2))
+
+
+# -- comparison ------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_each_fold(noisy):
+    X, y = np.array(noisy[0], dtype=object), noisy[1]
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    settings = {"weak": {C: 0.01}, "strong": {C: 100}}
+    result = compare_losses(linear(), X, y, settings, cv=folds, baselines=False, verbose=0)
+    for k, (train, test) in enumerate(folds.split(X, y)):
+        model = linear().set_params(**{C: 100}).fit(X[train], y[train])
+        predicted, proba = model.predict(X[test]), model.predict_proba(X[test])
+        values = {name: scores[k] for name, scores in result.values["strong"].items()}
+        assert values["f1_macro"] == pytest.approx(f1_score(y[test], predicted, average="macro"))
+        assert values["log_loss"] == pytest.approx(log_loss(y[test], proba))
+        assert values["ece"] == pytest.approx(expected_calibration_error(y[test], proba))
+        recalls = recall_score(y[test], predicted, average=None)
+        assert [values["recall:0"], values["recall:1"]] == pytest.approx(recalls.tolist())
+
+
+def test_interval_widens_for_folds_that_share_documents(noisy):
+    result = compare_losses(linear(), *noisy, {"a": {}}, cv=4, baselines=False, verbose=0)
+    scores = result.values["a"]["accuracy"]
+    mean, lower, upper = result.interval("a", "accuracy")
+    assert mean == pytest.approx(scores.mean()) and mean - lower == pytest.approx(upper - mean)
+    naive = stats.t.interval(0.95, 3, scores.mean(), scores.std(ddof=1) / 2)
+    # four folds: test / train = 1 / 3, so the variance is 1/4 + 1/3 instead of 1/4
+    ratio = np.mean([23 / 67, 23 / 67, 22 / 68, 22 / 68])
+    widened = (mean - naive[0]) * np.sqrt((1 / 4 + ratio) / (1 / 4))
+    assert mean - lower == pytest.approx(widened)
+
+
+def test_difference_is_taken_fold_by_fold(noisy):
+    settings = {"a": {C: 0.1}, "b": {C: 10}}
+    result = compare_losses(linear(), *noisy, settings, cv=3, baselines=False, verbose=0)
+    difference = result.values["a"]["log_loss"] - result.values["b"]["log_loss"]
+    assert result.interval("a", "log_loss", "b")[0] == pytest.approx(difference.mean())
+    assert result.interval("a", "log_loss", "a") == (0, 0, 0)
+
+
+def test_one_fold_has_a_mean_and_no_interval(noisy):
+    fold = [(np.arange(60), np.arange(60, 90))]
+    result = compare_losses(linear(), *noisy, {"a": {}}, cv=fold, baselines=False, verbose=0)
+    mean, lower, upper = result.interval("a", "f1_macro")
+    assert 0 < mean < 1 and np.isnan(lower) and np.isnan(upper)
+    assert "nan" not in str(result)
+
+
+def test_encoder_beside_its_baselines(make, data):
+    clf = make(alpha="sqrt", max_epochs=1)
+    seeds = {"random_states": (0, 1), "verbose": 0}
+    result = compare_losses(clf, *data, [{"gamma": 2, "alpha": "balanced"}], cv=2, **seeds)
+    names = {"gamma=2, alpha='balanced'", "cross-entropy", "TF-IDF", "TF-IDF, balanced"}
+    assert set(result.values) == names
+    plain = make(loss="cross_entropy", max_epochs=1)
+    alone = compare_losses(plain, *data, {"x": {}}, cv=2, baselines=False, **seeds)
+    for metric, scores in alone.values["x"].items():
+        np.testing.assert_array_equal(scores, result.values["cross-entropy"][metric])
+    other = compare_losses(plain, *data, {"x": {}}, cv=2, baselines=False, verbose=0)
+    assert (other.values["x"]["log_loss"] != alone.values["x"]["log_loss"]).any()
+    table = str(result)
+    assert len(table.splitlines()) == 6 and "f1_macro - cross-entropy" in table
+    assert "<td>TF-IDF</td>" in result._repr_html_()
+    frame = result.to_frame()
+    assert len(frame) == 4 * (6 + 3 * 2) and set(frame["class"].dropna()) == {"ham", "spam"}
+    row = frame[(frame.setting == "TF-IDF") & (frame.metric == "f1_macro")].iloc[0]
+    assert row["difference"] == pytest.approx(
+        result.interval("TF-IDF", "f1_macro", "cross-entropy")[0]
+    )
+
+
+def test_a_class_absent_from_a_training_fold_stays_finite(noisy):
+    X, y = [*noisy[0], "sole words"], np.append(noisy[1], "sole")
+    folds = [(np.arange(60), np.arange(60, 91)), (np.arange(30, 91), np.arange(30))]
+    result = compare_losses(linear(), X, y, {"a": {}}, cv=folds, baselines=False, verbose=0)
+    assert all(np.isfinite(scores).all() for scores in result.values["a"].values())
+    assert result.values["a"]["recall:1"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "settings must hold at least one setting"),
+        ([{C: 1}, {C: 1}], r"different names. Got \['logisticregression__C=1'\]"),
+        ({"a": {"gama": 1}}, r"'a' has unknown parameters \['gama'\]"),
+    ],
+)
+def test_bad_settings_are_named(noisy, settings, message):
+    with pytest.raises(ValueError, match=message):
+        compare_losses(linear(), *noisy, settings)
+
+
+def test_estimator_must_be_a_classifier(noisy):
+    with pytest.raises(ValueError, match="estimator must be a classifier. Got TfidfVectorizer"):
+        compare_losses(TfidfVectorizer(), *noisy, {"a": {}})
+
+
+# -- heat map --------------------------------------------------------------------------------
+
+
+def svc_search(noisy, grid, kind=GridSearchCV, **kwargs):
+    pipeline = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=0))
+    return kind(pipeline, grid, cv=2, **kwargs).fit(*noisy)
+
+
+def test_heat_map_holds_the_scores_of_the_search(noisy):
+    grid = {"linearsvc__C": [10, 0.1, 1], "linearsvc__class_weight": ["balanced", None]}
+    search = svc_search(noisy, grid, scoring="f1_macro")
+    display = GridSearchDisplay.from_estimator(search, x="C", y="linearsvc__class_weight")
+    assert display.x_values == [0.1, 1, 10] and display.y_values == [None, "balanced"]
+    for params, score in zip(
+        search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
+    ):
+        row = display.y_values.index(params["linearsvc__class_weight"])
+        assert display.mean[row, display.x_values.index(params["linearsvc__C"])] == score
+    assert display.text_[0, 0].get_text().startswith(f"{display.mean[0, 0]:.3f}\n±")
+    assert display.ax_.get_xlabel() == "C" and display.metric == "f1_macro"
+    frame = display.ax_.patches[0]
+    row, column = np.unravel_index(display.mean.argmax(), display.mean.shape)
+    assert (frame.get_x() + 0.48, frame.get_y() + 0.46) == pytest.approx((column, row))
+    matplotlib.pyplot.close("all")
+
+
+def test_cells_show_the_best_over_other_parameters_and_gaps_stay_blank(noisy):
+    grid = {
+        "linearsvc__C": [0.1, 1],
+        "linearsvc__tol": [1e-3, 10.0],
+        "linearsvc__class_weight": [None, "balanced"],
+    }
+    search = svc_search(noisy, grid)
+    display = GridSearchDisplay.from_estimator(search, x="C", y="tol")
+    assert display.mean.max() == search.best_score_
+    some = svc_search(noisy, grid, RandomizedSearchCV, n_iter=2, random_state=0)
+    gaps = GridSearchDisplay.from_estimator(some, x="C", y="tol")
+    assert np.isnan(gaps.mean).any() == any(text is None for text in gaps.text_.ravel())
+    axes = matplotlib.pyplot.figure().add_subplot()
+    assert display.plot(axes, text=False).ax_ is axes and display.text_ is None
+    matplotlib.pyplot.close("all")
+
+
+def test_unknown_names_are_named(noisy):
+    search = svc_search(noisy, {"linearsvc__C": [1], "linearsvc__tol": [1e-4]})
+    with pytest.raises(ValueError, match=r"must each name one of .*linearsvc__C.* Got 'gamma'"):
+        GridSearchDisplay.from_estimator(search)
+    with pytest.raises(ValueError, match=r"metric must be one of \['score'\]. Got 'f1'"):
+        GridSearchDisplay.from_estimator(search, x="C", y="tol", metric="f1")
