@@ -1,11 +1,11 @@
 """A grid search over gamma and alpha: skfocal against the recipe of skorch's documentation.
 
-python tests/benchmarks/search.py                    # all of it, about half an hour on one core
+python tests/benchmarks/search.py                    # all of it, some hours on two cores
 python tests/benchmarks/search.py --only skfocal     # one side, without a comparison
 
-Both sides get the same documents, folds, length, epochs, batch size and learning rate; the
-recipe tokenises in a Pipeline with padding to max_length, and its focal loss is the plain one
-that works for these gammas. Each result is a line of search.jsonl.
+Both sides get the same documents, folds, length (256 tokens, the recipe's default), epochs, batch
+size and learning rate; the recipe tokenises in a Pipeline with padding to max_length, and its focal
+loss is the plain one that works for these gammas. Each result is a line of search.jsonl.
 """
 
 import argparse
@@ -189,9 +189,9 @@ def table(rows):
 def main():
     """Run what is asked for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=150)
+    parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--only", choices=["skfocal", "skorch recipe"])
     options = parser.parse_args()
     warnings.simplefilter("ignore")
