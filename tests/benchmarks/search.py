@@ -8,8 +8,8 @@ Both sides get the same documents, folds, length (256 tokens, the recipe's defau
 size and learning rate; the recipe tokenises in a Pipeline with padding to max_length, and its focal
 loss is the plain one that works for these gammas. Each result is a line of search.jsonl.
 
-With --quality the recipe's batches are cut to their longest document, which changes none of its
-scores and saves most of its time, the grid is a 2 x 2 and other seeds draw other documents and folds.
+With --quality the recipe's batches are cut to their longest document, which changes its scores by
+rounding only and saves most of its time; the grid is 2 x 2, each seed draws other documents.
 """
 
 import argparse
