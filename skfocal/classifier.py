@@ -11,7 +11,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import assert_all_finite, check_random_state
@@ -29,13 +28,14 @@ from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _module, balance
+from skfocal import _guards, _module, balance
 from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, is_missing, tokenize
+from skfocal.calibration import PROBAS, Calibration
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
-from skfocal.losses import LOSSES
+from skfocal.losses import LOSSES, make_loss
 
 
 @dataclass
@@ -64,11 +64,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ``AutoModelForSequenceClassification`` accepts, with safetensors weights and a fast
         tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
 
-    loss : {"focal", "cross_entropy"}, default="focal"
-        See :mod:`skfocal.losses`.
+    loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
+            "balanced_softmax", "dice"}, module, class or callable, default="focal"
+        See :mod:`skfocal.losses`. A torch module, its class or a function is called with logits
+        and codes and returns one value a document (``reduction="none"``); a module is copied.
 
     gamma : float, default=2.0
-        Focusing parameter of the focal loss, at least 0; 0 is cross-entropy. The factor
+        Focusing parameter of the focal losses, at least 0; 0 is cross-entropy. The factor
         ``(1 - p)**gamma`` turns down the documents that the model already gets right. It does
         not correct the imbalance: that is `alpha` and `sampler`.
 
@@ -97,6 +99,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     label_smoothing : float, default=0.0
         In [0, 1).
+
+    loss_params : dict, default=None
+        Other settings of `loss`: ``{"epsilon": 1.0}`` of the Poly-1 losses, ``{"tau": 1.0}`` of
+        the logit adjustment, ``{"power": 1.0, "smooth": 1.0}`` of the dice loss, or the
+        arguments of a class or function.
+
+    proba : {"softmax", "reweighted", "natural"}, default="softmax"
+        What `predict_proba` returns. "softmax" of the logits, which gamma leaves too close to
+        uniform. "natural": the probabilities in the data, with gamma, alpha, the sampler, the
+        loss's adjustment and label smoothing undone. "reweighted": where each class counts as
+        much as it did in training. `predict` takes the largest. May be set after `fit`.
+
+    temperature : None, "auto" or float, default=None
+        Divides the log-probabilities of `proba`, which are normalised again. "auto" fits it on
+        the held-out documents (0.1 of them if `train_split` is None).
 
     classes : array-like, default=None
         All labels that there are, for a training fold that lacks some. None: those in y.
@@ -141,7 +158,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     train_split : None, float or cross-validation splitter, default=None
         Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
         always keeps a document to train on; or the first split of a splitter. None holds out
-        none, or 0.1 with `early_stopping`.
+        none, or 0.1 with `early_stopping` or ``temperature="auto"``.
 
     early_stopping : bool, default=False
         Stop after `patience` epochs without a better score, and keep the best epoch's weights.
@@ -194,10 +211,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     class_weight_ : ndarray of shape (n_classes,)
         What `fit` made of `alpha`.
     effective_class_weight_ : ndarray of shape (n_classes,)
-        `class_weight_` times the sampler's shift: how much more a class counts in training
-        than in the data.
+        `class_weight_` times the sampler's shift times the loss's own adjustment: how much more
+        a class counts in training than in the data.
     loss_ : torch.nn.Module
         The loss that was minimised.
+    temperature_ : float
+        The temperature of the present `proba`.
     lr_ : float
         The peak learning rate.
     max_length_ : int
@@ -232,13 +251,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "model": [str, os.PathLike],
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES)), callable],
         "gamma": [Interval(Real, 0, None, closed="left")],
         "alpha": "no_validation",  # balance.class_weight knows the classes
         "sampler": "no_validation",  # balance.resolve_sampling
         "beta": [Interval(Real, 0, 1, closed="neither")],
         "normalize": [StrOptions({"samples", "weights", "sum"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "loss_params": [None, dict],
+        "proba": [StrOptions(set(PROBAS))],
+        "temperature": [None, StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "classes": [None, "array-like"],
         "max_length": [None, Interval(Integral, 3, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -279,6 +301,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         beta=0.999,
         normalize="samples",
         label_smoothing=0.0,
+        loss_params=None,
+        proba="softmax",
+        temperature=None,
         classes=None,
         max_length=None,
         max_epochs=4,
@@ -315,6 +340,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.beta = beta
         self.normalize = normalize
         self.label_smoothing = label_smoothing
+        self.loss_params = loss_params
+        self.proba = proba
+        self.temperature = temperature
         self.classes = classes
         self.max_length = max_length
         self.max_epochs = max_epochs
@@ -437,6 +465,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     f"partial_fit needs {name}={needless}: it sees one chunk at a time. "
                     f"Got {getattr(self, name)!r}."
                 )
+        if self.temperature == "auto":
+            raise ValueError(
+                "temperature='auto' needs held-out documents, which partial_fit has not: give a "
+                "number."
+            )
         if isinstance(self.sampler, str) and self.sampler == "progressive":
             raise ValueError(
                 "sampler='progressive' needs to know how many epochs come, which partial_fit "
@@ -470,11 +503,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             tokens = tokenize(tokenizer, texts, max_length)
             _tell_truncation(tokens, max_length)
 
-            sampling, class_weight, effective = self._resolve_balance(
+            sampling, class_weight, drawn, shift = self._resolve_balance(
                 classes, codes[train], weight[train], rng, chunks
             )
-            loss = self._resolve_loss(class_weight)
-            score = self._make_score(classes, codes, texts, valid)
+            loss = self._resolve_loss(class_weight, drawn)
+            effective = class_weight * shift * _implied(loss)
+            self._check_proba(loss, effective)
+            score = self._make_score(
+                classes, codes, texts, valid, Calibration(loss, self.proba, effective, shift)
+            )
             batches = LengthBatches(
                 tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
             )
@@ -493,6 +530,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
             )
+            temperatures = {}
+            if self.temperature == "auto":
+                logits = net.logits([tokens.ids[i] for i in valid])
+                temperatures = {
+                    proba: Calibration(loss, proba, effective, shift).fit_temperature(
+                        logits, codes[valid], weight[valid]
+                    )
+                    for proba in (PROBAS if loss.has_posterior else ["softmax"])
+                }
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
             chunks.n_first = chunks.n_first or chunks.n_updates
@@ -502,6 +548,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.class_weight_ = class_weight
         self.effective_class_weight_ = effective
+        self._shift = shift
+        self._temperatures = temperatures
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)
         self.max_length_ = max_length
@@ -614,7 +662,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "groups are for a splitter in train_split, for example "
                 f"GroupShuffleSplit(1, test_size=0.1). Got train_split={self.train_split!r}."
             )
-        split = 0.1 if self.train_split is None and self.early_stopping else self.train_split
+        holds_out = self.early_stopping or self.temperature == "auto"
+        split = 0.1 if self.train_split is None and holds_out else self.train_split
         if split is None:
             return np.arange(len(codes)), None
         if hasattr(split, "split"):
@@ -629,7 +678,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return train, valid
 
     def _resolve_balance(self, classes, codes, weight, rng, chunks):
-        """Return the sampling, the class weights and the effective class weights."""
+        """Return the sampling, the class weights, the amounts drawn and the sampler's shift."""
         raw = np.bincount(codes, weights=weight, minlength=len(classes))
         sampling = balance.resolve_sampling(
             self.sampler,
@@ -646,15 +695,32 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             drawn_last = drawn
         alpha = balance.class_weight(self.alpha, classes, drawn, beta=self.beta)
         balance.warn_double_correction(self.alpha, alpha, raw, drawn)
-        return sampling, alpha, balance.effective_class_weight(alpha, raw, drawn_last)
+        shift = balance.effective_class_weight(np.ones(len(classes)), raw, drawn_last)
+        return sampling, alpha, drawn, shift
 
-    def _resolve_loss(self, class_weight):
-        settings = {"normalize": self.normalize, "label_smoothing": self.label_smoothing}
-        if self.loss == "focal":
-            settings["gamma"] = self.gamma
-        if self.alpha is not None:
-            settings["weight"] = class_weight.astype(np.float32)
-        return LOSSES[self.loss](**settings)
+    def _resolve_loss(self, class_weight, drawn):
+        loss = make_loss(
+            self.loss,
+            gamma=self.gamma,
+            label_smoothing=self.label_smoothing,
+            normalize=self.normalize,
+            weight=None if self.alpha is None else class_weight.astype(np.float32),
+            counts=drawn,
+            params=self.loss_params,
+        )
+        _guards.warn_gamma(getattr(loss, "gamma", 0))
+        _guards.warn_adjusted_twice(loss.implied_class_weight(), self.alpha)
+        return loss
+
+    def _check_proba(self, loss, class_weight):
+        if self.proba != "softmax" and not loss.has_posterior:
+            raise ValueError(
+                f"proba={self.proba!r} needs a loss with an inverse to the posterior, which "
+                f"{loss} has not: use proba='softmax', with temperature='auto' for calibration."
+            )
+        _guards.warn_inexact(self.proba, loss.normalize, self.alpha is not None)
+        if self.early_stopping:
+            _guards.warn_reweighted_score(self.scoring, self.proba, class_weight)
 
     def _resolve_lr(self, module):
         if self.lr != "auto":
@@ -697,7 +763,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # seeing the end of the epoch.
         return callbacks + copy.deepcopy(list(self.callbacks or []))
 
-    def _make_score(self, classes, codes, texts, valid):
+    def _make_score(self, classes, codes, texts, valid, calibration):
         if valid is None:
             return None
         return ValidationScore(
@@ -706,6 +772,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             classes,
             [texts[i] for i in valid],
             classes[codes[valid]],
+            calibration.log_proba,
             self.patience if self.early_stopping else None,
         )
 
@@ -747,14 +814,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n,), of the dtype of `classes_`
         """
-        check_is_fitted(self)
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        log_proba = self._log_proba(X)
+        return self.classes_[log_proba.argmax(axis=1)]
 
     def predict_proba(self, X) -> np.ndarray:
-        """Return the softmax of the logits.
+        """Return the probabilities that `proba` names.
 
-        With ``gamma > 0`` these lean towards uniform, and with class weights or a sampler they
-        belong to the reweighted classes, not to the frequencies of the data.
+        The softmax of the logits leans towards uniform with ``gamma > 0``, and with class weights
+        or a sampler it belongs to the reweighted classes, not to the frequencies of the data.
 
         Parameters
         ----------
@@ -784,11 +851,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _log_proba(self, X):
         check_is_fitted(self)
-        return log_softmax(self._logits(X).astype(np.float64), axis=1)
+        logits = self._logits(X)
+        return Calibration(
+            self.loss_, self.proba, self.effective_class_weight_, self._shift, self.temperature_
+        ).log_proba(logits)
 
     def _logits(self, X):
         texts = self._check_texts(X, reset=False)
         return self.net_.logits(tokenize(self.tokenizer_, texts, self.max_length_).ids)
+
+    @property
+    def temperature_(self):
+        """The temperature of the present `proba`."""
+        check_is_fitted(self)
+        if self.temperature == "auto":
+            return self._temperatures[self.proba]
+        return 1.0 if self.temperature is None else float(self.temperature)
 
     @property
     def history_(self):
@@ -855,6 +933,11 @@ def _warn_absent(classes, codes):
             "weight 1 and a column in predict_proba, but nothing can be learned of them.",
             stacklevel=4,
         )
+
+
+def _implied(loss):
+    implied = loss.implied_class_weight()
+    return 1.0 if implied is None else implied.cpu().numpy()
 
 
 def _check_no_missing(y):

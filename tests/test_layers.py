@@ -24,6 +24,8 @@ LEVELS = {
     "displays": 1,
     "comparison": 2,
     "balance": 1,
+    "calibration": 2,
+    "_guards": 0,
     "datasets": 1,
 }
 FOLDER = Path(skfocal.__file__).parent

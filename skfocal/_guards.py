@@ -1,0 +1,56 @@
+"""Warnings about settings that are allowed and seldom meant."""
+
+import warnings
+
+import numpy as np
+
+_PROBABILITY_SCORES = ("neg_log_loss", "neg_brier_score", "d2_log_loss_score", "d2_brier_score")
+
+
+def warn_gamma(gamma):
+    """Warn beyond the gammas that anybody has found useful."""
+    if gamma > 5:
+        warnings.warn(
+            f"gamma={gamma} leaves a document of p = 0.5 less than {0.5**gamma:.1g} of its loss: "
+            "training is slow and the softmax close to uniform. Values from 0.5 to 5 are usual.",
+            stacklevel=3,
+        )
+
+
+def warn_adjusted_twice(implied, alpha):
+    """Warn when a loss that adjusts for the counts meets class weights, or has nothing to do."""
+    if implied is None:
+        return
+    if alpha is not None:
+        warnings.warn(
+            f"alpha={alpha!r} and the loss's logit adjustment both correct the imbalance: leave "
+            "one of the two out.",
+            stacklevel=3,
+        )
+    elif np.allclose(implied, 1, rtol=0.05):
+        warnings.warn(
+            "The loss's logit adjustment has no effect: it is computed from what the sampler "
+            "draws, which is balanced already.",
+            stacklevel=3,
+        )
+
+
+def warn_reweighted_score(scoring, proba, class_weight):
+    """Warn when early stopping compares the data with probabilities of reweighted classes."""
+    if scoring in _PROBABILITY_SCORES and proba != "natural" and not np.allclose(class_weight, 1):
+        warnings.warn(
+            f"early_stopping watches scoring={scoring!r}, but alpha, sampler or loss reweight the "
+            f"classes and proba={proba!r} leaves it so: the score does not tell when to stop. "
+            "Use proba='natural' or scoring='f1_macro'.",
+            stacklevel=3,
+        )
+
+
+def warn_inexact(proba, normalize, weighted):
+    """Warn when the inverse does not know the weights that were really at work."""
+    if proba != "softmax" and weighted and normalize == "weights":
+        warnings.warn(
+            f"proba={proba!r} is exact for a mean over samples: with normalize='weights' a batch's "
+            "divisor takes away a part of alpha that depends on the batch.",
+            stacklevel=3,
+        )
