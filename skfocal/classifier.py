@@ -102,7 +102,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     loss_params : dict, default=None
         Other settings of `loss`: ``{"epsilon": 1.0}`` of the Poly-1 losses, ``{"tau": 1.0}`` of
-        the logit adjustment, ``{"power": 1.0, "smooth": 1.0}`` of the dice loss, or the
+        the logit adjustment, ``{"power": 0.1, "smooth": 1.0}`` of the dice loss, or the
         arguments of a class or function.
 
     proba : {"softmax", "reweighted", "natural"}, default="softmax"

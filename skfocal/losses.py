@@ -296,7 +296,7 @@ def dice_loss(
     logits: Tensor,
     target: Tensor,
     *,
-    power: float = 1.0,
+    power: float = 0.1,
     smooth: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
@@ -312,8 +312,10 @@ def dice_loss(
         Scores before the softmax. Half precisions are computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
-    power : float, default=1.0
-        At least 0; 0 is the plain dice loss.
+    power : float, default=0.1
+        At least 0; 0 is the plain dice loss. ``d_c`` is largest at ``p_c = 1 / (1 + power)`` and
+        falls beyond it. The paper's 1 cannot tell a right from a wrong class that is certain, and
+        for two classes the loss is then the same whatever the label.
     smooth : float, default=1.0
         Greater than 0.
     weight : Tensor of shape (n_classes,), default=None
@@ -902,8 +904,8 @@ class DiceLoss(Loss):
 
     Parameters
     ----------
-    power : float, default=1.0
-        At least 0.
+    power : float, default=0.1
+        In [0, 1); see :func:`dice_loss`.
     smooth : float, default=1.0
         Greater than 0.
     weight, normalize
@@ -922,14 +924,14 @@ class DiceLoss(Loss):
 
     def __init__(
         self,
-        power: float = 1.0,
+        power: float = 0.1,
         smooth: float = 1.0,
         *,
         weight: ArrayLike | None = None,
         normalize: str | None = "samples",
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
-        _check_range("power", power, 0)
+        _check_range("power", power, 0, 1)
         if not 0 < smooth < math.inf:
             raise ValueError(f"smooth must be a finite number above 0. Got {smooth!r}.")
         self.power = power

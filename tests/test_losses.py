@@ -13,10 +13,20 @@ from transformers.loss.loss_for_object_detection import sigmoid_focal_loss as hf
 from skfocal.losses import (
     LOSSES,
     CrossEntropyLoss,
+    CustomLoss,
+    DiceLoss,
     FocalLoss,
+    LogitAdjustedLoss,
+    Poly1FocalLoss,
+    Poly1Loss,
+    asymmetric_loss,
     class_margins,
     cross_entropy,
+    dice_loss,
     focal_loss,
+    logit_adjusted_loss,
+    make_loss,
+    poly1_focal_loss,
     sigmoid_focal_loss,
     target_margin,
 )
@@ -283,8 +293,12 @@ def test_a_batch_of_zero_weight_has_zero_loss_and_gradient(normalize):
 
 
 def test_names_lead_to_the_modules():
-    assert LOSSES == {"focal": FocalLoss, "cross_entropy": CrossEntropyLoss}
+    for name, loss in LOSSES.items():
+        module = make_loss(name, **PLAIN)
+        assert type(module) is loss
+        assert module(torch.zeros(2, K), torch.tensor([0, 1])).isfinite(), name
     assert "gamma=3" in repr(FocalLoss(3))
+    assert "tau=0.5" in repr(LogitAdjustedLoss([1, 2], 0.5))
 
 
 @pytest.mark.parametrize(
@@ -312,6 +326,340 @@ def test_wrong_shapes_are_named():
         focal_loss(logits, target, weight=torch.ones(3))
     with pytest.raises(ValueError, match="same shape"):
         sigmoid_focal_loss(logits, torch.zeros(3))
+
+
+# -- the other losses ------------------------------------------------------------------------
+
+COUNTS = [400.0, 100.0, 30.0, 5.0, 1.0]
+PLAIN = {
+    "gamma": 2.0,
+    "label_smoothing": 0.0,
+    "normalize": "samples",
+    "weight": None,
+    "counts": COUNTS,
+}
+LOG_PRIOR = (torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)).log()
+FUNCTIONS = {
+    "poly1": lambda z, t: poly1_focal_loss(z, t, gamma=0.0),
+    "poly1_focal": lambda z, t: poly1_focal_loss(z, t, gamma=0.5, epsilon=-0.5),
+    "poly1 smoothed": lambda z, t: poly1_focal_loss(z, t, gamma=0.5, label_smoothing=0.1),
+    "logit_adjusted": lambda z, t: logit_adjusted_loss(z, t, LOG_PRIOR.float()),
+    "dice": lambda z, t: dice_loss(z, t, power=1.0),
+    "dice power": lambda z, t: dice_loss(z, t, power=0.5, smooth=1e-4),
+    "asymmetric": lambda z, t: asymmetric_loss(z, F.one_hot(t, K)).sum(1),
+    "asymmetric half": lambda z, t: asymmetric_loss(
+        z, F.one_hot(t, K), gamma_pos=0.5, gamma_neg=0.5, clip=0.2
+    ).sum(1),
+    "asymmetric unclipped": lambda z, t: asymmetric_loss(z, F.one_hot(t, K), clip=0.0).sum(1),
+}
+
+
+def reference(name, row, t):
+    """The loss of a row by 60-digit arithmetic, straight from the definition."""
+    e = [mpmath.exp(mpmath.mpf(z)) for z in row]
+    q = [x / sum(e) for x in e]
+    # 1 - q as the sum of the others: 60 digits do not reach exp(-600).
+    rest = [sum(x for k, x in enumerate(e) if k != j) / sum(e) for j in range(K)]
+    kind, _, variant = name.partition(" ")
+    if kind == "poly1_focal":
+        return rest[t] ** 0.5 * -mpmath.log(q[t]) - 0.5 * rest[t] ** 1.5
+    if kind == "poly1" and not variant:
+        return -mpmath.log(q[t]) + rest[t]
+    if kind == "poly1":
+        each = [rest[j] ** 0.5 * -mpmath.log(q[j]) + rest[j] ** 1.5 for j in range(K)]
+        return 0.9 * each[t] + 0.1 * sum(each) / K
+    if kind == "logit_adjusted":
+        adjusted = [x * n for x, n in zip(e, COUNTS, strict=True)]
+        return -mpmath.log(adjusted[t] / sum(adjusted))
+    if kind == "dice":
+        power, smooth = (0.5, mpmath.mpf(1e-4)) if variant else (1, 1)
+        d = [rest[j] ** power * q[j] for j in range(K)]
+        return (
+            sum(1 - (2 * d[j] * (j == t) + smooth) / (d[j] + (j == t) + smooth) for j in range(K))
+            / K
+        )
+    positive, negative, clip = {"": (1, 4, 0.05), "half": (0.5, 0.5, 0.2)}.get(variant, (1, 4, 0))
+    total = mpmath.mpf(0)
+    for j, z in enumerate(row):
+        z = mpmath.mpf(z)
+        p, not_p = 1 / (1 + mpmath.exp(-z)), 1 / (1 + mpmath.exp(z))
+        if j == t:
+            total += not_p**positive * -mpmath.log(p)
+        elif p > clip:
+            total += (p - clip) ** negative * -mpmath.log(not_p + clip)
+    return total
+
+
+@pytest.mark.parametrize("scale", [1, 10, 300])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_equal_60_digit_arithmetic(name, scale):
+    logits, target = draw(scale)
+    with mpmath.workdps(300):
+        rows = zip(logits.tolist(), target.tolist(), strict=True)
+        expected = torch.tensor([float(reference(name, *row)) for row in rows])
+    rtol = 1e-6 if name == "logit_adjusted" else 1e-11
+    torch.testing.assert_close(
+        FUNCTIONS[name](logits, target), expected.double(), rtol=max(rtol, 3e-7), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients_are_finite_at_any_logits(name, dtype):
+    far = torch.tensor([-300.0, -30.0, 0.0, 30.0, 300.0])
+    logits = torch.cartesian_prod(*[far] * K).to(dtype)
+    for t in range(K):
+        wide = logits.clone().requires_grad_()
+        loss = FUNCTIONS[name](wide, torch.full((len(logits),), t))
+        loss.sum().backward()
+        assert loss.dtype == torch.float32 and loss.isfinite().all()
+        assert wide.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradcheck_of_the_others(name):
+    logits, target = draw(2, n=4)
+    log_prior = LOG_PRIOR
+    function = FUNCTIONS[name]
+    if name == "logit_adjusted":  # float32 priors would spoil the difference quotient
+
+        def function(z, t):
+            return logit_adjusted_loss(z, t, log_prior)
+
+    assert gradcheck(lambda z: function(z, target), logits.requires_grad_())
+
+
+def test_special_cases_lead_back():
+    logits, target = draw(3)
+    one_hot = F.one_hot(target, K)
+
+    def same(a, b):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
+
+    same(poly1_focal_loss(logits, target, epsilon=0.0), focal_loss(logits, target))
+    same(logit_adjusted_loss(logits, target, LOG_PRIOR, tau=0.0), cross_entropy(logits, target))
+    same(
+        asymmetric_loss(logits, one_hot, gamma_pos=2.0, gamma_neg=2.0, clip=0.0),
+        sigmoid_focal_loss(logits, one_hot),
+    )
+    # The balanced softmax of its authors: the logarithm of the counts, not of the shares.
+    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    expected = F.cross_entropy(logits + counts.log(), target, reduction="none")
+    same(logit_adjusted_loss(logits, target, LOG_PRIOR), expected)
+    # The expansion of the focal loss: log p = -sum_j (1 - p)**j / j.
+    p = torch.tensor([0.7, 0.9], dtype=torch.float64)
+    series = sum((1 - p) ** (j + 2) / j for j in range(1, 200))
+    same(focal_loss(torch.stack([p.log(), (1 - p).log()], 1), torch.tensor([0, 0])), series)
+
+
+def test_dice_of_power_one_does_not_see_the_label_of_two_classes():
+    logits, _ = draw(2, k=2)
+    zeros, ones = torch.zeros(N, dtype=torch.int64), torch.ones(N, dtype=torch.int64)
+    paper = [dice_loss(logits, target, power=1.0) for target in (zeros, ones)]
+    torch.testing.assert_close(*paper, rtol=1e-12, atol=0)
+    ours = [dice_loss(logits, target) for target in (zeros, ones)]
+    assert ((ours[0] < ours[1]) == (logits[:, 0] > logits[:, 1])).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES)))
+def test_class_weight_multiplies_every_loss(name):
+    logits, target = draw(3)
+    weight = torch.arange(1.0, K + 1).double()
+    plain = make_loss(name, **PLAIN | {"normalize": "sum"})
+    weighted = make_loss(name, **PLAIN | {"normalize": "sum", "weight": weight})
+    torch.testing.assert_close(
+        weighted.per_sample(logits, target), weight[target] * plain.per_sample(logits, target)
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "message"),
+    [
+        (Poly1FocalLoss, {"gamma": -1}, "gamma must be a finite number of at least 0. Got -1"),
+        (Poly1Loss, {"epsilon": -1.0}, r"epsilon must be a finite number above -1. Got -1\.0"),
+        (Poly1Loss, {"label_smoothing": 1}, "label_smoothing must be in"),
+        (LogitAdjustedLoss, {"counts": [1, 2], "tau": -1}, "tau must be"),
+        (LogitAdjustedLoss, {"counts": [1, -2]}, "counts must be finite and at least 0"),
+        (LogitAdjustedLoss, {"counts": [1, 2], "label_smoothing": 1}, "label_smoothing"),
+        (DiceLoss, {"power": math.inf}, r"power must be a finite number in \[0, 1\). Got inf"),
+        (DiceLoss, {"smooth": 0.0}, "smooth must be a finite number above 0. Got 0.0"),
+    ],
+)
+def test_wrong_settings_of_the_others_are_named(loss, settings, message):
+    with pytest.raises(ValueError, match=message):
+        loss(**settings)
+
+
+# -- the posterior ---------------------------------------------------------------------------
+
+UNEVEN = [0.3, 0.7, 1.0, 2.5, 6.0]
+INVERTIBLE = {
+    "cross-entropy": CrossEntropyLoss(),
+    **{f"focal {gamma}": FocalLoss(gamma) for gamma in GAMMAS},
+    "weighted": FocalLoss(2.0, weight=torch.tensor(UNEVEN).double()),
+    "smoothed": FocalLoss(1.0, label_smoothing=0.1),
+    "weighted and smoothed": FocalLoss(
+        2.0, weight=torch.tensor(UNEVEN).double(), label_smoothing=0.2
+    ),
+    "poly1": Poly1Loss(1.0),
+    "poly1 below": Poly1Loss(-0.5),
+    "poly1 focal": Poly1FocalLoss(2.0, 1.0, weight=torch.tensor(UNEVEN).double()),
+    "balanced softmax": LogitAdjustedLoss(COUNTS),
+    "adjusted by half": LogitAdjustedLoss(COUNTS, 0.5, label_smoothing=0.1),
+    "adjusted and weighted": LogitAdjustedLoss(COUNTS, weight=torch.tensor(UNEVEN).double()),
+}
+
+
+def minimiser(loss, posterior):
+    """Logits of the least expected loss for each row of posteriors, by Newton's method."""
+    logits = torch.zeros_like(posterior, requires_grad=True)
+    n, k = posterior.shape
+    optimizer = torch.optim.LBFGS(
+        [logits],
+        lr=1,
+        max_iter=3000,
+        tolerance_grad=1e-14,
+        tolerance_change=0,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+
+    def risk(logits):
+        each = [loss.per_sample(logits, torch.full((n,), c)) for c in range(k)]
+        return (posterior * torch.stack(each, 1)).sum()
+
+    def closure():
+        optimizer.zero_grad()
+        value = risk(logits)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    # LBFGS stops where the value stops changing, at half the digits of the argument.
+    flat = logits.detach().reshape(-1)
+    for _ in range(8):
+        gradient = torch.autograd.functional.jacobian(lambda z: risk(z.reshape(n, k)), flat)
+        hessian = torch.autograd.functional.hessian(lambda z: risk(z.reshape(n, k)), flat)
+        flat = flat - torch.linalg.pinv(hessian, rtol=1e-10, hermitian=True) @ gradient
+    return flat.reshape(n, k)
+
+
+@pytest.mark.parametrize("name", INVERTIBLE)
+def test_log_posterior_recovers_known_posteriors_from_exact_minimisers(name):
+    rng = np.random.RandomState(0)
+    posterior = torch.tensor(rng.dirichlet(np.full(K, 0.7), size=4)).clamp(min=1e-3)
+    posterior /= posterior.sum(1, keepdim=True)
+    logits = minimiser(INVERTIBLE[name], posterior)
+    found = INVERTIBLE[name].log_posterior(logits).exp()
+    assert (found - posterior).abs().max() < 1e-9
+    if name not in ("cross-entropy", "focal 0"):
+        assert (logits.softmax(1) - posterior).abs().max() > 1e-3  # the softmax is something else
+
+
+@pytest.mark.parametrize("name", INVERTIBLE)
+def test_log_posterior_is_finite_at_any_logits_and_keeps_its_dtype(name):
+    far = torch.tensor([-300.0, -30.0, 0.0, 30.0, 300.0])
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.cartesian_prod(*[far] * K).to(dtype)
+        log_posterior = INVERTIBLE[name].log_posterior(logits)
+        assert log_posterior.isfinite().all() and log_posterior.dtype == dtype
+        torch.testing.assert_close(log_posterior.exp().sum(1), torch.ones(len(logits), dtype=dtype))
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_log_posterior_equals_60_digit_arithmetic_in_the_tails(gamma):
+    logits, _ = draw(100)
+    found = FocalLoss(gamma).log_posterior(logits)
+    with mpmath.workdps(400):
+        for row, own in zip(logits.tolist(), found.tolist(), strict=True):
+            e = [mpmath.exp(mpmath.mpf(z)) for z in row]
+            q = [x / sum(e) for x in e]
+            h = [
+                v / ((1 - v) ** gamma - gamma * v * (1 - v) ** (gamma - 1) * mpmath.log(v))
+                for v in q
+            ]
+            expected = [float(mpmath.log(x / sum(h))) for x in h]
+            np.testing.assert_allclose(own, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_gamma_never_changes_which_class_is_the_largest(gamma):
+    logits, _ = draw(3, n=500)
+    assert torch.equal(FocalLoss(gamma).log_posterior(logits).argmax(1), logits.argmax(1))
+
+
+def test_losses_without_an_inverse_say_so():
+    for loss in (DiceLoss(), CustomLoss(F.cross_entropy), Poly1FocalLoss(2.0, -0.5)):
+        assert not loss.has_posterior
+        with pytest.raises(NotImplementedError, match=f"{type(loss).__name__} has no inverse"):
+            loss.log_posterior(torch.zeros(1, 3))
+
+
+def test_implied_class_weight_of_the_logit_adjustment_has_mean_one_over_what_is_drawn():
+    for tau in (0.0, 0.5, 1.0, 2.0):
+        loss = LogitAdjustedLoss(COUNTS, tau)
+        weight, prior = loss.implied_class_weight(), loss.log_prior.double().exp()
+        torch.testing.assert_close((weight * prior).sum(), torch.tensor(1.0).double())
+        torch.testing.assert_close(weight / weight[0], (prior[0] / prior) ** tau)
+    assert FocalLoss().implied_class_weight() is None
+
+
+# -- from an estimator's settings ------------------------------------------------------------
+
+
+def hinge(logits, target, margin=1.0):
+    return F.multi_margin_loss(logits, target, margin=margin, reduction="none")
+
+
+def test_a_loss_of_ones_own_may_be_a_function_a_class_or_an_instance():
+    logits, target = draw(1)
+    expected = hinge(logits, target, 2.0).mean()
+    instance = torch.nn.MultiMarginLoss(margin=2.0, reduction="none")
+    for loss, params in [
+        (hinge, {"margin": 2.0}),
+        (torch.nn.MultiMarginLoss, {"margin": 2.0}),
+        (instance, None),
+    ]:
+        made = make_loss(loss, **PLAIN, params=params)
+        assert type(made) is CustomLoss
+        torch.testing.assert_close(made(logits, target), expected)
+    assert made.function is not instance
+
+
+def test_an_instance_of_our_own_is_copied_and_completed():
+    mine = FocalLoss(3.0, normalize=None)
+    made = make_loss(mine, **PLAIN | {"weight": UNEVEN})
+    assert made is not mine and made.gamma == 3.0
+    assert made.normalize == "samples" and mine.normalize is None
+    assert made.weight is not None and mine.weight is None
+    assert make_loss(FocalLoss(normalize="sum"), **PLAIN).normalize == "sum"
+    assert make_loss(Poly1FocalLoss, **PLAIN, params={"epsilon": 3.0}).epsilon == 3.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "message"),
+    [
+        ("dice", {"params": {"tau": 1}}, r"loss_params must be among \['power', 'smooth'\]"),
+        (hinge, {"params": {"gap": 1}}, r"loss_params must be among \['margin'\]. Got \['gap'\]"),
+        (FocalLoss(), {"params": {"gamma": 1}}, "loss_params are for a name"),
+        (
+            "dice",
+            {"label_smoothing": 0.1},
+            "label_smoothing=0.1 is not defined for loss='DiceLoss'",
+        ),
+        (hinge, {"label_smoothing": 0.1}, "label_smoothing=0.1 is not defined for loss='hinge'"),
+        (FocalLoss(weight=UNEVEN), {"weight": UNEVEN}, "alpha and the weight of the loss"),
+    ],
+)
+def test_settings_that_a_loss_has_not_are_named(loss, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_loss(loss, **PLAIN | settings)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda logits, target: 1.0])
+def test_a_loss_that_takes_the_mean_is_refused(loss):
+    with pytest.raises(ValueError, match="loss must give one value a sample"):
+        make_loss(loss, **PLAIN)(torch.zeros(3, K), torch.tensor([0, 1, 2]))
 
 
 def test_losses_import_nothing_but_torch():

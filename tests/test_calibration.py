@@ -1,0 +1,295 @@
+"""Probabilities and temperature: on known posteriors, and through the estimator."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import imbalanced
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import log_loss
+from torch import nn
+
+from skfocal.balance import class_weight
+from skfocal.calibration import PROBAS, Calibration
+from skfocal.losses import CrossEntropyLoss, CustomLoss, FocalLoss, LogitAdjustedLoss, make_loss
+
+ONES = np.ones(3)
+
+
+def kl(posterior, log_proba):
+    return float((posterior * (np.log(posterior) - log_proba)).sum(1).mean())
+
+
+# -- a small network on data of a known posterior ----------------------------------------------
+
+
+def known_data(n, seed):
+    """Points of a line, their posterior over three uneven classes, and labels drawn from it."""
+    rng = np.random.RandomState(seed)
+    x = rng.uniform(-2, 2, size=n)
+    posterior = softmax(np.stack([0 * x + 2.5, 2 * x + 0.5, -1.5 * x - 1.0], 1), axis=1)
+    codes = (posterior.cumsum(1) < rng.uniform(size=(n, 1))).sum(1)
+    return torch.tensor(x[:, None]).float(), posterior, codes
+
+
+def train_small(loss, x, codes):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 3))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    target = torch.from_numpy(codes)
+    for _ in range(500):
+        optimizer.zero_grad()
+        loss(net(x), target).backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", ["focal", "poly1_focal", "balanced_softmax"])
+@pytest.mark.parametrize("alpha", [None, "balanced"])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_trained_network_is_ten_times_nearer_to_the_posterior(name, alpha, sampled):
+    with torch.random.fork_rng():
+        x, _, codes = known_data(20_000, seed=0)
+        raw = np.bincount(codes, minlength=3)
+        drawn = raw
+        if sampled:  # the square-root sampler
+            p = (raw**-0.5)[codes]
+            rows = np.random.RandomState(1).choice(len(codes), len(codes), p=p / p.sum())
+            x, codes = x[rows], codes[rows]
+            drawn = np.bincount(codes, minlength=3)
+        alpha_c = class_weight(alpha, np.arange(3), drawn)
+        loss = make_loss(
+            name, gamma=2.0, label_smoothing=0.0, normalize="samples", weight=alpha_c, counts=drawn
+        )
+        net = train_small(loss, x, codes)
+        x_test, posterior, _ = known_data(2000, seed=2)
+        with torch.no_grad():
+            logits = net(x_test).numpy()
+    shift = drawn / raw
+    implied = loss.implied_class_weight()
+    weight = alpha_c * shift * (1 if implied is None else implied.numpy())
+    found = {
+        proba: kl(posterior, Calibration(loss, proba, weight, shift).log_proba(logits))
+        for proba in PROBAS
+    }
+    assert found["natural"] < 0.005
+    assert found["softmax"] > 10 * found["natural"]
+    # The reweighted posterior is that of the classes at their training weights.
+    there = posterior * weight
+    there /= there.sum(1, keepdims=True)
+    reweighted = Calibration(loss, "reweighted", weight, shift).log_proba(logits)
+    assert kl(there, reweighted) < 0.02
+
+
+# -- temperature -------------------------------------------------------------------------------
+
+
+def test_temperature_is_recovered_and_lowers_the_log_loss():
+    rng = np.random.RandomState(0)
+    scores = log_softmax(rng.normal(scale=2, size=(4000, 3)), axis=1)
+    codes = (np.exp(scores).cumsum(1) < rng.uniform(size=(4000, 1))).sum(1)
+    calibration = Calibration(CrossEntropyLoss(), "softmax", ONES, ONES)
+    temperature = calibration.fit_temperature(3 * scores, codes, np.ones(4000))
+    assert temperature == pytest.approx(3, rel=0.05)
+    scaled = Calibration(CrossEntropyLoss(), "softmax", ONES, ONES, temperature)
+    before, after = (
+        log_loss(codes, np.exp(c.log_proba(3 * scores))) for c in (calibration, scaled)
+    )
+    assert after < before
+    np.testing.assert_array_equal(scaled.log_proba(3 * scores).argmax(1), scores.argmax(1))
+
+
+def test_temperature_weighs_documents_as_repetition_would():
+    rng = np.random.RandomState(0)
+    logits, codes = rng.normal(size=(50, 3)), rng.randint(3, size=50)
+    times = rng.randint(1, 4, size=50)
+    for proba in PROBAS:
+        calibration = Calibration(FocalLoss(), proba, np.array([0.5, 1, 3]), ONES)
+        weighted = calibration.fit_temperature(logits, codes, times)
+        rows = np.repeat(np.arange(50), times)
+        repeated = calibration.fit_temperature(logits[rows], codes[rows], np.ones(len(rows)))
+        assert weighted == pytest.approx(repeated, rel=1e-4)
+
+
+def test_temperature_of_one_class_documents_stays_in_bounds():
+    calibration = Calibration(CrossEntropyLoss(), "softmax", ONES, ONES)
+    logits = np.array([[3.0, 0, 0]] * 5)
+    assert np.exp(-3) <= calibration.fit_temperature(logits, np.zeros(5, int), np.ones(5)) < 0.1
+    assert 10 < calibration.fit_temperature(logits, np.ones(5, int), np.ones(5)) <= np.exp(3)
+
+
+# -- through the estimator ---------------------------------------------------------------------
+
+
+def test_softmax_is_the_default_and_natural_undoes_alpha(make, data):
+    X, y = data
+    clf = make(alpha="balanced", gamma=0.0).fit(X, y)
+    softmax_proba = clf.predict_proba(X)
+    np.testing.assert_allclose(softmax_proba, softmax(clf._logits(X).astype(float), axis=1))
+    np.testing.assert_allclose(
+        clf.set_params(proba="reweighted").predict_proba(X), softmax_proba, rtol=1e-6
+    )
+    natural = clf.set_params(proba="natural").predict_proba(X)
+    expected = softmax_proba / clf.class_weight_
+    np.testing.assert_allclose(natural, expected / expected.sum(1, keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[natural.argmax(1)])
+    odds = clf.decision_function(X)
+    np.testing.assert_allclose(odds, np.log(natural[:, 1] / natural[:, 0]))
+
+
+def test_natural_undoes_a_sampler_and_a_logit_adjustment_too(make, data):
+    X, y = data
+    sampled = make(sampler=0.5, gamma=0.0, proba="natural").fit(X, y)
+    expected = softmax(sampled._logits(X).astype(float), axis=1) / sampled.effective_class_weight_
+    np.testing.assert_allclose(sampled.predict_proba(X), expected / expected.sum(1, keepdims=True))
+
+    adjusted = make(loss="balanced_softmax", proba="natural").fit(X, y)
+    np.testing.assert_allclose(adjusted.effective_class_weight_, [40 / 60, 40 / 20], rtol=1e-6)
+    shares = np.array([0.75, 0.25])
+    expected = softmax(adjusted._logits(X) + np.log(shares), axis=1)
+    np.testing.assert_allclose(adjusted.predict_proba(X), expected, rtol=1e-5)
+    adjusted.set_params(proba="reweighted")
+    expected = softmax(adjusted._logits(X).astype(float), axis=1)
+    np.testing.assert_allclose(adjusted.predict_proba(X), expected, rtol=1e-5)
+
+
+def test_gamma_alone_changes_no_decision(make, data):
+    X, y = data
+    clf = make(gamma=5.0).fit(X, y)
+    predicted = clf.predict(X)
+    raw = clf.predict_proba(X).max(1)
+    for proba in ("reweighted", "natural"):
+        clf.set_params(proba=proba)
+        np.testing.assert_array_equal(clf.predict(X), predicted)
+        assert (clf.predict_proba(X).max(1) > raw).all()  # gamma leaves the softmax too even
+
+
+def test_temperature_auto_is_fitted_for_each_proba_and_survives_a_pickle(make):
+    X, y = imbalanced(60, 30)
+    clf = make(temperature="auto", train_split=0.3).fit(X, y)
+    for proba in PROBAS:
+        clf.set_params(proba=proba)
+        assert clf.temperature_ == clf._temperatures[proba] != 1
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    scores = clf.set_params(temperature=2.0).decision_function(X)
+    np.testing.assert_allclose(2 * scores, clf.set_params(temperature=None).decision_function(X))
+    assert clf.temperature_ == 1
+
+
+def test_temperature_auto_holds_documents_out_by_itself(make, data):
+    clf = make(temperature="auto").fit(*data)
+    assert "valid_score" in clf.history_[-1]
+    with pytest.raises(ValueError, match="temperature='auto' needs held-out documents"):
+        make(temperature="auto").partial_fit(*data, classes=["ham", "spam"])
+
+
+def test_the_validation_score_sees_the_same_probabilities(make, data):
+    X, y = data
+    clf = make(
+        alpha={"ham": 1, "spam": 9},
+        proba="natural",
+        train_split=0.5,
+        scoring="neg_log_loss",
+    )
+    scores = []
+
+    def scorer(estimator, X, y):
+        scores.append((X, y, estimator.predict_proba(X), estimator.predict(X)))
+        return 0.0
+
+    clf.set_params(scoring=scorer).fit(X, y)
+    X_valid, _, proba, predicted = scores[-1]
+    np.testing.assert_allclose(clf.predict_proba(X_valid), proba, rtol=1e-5)
+    np.testing.assert_array_equal(clf.predict(X_valid), predicted)
+
+
+def hinge(logits, target):
+    return F.multi_margin_loss(logits, target, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("loss", "params"),
+    [
+        ("poly1", {"epsilon": 2.0}),
+        ("poly1_focal", None),
+        ("logit_adjusted", {"tau": 0.5}),
+        ("balanced_softmax", None),
+        ("dice", {"smooth": 0.5}),
+        (hinge, None),
+        (nn.CrossEntropyLoss, {"label_smoothing": 0.1}),
+        (FocalLoss(3.0), None),
+    ],
+)
+def test_every_loss_learns_through_the_estimator(make, data, loss, params):
+    X, y = data
+    clf = make(loss=loss, loss_params=params, max_epochs=6, lr=1e-2).fit(X, y)
+    assert clf.score(X, y) > 0.9
+    if params and not isinstance(loss, type):
+        (name, value), *_ = params.items()
+        assert getattr(clf.loss_, name) == value
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
+    with pytest.raises(ValueError, match="proba='natural' needs a loss with an inverse.*Dice"):
+        make(loss="dice", proba="natural").fit(*data)
+    clf = make(loss="dice", temperature="auto").fit(*data)
+    assert clf.temperature_ > 0
+    assert isinstance(make(loss=hinge).fit(*data).loss_, CustomLoss)
+
+
+# -- guards ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"gamma": 6}, "gamma=6 leaves a document"),
+        ({"loss": "balanced_softmax", "alpha": "balanced"}, "both correct the imbalance"),
+        ({"loss": "logit_adjusted", "sampler": "balanced"}, "logit adjustment has no effect"),
+        (
+            {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "balanced"},
+            "early_stopping watches scoring='neg_log_loss', but",
+        ),
+        (
+            {"proba": "natural", "normalize": "weights", "alpha": "balanced"},
+            "proba='natural' is exact for a mean over samples",
+        ),
+    ],
+)
+def test_settings_that_are_seldom_meant_warn(make, data, params, message):
+    with pytest.warns(UserWarning, match=message):
+        make(**params).fit(*data)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"gamma": 5},
+        {"loss": "cross_entropy", "gamma": 6},
+        {"loss": "balanced_softmax"},
+        {"early_stopping": True, "scoring": "neg_log_loss"},
+        {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "sqrt", "proba": "natural"},
+        {"proba": "natural", "normalize": "weights"},
+        {"proba": "reweighted", "alpha": "balanced"},
+    ],
+)
+def test_settings_that_are_fine_do_not_warn(make, params):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(**params).fit(*imbalanced(60, 30))
+
+
+def test_logit_adjustment_of_a_class_without_documents_is_finite(make, data):
+    X, y = data
+    with pytest.warns(UserWarning, match="no document"):
+        clf = make(loss="balanced_softmax", classes=["eggs", "ham", "spam"], proba="natural").fit(
+            X, y
+        )
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert isinstance(clf.loss_, LogitAdjustedLoss)
