@@ -16,8 +16,10 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import check_cv, cross_validate
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
+from skfocal._text import as_texts
 from skfocal.metrics import expected_calibration_error
 
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
@@ -32,6 +34,7 @@ def compare_losses(
     settings,
     *,
     cv=5,
+    groups=None,
     random_states=(0,),
     baselines=True,
     confidence=0.95,
@@ -50,6 +53,8 @@ def compare_losses(
         Without names (a list, a ``ParameterGrid``) the parameters themselves are the name.
     cv : int or cross-validation splitter, default=5
         Split once: all settings and random states see the same folds.
+    groups : array-like of shape (n,), default=None
+        For `cv`.
     random_states : sequence of int, default=(0,)
         Each setting is fitted so often on each fold.
     baselines : bool or dict of str to estimator, default=True
@@ -69,8 +74,8 @@ def compare_losses(
     Raises
     ------
     ValueError
-        If a setting has no or an unknown parameter, two have one name, or the estimator is no
-        classifier.
+        If a setting has no or an unknown parameter, two have one name, the estimator is no
+        classifier, or `random_states` or `confidence` cannot be used.
 
     Examples
     --------
@@ -89,10 +94,16 @@ def compare_losses(
     """
     if not is_classifier(estimator):
         raise ValueError(f"estimator must be a classifier. Got {type(estimator).__name__}.")
+    if np.ndim(random_states) != 1 or len(random_states) == 0:
+        raise ValueError(
+            f"random_states must be a sequence of at least one int. Got {random_states!r}."
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1). Got {confidence!r}.")
     candidates = _candidates(estimator, settings)
     for name, baseline in _baselines(estimator, baselines).items():
         candidates.setdefault(name, baseline)
-    folds = list(check_cv(cv, y, classifier=True).split(X, y))
+    folds = list(check_cv(cv, y, classifier=True).split(X, y, groups))
     classes = np.unique(y)
     values: dict = {}
     jobs = [(name, seed) for name in candidates for seed in random_states]
@@ -152,14 +163,19 @@ def _baselines(estimator, baselines):
         return {}
     plain = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
     plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
-    linear = {"max_iter": 1000}
     return {
         BASELINE: clone(estimator).set_params(**plain),
-        "TF-IDF": make_pipeline(TfidfVectorizer(), LogisticRegression(**linear)),
-        "TF-IDF, balanced": make_pipeline(
-            TfidfVectorizer(), LogisticRegression(class_weight="balanced", **linear)
-        ),
+        "TF-IDF": _tfidf(class_weight=None),
+        "TF-IDF, balanced": _tfidf(class_weight="balanced"),
     }
+
+
+def _tfidf(class_weight):
+    return make_pipeline(
+        FunctionTransformer(as_texts),  # a one-column frame is a list of documents here, too
+        TfidfVectorizer(),
+        LogisticRegression(class_weight=class_weight, max_iter=1000),
+    )
 
 
 def _per_class_names(classes):
@@ -178,7 +194,7 @@ class _Scores:
     def __call__(self, estimator, X, y):
         proba = np.zeros((len(y), len(self.classes)))
         proba[:, np.searchsorted(self.classes, estimator.classes_)] = estimator.predict_proba(X)
-        predicted = self.classes[proba.argmax(axis=1)]
+        predicted = estimator.predict(X)  # thresholds may differ from the largest probability
         each = precision_recall_fscore_support(y, predicted, labels=self.classes, zero_division=0)
         one_hot = np.asarray(y)[:, None] == self.classes
         present = one_hot.any(axis=0)
@@ -242,10 +258,20 @@ class LossComparison:
         tuple of three floats
             The ends are NaN with a single fold.
 
+        Raises
+        ------
+        ValueError
+            If there is no such setting or metric.
+
         References
         ----------
         Nadeau and Bengio: Inference for the Generalization Error, Machine Learning 52, 2003.
         """
+        for setting in (name,) if baseline is None else (name, baseline):
+            if setting not in self.values:
+                raise ValueError(f"settings are {list(self.values)}. Got {setting!r}.")
+        if metric not in self.values[name]:
+            raise ValueError(f"metric must be one of {list(self.values[name])}. Got {metric!r}.")
         scores = self.values[name][metric]
         if baseline is not None:
             scores = scores - self.values[baseline][metric]

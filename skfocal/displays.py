@@ -1,6 +1,7 @@
 """Figures in the style of scikit-learn's Displays; matplotlib is imported when one is drawn."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 
 class GridSearchDisplay:
@@ -57,6 +58,8 @@ class GridSearchDisplay:
         ------
         ValueError
             If the search has no such parameter or score.
+        NotFittedError
+            If it has not run.
 
         Examples
         --------
@@ -69,6 +72,7 @@ class GridSearchDisplay:
         >>> GridSearchDisplay.from_estimator(search, y="C").mean.shape
         (2, 3)
         """
+        check_is_fitted(search, "cv_results_")
         results = search.cv_results_
         metric = metric or (search.refit if isinstance(search.refit, str) else "score")
         if f"mean_test_{metric}" not in results:
@@ -126,12 +130,12 @@ class GridSearchDisplay:
         ax.set_yticks(range(len(self.y_values)), map(str, self.y_values))
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         self.figure_.colorbar(self.im_, ax=ax, label=self.metric)
-        row, column = np.unravel_index(np.nanargmax(self.mean), self.mean.shape)
-        ax.add_patch(
-            plt.Rectangle(
-                (column - 0.48, row - 0.46), 0.96, 0.92, fill=False, edgecolor="red", linewidth=2
+        if not np.isnan(self.mean).all():
+            row, column = np.unravel_index(np.nanargmax(self.mean), self.mean.shape)
+            corner = column - 0.48, row - 0.46
+            ax.add_patch(
+                plt.Rectangle(corner, 0.96, 0.92, fill=False, edgecolor="red", linewidth=2)
             )
-        )
         self.text_ = (
             np.vectorize(self._write, otypes=[object])(*np.indices(self.mean.shape))
             if text

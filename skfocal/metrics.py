@@ -30,7 +30,7 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     Raises
     ------
     ValueError
-        If the shapes do not agree.
+        If the shapes do not agree, a label has no column, or `proba` or `n_bins` is out of range.
 
     References
     ----------
@@ -52,6 +52,15 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
             f"classes must name the {proba.shape[1]} columns of proba. Got {len(classes)}: "
             f"{classes.tolist()}."
         )
+    unknown = np.setdiff1d(y_true, classes).tolist()
+    if unknown:
+        raise ValueError(f"y_true must hold labels of classes only. Got {unknown}.")
+    if proba.min() < 0 or proba.max() > 1 + 1e-6:
+        raise ValueError(
+            f"proba must be in [0, 1]. Got values from {proba.min():g} to {proba.max():g}."
+        )
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1. Got {n_bins}.")
     confidence = proba.max(axis=1)
     right = classes[proba.argmax(axis=1)] == y_true
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)

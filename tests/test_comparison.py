@@ -2,14 +2,23 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import imbalanced
 from scipy import stats
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, recall_score
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, StratifiedKFold
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    GroupKFold,
+    RandomizedSearchCV,
+    StratifiedKFold,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
 from skfocal import GridSearchDisplay, compare_losses, expected_calibration_error
@@ -51,6 +60,12 @@ def test_calibration_error_needs_a_name_for_each_column():
         expected_calibration_error(["a", "b"], np.eye(3)[:2])
     with pytest.raises(ValueError, match="inconsistent"):
         expected_calibration_error(["a"], np.eye(2))
+    with pytest.raises(ValueError, match=r"y_true must hold labels of classes only. Got \['c'\]"):
+        expected_calibration_error(["a", "c"], np.eye(2), classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"proba must be in \[0, 1\]. Got values from -1 to 2"):
+        expected_calibration_error(["a", "b"], [[2, -1], [0, 1]])
+    with pytest.raises(ValueError, match="n_bins must be at least 1. Got 0"):
+        expected_calibration_error(["a", "b"], np.eye(2), n_bins=0)
 
 
 # -- comparison ------------------------------------------------------------------------------
@@ -90,6 +105,26 @@ def test_difference_is_taken_fold_by_fold(noisy):
     difference = result.values["a"]["log_loss"] - result.values["b"]["log_loss"]
     assert result.interval("a", "log_loss", "b")[0] == pytest.approx(difference.mean())
     assert result.interval("a", "log_loss", "a") == (0, 0, 0)
+
+
+def test_frames_groups_and_thresholds(noisy):
+    X, y = noisy
+    frame = pd.DataFrame({"text": X})
+    plain = compare_losses(linear(), X, y, {"a": {}}, cv=2, verbose=0)
+    column = make_pipeline(FunctionTransformer(lambda X: X["text"]), linear())
+    framed = compare_losses(column, frame, y, {"a": {}}, cv=2, verbose=0)
+    for name in ("a", "TF-IDF", "TF-IDF, balanced"):
+        assert framed.interval(name, "log_loss") == plain.interval(name, "log_loss")
+
+    groups = np.arange(len(y)) % 3
+    grouped = compare_losses(
+        linear(), X, y, {"a": {}}, cv=GroupKFold(3), groups=groups, baselines=False, verbose=0
+    )
+    assert grouped.values["a"]["accuracy"].shape == (3,)
+
+    strict = FixedThresholdClassifier(linear(), threshold=2.0, response_method="predict_proba")
+    never = compare_losses(strict, X, y, {"a": {}}, cv=2, baselines=False, verbose=0)
+    assert (never.values["a"]["recall:1"] == 0).all()  # no probability reaches 2
 
 
 def test_one_fold_has_a_mean_and_no_interval(noisy):
@@ -144,6 +179,29 @@ def test_bad_settings_are_named(noisy, settings, message):
         compare_losses(linear(), *noisy, settings)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"random_states": ()}, r"random_states must be a sequence of at least one int. Got \(\)"),
+        ({"random_states": 3}, "random_states must be a sequence of at least one int. Got 3"),
+        ({"confidence": 2.0}, r"confidence must be in \(0, 1\). Got 2.0"),
+    ],
+)
+def test_bad_arguments_are_named(noisy, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compare_losses(linear(), *noisy, {"a": {}}, **arguments)
+
+
+def test_unknown_settings_and_metrics_of_an_interval_are_named(noisy):
+    result = compare_losses(linear(), *noisy, {"a": {}}, cv=2, baselines=False, verbose=0)
+    with pytest.raises(ValueError, match=r"settings are \['a'\]. Got 'b'"):
+        result.interval("b", "accuracy")
+    with pytest.raises(ValueError, match=r"settings are \['a'\]. Got 'b'"):
+        result.interval("a", "accuracy", baseline="b")
+    with pytest.raises(ValueError, match="metric must be one of .*'ece'.* Got 'auc'"):
+        result.interval("a", "auc")
+
+
 def test_estimator_must_be_a_classifier(noisy):
     with pytest.raises(ValueError, match="estimator must be a classifier. Got TfidfVectorizer"):
         compare_losses(TfidfVectorizer(), *noisy, {"a": {}})
@@ -190,6 +248,16 @@ def test_cells_show_the_best_over_other_parameters_and_gaps_stay_blank(noisy):
     axes = matplotlib.pyplot.figure().add_subplot()
     assert display.plot(axes, text=False).ax_ is axes and display.text_ is None
     matplotlib.pyplot.close("all")
+
+
+def test_a_search_without_a_score_is_drawn_without_a_best(noisy):
+    search = GridSearchCV(linear(), {C: [1.0], "tfidfvectorizer__use_idf": [True]})
+    with pytest.raises(NotFittedError):
+        GridSearchDisplay.from_estimator(search, x=C, y="tfidfvectorizer__use_idf")
+    search.set_params(refit=False, cv=2).fit(*noisy)
+    search.cv_results_["mean_test_score"][:] = np.nan
+    display = GridSearchDisplay.from_estimator(search, x=C, y="tfidfvectorizer__use_idf")
+    assert np.isnan(display.mean).all() and not display.ax_.patches
 
 
 def test_unknown_names_are_named(noisy):

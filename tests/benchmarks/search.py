@@ -6,7 +6,8 @@ python tests/benchmarks/search.py --quality          # scores of both over three
 
 Both sides get the same documents, folds, length (256 tokens, the recipe's default), epochs, batch
 size and learning rate; the recipe tokenises in a Pipeline with padding to max_length, and its focal
-loss is the plain one that works for these gammas. Each result is a line of search.jsonl.
+loss is the plain one that works for these gammas. Each result is a line of search.jsonl and is not
+measured again while it is there.
 
 With --quality the recipe's batches are cut to their longest document, which changes its scores by
 rounding only and saves most of its time; the grid is 2 x 2, each seed draws other documents.
@@ -36,6 +37,7 @@ from skfocal.balance import stratified_holdout
 
 GAMMAS = [0.0, 1.0, 2.0, 5.0]
 SETTINGS = {"full fine-tuning": (0, 2e-4), "lower 5 of 6 layers frozen": (5, 1e-3)}
+SIDES = ("skfocal", "skorch recipe")
 COUNTS = {"texts tokenised": 0, "weights read": 0}
 
 
@@ -197,23 +199,28 @@ def table(rows):
 
 
 def quality_table(rows):
-    """Return the Markdown table of the scores, one row a setting and seed."""
+    """Return the Markdown table of the scores, one row a setting and seed that has both sides."""
     names = ["best macro-F1 %", "mean macro-F1 %"]
     lines = ["| | seed | " + " | ".join(f"{name}, skfocal | the recipe's" for name in names) + " |"]
     lines.append("|---|---:|" + "---:|" * 2 * len(names))
-    for mine, recipes in zip(rows[::2], rows[1::2], strict=True):
-        cells = [f"{row[name]:.1f}" for name in names for row in (mine, recipes)]
-        lines.append(f"| {mine['setting']} | {mine['seed']} | " + " | ".join(cells) + " |")
+    pairs: dict = {}
+    for row in rows:
+        pairs.setdefault((row["setting"], row["seed"]), {})[row["side"]] = row
+    for (setting, seed), pair in pairs.items():
+        if len(pair) == len(SIDES):
+            cells = [f"{pair[side][name]:.1f}" for name in names for side in SIDES]
+            lines.append(f"| {setting} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main():
-    """Run what is asked for and write the table."""
+    """Run what is asked for and is not in the file yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=150)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--only", choices=["skfocal", "skorch recipe"])
+    parser.add_argument("--only", choices=SIDES)
+    parser.add_argument("--setting", choices=SETTINGS)
     parser.add_argument("--quality", action="store_true")
     options = parser.parse_args()
     options.gammas = [0.0, 2.0] if options.quality else GAMMAS
@@ -222,16 +229,18 @@ def main():
     logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     name, show = ("search-quality", quality_table) if options.quality else ("search", table)
-    rows = []
-    for setting in SETTINGS:
+    path = DOCS / f"{name}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for setting in [options.setting] if options.setting else SETTINGS:
         for seed in range(3 if options.quality else 1):
-            for side in ("skfocal", "skorch recipe"):
-                if options.only in (None, side):
-                    rows.append(measure(side, setting, options, seed))
-                    print(rows[-1], flush=True)
-    if options.only is None:
-        (DOCS / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (DOCS / f"{name}.md").write_text(show(rows) + "\n")
+            for side in [options.only] if options.only else SIDES:
+                if (setting, seed, side) in {(r["setting"], r["seed"], r["side"]) for r in rows}:
+                    continue
+                rows.append(measure(side, setting, options, seed))
+                print(rows[-1], flush=True)
+                with path.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    (DOCS / f"{name}.md").write_text(show(rows) + "\n")
     print(show(rows))
 
 
