@@ -247,8 +247,8 @@ class TokenDataset(Dataset):
     ----------
     ids : list of int ndarrays
         Token ids of each document.
-    codes : int64 ndarray of shape (n,), default=None
-        Class codes; None for prediction.
+    codes : int64 ndarray of shape (n,) or float32 of shape (n, n_labels), default=None
+        Class codes or indicators; None for prediction.
     sample_weight : float ndarray of shape (n,), default=None
         Weights of mean 1; None for ones.
     """
@@ -283,7 +283,7 @@ class Collate:
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "sample_weight": torch.tensor(np.array(weights), dtype=torch.float32),
         }
-        return inputs, torch.tensor(np.array(codes), dtype=torch.int64)
+        return inputs, torch.from_numpy(np.array(codes))
 
 
 class LengthBatches(Sampler):

@@ -145,6 +145,59 @@ def _alpha_message(alpha, n_classes):
     )
 
 
+def label_weight(alpha, classes, counts, *, beta=0.999):
+    """Return the weights of each label's absence and presence.
+
+    A named alpha balances the two of each label as :func:`class_weight` does for two classes. A
+    float in (0, 1) is the presence's weight for all labels and ``1 - alpha`` the absence's. A
+    dict or Series by label, or an array of shape (n_labels,), multiplies the presence only (the
+    ``pos_weight`` of PyTorch); an array of shape (n_labels, 2) gives both.
+
+    Parameters
+    ----------
+    alpha : None, str, dict or Series, array-like or float
+        See above. None gives ones.
+    classes : ndarray of shape (n_labels,)
+        Names of the labels.
+    counts : ndarray of shape (n_labels, 2)
+        Documents without and with each label. Where one of them is 0 both weights are 1.
+    beta : float, default=0.999
+        In (0, 1), for ``alpha="effective"``.
+
+    Returns
+    -------
+    ndarray of shape (n_labels, 2), float64
+
+    Raises
+    ------
+    ValueError
+        If alpha is none of these, or a weight is not a positive finite number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> label_weight("balanced", np.array(["news"]), np.array([[90, 10]]))
+    array([[0.55555556, 5.        ]])
+    """
+    n_labels = len(classes)
+    if alpha is None:
+        return np.ones((n_labels, 2))
+    if isinstance(alpha, str):
+        return np.array([_named_weight(alpha, pair, beta, n_labels) for pair in counts])
+    if isinstance(alpha, Real) and not isinstance(alpha, bool):
+        alpha = float(alpha)
+        if not 0 < alpha < 1:
+            raise ValueError(
+                "alpha as a single number must be between 0 and 1, both excluded: it weighs a "
+                f"label's presence and 1 - alpha its absence. Got {alpha}."
+            )
+        return np.tile([1 - alpha, alpha], (n_labels, 1))
+    if np.shape(alpha) == (n_labels, 2):
+        return _positive(np.asarray(alpha, dtype=np.float64), "alpha")
+    positive = class_weight(alpha, classes, counts[:, 1], beta=beta)
+    return np.stack([np.ones(n_labels), positive], axis=1)
+
+
 def effective_class_weight(weight, raw, drawn):
     """Return alpha times the sampler's shift of each class, ``weight * drawn / raw`` in shares.
 
@@ -217,6 +270,11 @@ class Sampling:
     drawn_last: np.ndarray
 
 
+def each_once(n, amounts):
+    """Return the :class:`Sampling` that draws each of `n` rows once."""
+    return Sampling(lambda epoch, rng: np.arange(n), n, amounts, amounts)
+
+
 def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weight, random_state):
     """Turn the parameter `sampler` into a :class:`Sampling`.
 
@@ -260,8 +318,7 @@ def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weig
 
     n = len(codes)
     if sampler is None:
-        raw = amount(sample_weight)
-        return Sampling(lambda epoch, rng: np.arange(n), n, raw, raw)
+        return each_once(n, amount(sample_weight))
     if isinstance(sampler, str | Real) and not isinstance(sampler, bool):
         powers = _powers(sampler, n_epochs)
         mix = [_row_probability(p, codes, amount(sample_weight)) for p in powers]

@@ -5,7 +5,6 @@ import sys
 import time
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
@@ -57,31 +56,6 @@ class WarmupSchedule(Callback):
         self.step_ += 1
 
 
-class FixedPredictions(ClassifierMixin, BaseEstimator):
-    """A fitted classifier whose answers are known: what scikit-learn's scorers ask for."""
-
-    def __init__(self, classes, log_proba):
-        self.classes_ = classes
-        self.log_proba = log_proba
-
-    def __sklearn_is_fitted__(self):
-        """Say that there is nothing to fit."""
-        return True
-
-    def decision_function(self, X):
-        """Return log-probabilities; for two classes the log-odds of the second."""
-        scores = self.log_proba
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict_proba(self, X):
-        """Return the probabilities."""
-        return np.exp(self.log_proba)
-
-    def predict(self, X):
-        """Return the label of the largest probability."""
-        return self.classes_[self.log_proba.argmax(axis=1)]
-
-
 class ValidationScore(Callback):
     """Score the validation documents after each epoch; stop early and keep the best weights.
 
@@ -93,20 +67,20 @@ class ValidationScore(Callback):
         Its name in the history and in the progress line.
     classes, X, y : ndarray, list of str, ndarray
         Labels in the order of the logits; the validation documents and their labels.
-    log_proba : callable ``(logits) -> ndarray``
-        Makes log-probabilities of the validation documents' logits.
+    answers : callable ``(logits) -> fitted classifier``
+        Answers for the validation documents' logits.
     patience : int, default=None
         Stop after so many epochs without a better score, and go back to the best epoch's
         weights. None: only score.
     """
 
-    def __init__(self, scorer, name, classes, X, y, log_proba, patience=None):
+    def __init__(self, scorer, name, classes, X, y, answers, patience=None):
         self.scorer = scorer
         self.name = name
         self.classes = classes
         self.X = X
         self.y = y
-        self.log_proba = log_proba
+        self.answers = answers
         self.patience = patience
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
@@ -116,10 +90,11 @@ class ValidationScore(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Score the logits that the validation pass left in the net."""
         try:
-            fixed = FixedPredictions(self.classes, self.log_proba(net.valid_logits_))
-            score = self.scorer(fixed, self.X, self.y)
+            score = self.scorer(self.answers(net.valid_logits_), self.X, self.y)
         except ValueError as error:
-            absent = np.setdiff1d(self.classes, self.y).tolist()
+            one = np.ndim(self.y) == 1
+            absent = self.classes[~self.y.any(0)] if not one else np.setdiff1d(self.classes, self.y)
+            absent = absent.tolist()
             if not absent:  # then it is the scorer's own affair
                 raise
             raise ValueError(

@@ -13,29 +13,27 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
-    column_or_1d,
 )
 from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _guards, _module, balance
+from skfocal import _guards, _module, _targets, balance
 from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
-from skfocal._text import LengthBatches, TokenDataset, as_texts, is_missing, tokenize
+from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
 from skfocal.calibration import PROBAS, Calibration
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
-from skfocal.losses import LOSSES, make_loss
+from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
 
 @dataclass
@@ -65,9 +63,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
 
     loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
-            "balanced_softmax", "dice"}, module, class or callable, default="focal"
-        See :mod:`skfocal.losses`. A torch module, its class or a function is called with logits
-        and codes and returns one value a document (``reduction="none"``); a module is copied.
+            "balanced_softmax", "dice", "asymmetric"}, module, class or callable, default="focal"
+        See :mod:`skfocal.losses`. With several labels a document "focal" and "cross_entropy" are
+        those of each label's sigmoid, beside "asymmetric". A torch module, its class or a function
+        is called with logits and codes and returns one value a document
+        (``reduction="none"``); a module is copied.
 
     gamma : float, default=2.0
         Focusing parameter of the focal losses, at least 0; 0 is cross-entropy. The factor
@@ -251,7 +251,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "model": [str, os.PathLike],
-        "loss": [StrOptions(set(LOSSES)), callable],
+        "loss": [StrOptions({*LOSSES, *MULTILABEL_LOSSES}), callable],
         "gamma": [Interval(Real, 0, None, closed="left")],
         "alpha": "no_validation",  # balance.class_weight knows the classes
         "sampler": "no_validation",  # balance.resolve_sampling
@@ -382,8 +382,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         X : list, tuple, ndarray of shape (n,) or (n, 1), pandas or polars Series or one-column \
                 DataFrame, or pyarrow array
             One str a document.
-        y : array-like of shape (n,)
-            Labels of any kind that scikit-learn accepts.
+        y : array-like of shape (n,), or several labels a document
+            Labels of any kind that scikit-learn accepts. Several labels: an indicator of 0 and 1
+            of shape (n, n_labels), dense, sparse or a DataFrame, or for each document a
+            collection of its labels.
         sample_weight : array-like of shape (n,), default=None
             Weights of at least 0, scaled to mean 1. A document of weight 2 counts as two: in
             the loss, in the class counts of `alpha` and for the sampler.
@@ -404,7 +406,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If the loss or the weights stop being finite; the batch is named.
         """
         texts = self._check_texts(X, reset=True)
-        classes, codes = self._check_labels(y, texts, self.classes)
+        classes, codes = _targets.encode(y, texts, self.classes)
         _warn_absent(classes, codes)
         rng = check_random_state(self.random_state)
         train, valid = self._split(codes, texts, groups, rng)
@@ -448,9 +450,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         fitted = hasattr(self, "net_")
         texts = self._check_texts(X, reset=not fitted)
         declared = self._declared_classes(classes)
-        classes, codes = self._check_labels(y, texts, declared)
+        classes, codes = _targets.encode(y, texts, declared)
         chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
-            check_random_state(self.random_state), np.zeros(len(classes)), np.zeros(len(classes))
+            check_random_state(self.random_state), np.zeros(()), np.zeros(())
         )
         rows = np.arange(len(codes))
         weight = self._check_weights(sample_weight, texts, rows)
@@ -510,7 +512,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             effective = class_weight * shift * _implied(loss)
             self._check_proba(loss, effective)
             score = self._make_score(
-                classes, codes, texts, valid, Calibration(loss, self.proba, effective, shift)
+                texts, codes, valid, Calibration(loss, classes, effective, shift, self.proba)
             )
             batches = LengthBatches(
                 tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
@@ -534,7 +536,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             if self.temperature == "auto":
                 logits = net.logits([tokens.ids[i] for i in valid])
                 temperatures = {
-                    proba: Calibration(loss, proba, effective, shift).fit_temperature(
+                    proba: Calibration(loss, classes, effective, shift, proba).fit_temperature(
                         logits, codes[valid], weight[valid]
                     )
                     for proba in (PROBAS if loss.has_posterior else ["softmax"])
@@ -568,41 +570,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
         return texts
-
-    def _check_labels(self, y, texts, declared):
-        """Return the sorted classes, those declared or those in y, and the code of each label."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None."
-            )
-        if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
-            y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
-        shape = np.asarray(y).shape
-        if len(shape) == 2 and shape[1] > 1:
-            raise ValueError(
-                "y must hold one label a document; multi-label indicators are not supported. "
-                f"Got shape {shape}."
-            )
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(texts, y)
-        _check_no_missing(y)
-        check_classification_targets(y)
-        present, codes = np.unique(y, return_inverse=True)
-        if declared is None:
-            if len(present) < 2:
-                raise ValueError(
-                    "y must have documents of at least two classes. Got one class only: "
-                    f"{present.tolist()[0]!r}. If there are more, name them all in classes=."
-                )
-            return present, codes
-        classes = np.unique(column_or_1d(declared))
-        unknown = np.setdiff1d(present, classes)
-        if len(unknown) or len(classes) < 2:
-            raise ValueError(
-                "classes must name at least two labels, all of those in y among them. Got "
-                f"{classes.tolist()}, without {unknown.tolist()} of y."
-            )
-        return classes, np.searchsorted(classes, y)
 
     def _check_weights(self, sample_weight, texts, train):
         """Return the weights, of mean 1 over the rows to train on."""
@@ -669,7 +636,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if hasattr(split, "split"):
             check_consistent_length(texts, groups)
             return next(split.split(np.zeros(len(texts)), codes, groups))
-        train, valid = balance.stratified_holdout(codes, split, rng)
+        train, valid = balance.stratified_holdout(_targets.strata(codes), split, rng)
         if len(valid) == 0:
             raise ValueError(
                 f"train_split={split} of {len(codes)} documents leaves none to score: give more "
@@ -679,7 +646,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _resolve_balance(self, classes, codes, weight, rng, chunks):
         """Return the sampling, the class weights, the amounts drawn and the sampler's shift."""
-        raw = np.bincount(codes, weights=weight, minlength=len(classes))
+        raw = _targets.amounts(codes, weight, len(classes))
+        if codes.ndim == 2:
+            return self._resolve_label_balance(classes, raw, chunks)
         sampling = balance.resolve_sampling(
             self.sampler,
             codes,
@@ -698,6 +667,20 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         shift = balance.effective_class_weight(np.ones(len(classes)), raw, drawn_last)
         return sampling, alpha, drawn, shift
 
+    def _resolve_label_balance(self, classes, raw, chunks):
+        """Return the same for several labels a document: pairs of absence and presence."""
+        if self.sampler is not None:
+            raise ValueError(
+                "sampler must be None for multi-label y: a document drawn for its rare label "
+                "brings its frequent ones along, so no drawing balances them. Use alpha. Got "
+                f"{self.sampler!r}."
+            )
+        n = int(raw[0].sum().round())
+        if chunks is not None:
+            raw, _ = chunks.count(raw, raw)
+        alpha = balance.label_weight(self.alpha, classes, raw, beta=self.beta)
+        return balance.each_once(n, raw), alpha, raw, np.ones_like(raw)
+
     def _resolve_loss(self, class_weight, drawn):
         loss = make_loss(
             self.loss,
@@ -707,6 +690,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             weight=None if self.alpha is None else class_weight.astype(np.float32),
             counts=drawn,
             params=self.loss_params,
+            multilabel=class_weight.ndim == 2,
         )
         _guards.warn_gamma(getattr(loss, "gamma", 0))
         _guards.warn_adjusted_twice(loss.implied_class_weight(), self.alpha)
@@ -763,16 +747,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # seeing the end of the epoch.
         return callbacks + copy.deepcopy(list(self.callbacks or []))
 
-    def _make_score(self, classes, codes, texts, valid, calibration):
+    def _make_score(self, texts, codes, valid, calibration):
         if valid is None:
             return None
         return ValidationScore(
             check_scoring(self, scoring=self.scoring),
             self.scoring if isinstance(self.scoring, str) else "score",
-            classes,
+            calibration.classes,
             [texts[i] for i in valid],
-            classes[codes[valid]],
-            calibration.log_proba,
+            _targets.decode(calibration.classes, codes[valid]),
+            calibration.answers,
             self.patience if self.early_stopping else None,
         )
 
@@ -812,10 +796,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n,), of the dtype of `classes_`
+        ndarray of shape (n,), of the dtype of `classes_`, or an int indicator of shape \
+                (n, n_labels)
         """
-        log_proba = self._log_proba(X)
-        return self.classes_[log_proba.argmax(axis=1)]
+        return self._answers(X).predict()
 
     def predict_proba(self, X) -> np.ndarray:
         """Return the probabilities that `proba` names.
@@ -832,7 +816,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), float64, columns in the order of `classes_`
         """
-        return np.exp(self._log_proba(X))
+        return self._answers(X).predict_proba()
 
     def decision_function(self, X) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`; for two classes the log-odds.
@@ -846,15 +830,19 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        scores = self._log_proba(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return self._answers(X).decision_function()
 
-    def _log_proba(self, X):
+    def _answers(self, X):
         check_is_fitted(self)
         logits = self._logits(X)
         return Calibration(
-            self.loss_, self.proba, self.effective_class_weight_, self._shift, self.temperature_
-        ).log_proba(logits)
+            self.loss_,
+            self.classes_,
+            self.effective_class_weight_,
+            self._shift,
+            self.proba,
+            self.temperature_,
+        ).answers(logits)
 
     def _logits(self, X):
         texts = self._check_texts(X, reset=False)
@@ -886,6 +874,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
+        tags.classifier_tags.multi_label = True
         return tags
 
     def __getstate__(self):
@@ -926,7 +915,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _warn_absent(classes, codes):
-    absent = np.delete(classes, np.unique(codes)).tolist()
+    absent = _targets.absent(classes, codes).tolist()
     if absent:
         warnings.warn(
             f"y has no document of {len(absent)} declared classes: {absent}. They get class "
@@ -938,15 +927,6 @@ def _warn_absent(classes, codes):
 def _implied(loss):
     implied = loss.implied_class_weight()
     return 1.0 if implied is None else implied.cpu().numpy()
-
-
-def _check_no_missing(y):
-    if y.dtype.kind == "O":
-        for i, label in enumerate(y):
-            if is_missing(label):
-                raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
-    elif y.dtype.kind == "f":
-        assert_all_finite(y, input_name="y")
 
 
 def _joined(earlier, later):

@@ -600,10 +600,16 @@ class Loss(nn.Module):
             return loss.sum()
         if self.normalize == "samples":
             return loss.sum() / max(len(loss), 1)
-        total = torch.ones_like(loss) if self.weight is None else self.weight[target]
+        total = torch.ones_like(loss) if self.weight is None else self._weight_of(target)
         total = (total if sample_weight is None else sample_weight * total).sum()
         # A batch whose weights are all zero has loss zero, not 0 / 0.
         return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+    def _weight_of(self, target: Tensor) -> Tensor:
+        assert self.weight is not None
+        if target.ndim == 1:
+            return self.weight[target]
+        return _label_weight(self.weight, target).mean(1)
 
     def extra_repr(self) -> str:
         """Show the settings in the module's repr."""
@@ -942,13 +948,205 @@ class DiceLoss(Loss):
         return dice_loss(logits, target, power=self.power, smooth=self.smooth, weight=self.weight)
 
 
+def _label_weight(weight: Tensor, target: Tensor) -> Tensor:
+    """Return the weight of each element: of the label's absence or of its presence."""
+    return weight[:, 0] * (1 - target) + weight[:, 1] * target
+
+
+class SigmoidFocalLoss(Loss):
+    """Focal loss of a batch of multi-label targets, the mean over the labels.
+
+    Parameters
+    ----------
+    gamma : float, default=2.0
+        Focusing parameter, at least 0. 0 is the binary cross-entropy of each label.
+    weight : array-like of shape (n_labels, 2), default=None
+        Weights of a label's absence and presence.
+    normalize
+        As in :class:`Loss`.
+    label_smoothing : float, default=0.0
+        In [0, 1): a target becomes ``(1 - e) target + e / 2``.
+
+    References
+    ----------
+    Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
+
+    Examples
+    --------
+    >>> import torch
+    >>> target = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    >>> SigmoidFocalLoss(gamma=0.0)(torch.zeros(2, 2), target)
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        _check_range("gamma", gamma, 0)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1). Got {label_smoothing!r}.")
+        self.gamma = gamma
+        self.label_smoothing = label_smoothing
+
+    @property
+    def has_posterior(self) -> bool:
+        """Always."""
+        return True
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        target = target.to(_at_least_float32(logits).dtype)
+        target = (1 - self.label_smoothing) * target + self.label_smoothing / 2
+        if self.weight is None:
+            return sigmoid_focal_loss(logits, target, gamma=self.gamma).mean(1)
+        both = _at_least_float32(logits)
+        positive = self.weight[:, 1] * target * _focal_term(-both, self.gamma)
+        negative = self.weight[:, 0] * (1 - target) * _focal_term(both, self.gamma)
+        return (positive + negative).mean(1)
+
+    def log_posterior(self, logits: Tensor) -> Tensor:
+        """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`."""
+        logits = _at_least_float32(logits)
+        odds = _log_slope(logits, self.gamma, 0.0) - _log_slope(-logits, self.gamma, 0.0)
+        if self.weight is not None:
+            log_weight = self.weight.to(odds).log()
+            odds = odds - log_weight[:, 1] + log_weight[:, 0]
+        return _unsmooth_odds(odds, self.label_smoothing)
+
+
+def _unsmooth_odds(log_odds: Tensor, label_smoothing: float) -> Tensor:
+    if not label_smoothing:
+        return log_odds
+    tiny = torch.finfo(log_odds.dtype).tiny
+    sides = [(torch.sigmoid(side) - label_smoothing / 2) for side in (log_odds, -log_odds)]
+    positive, negative = (side.clamp(min=tiny).log() for side in sides)
+    return positive - negative
+
+
+class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
+    """Binary cross-entropy of a batch of multi-label targets: the focal loss at gamma 0.
+
+    Parameters
+    ----------
+    weight, normalize, label_smoothing
+        As in :class:`SigmoidFocalLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> SigmoidCrossEntropyLoss()(torch.zeros(2, 3), torch.zeros(2, 3))
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
+
+
+class AsymmetricLoss(Loss):
+    """Asymmetric loss of a batch of multi-label targets, the mean over the labels.
+
+    Parameters
+    ----------
+    gamma_pos, gamma_neg : float, default=1.0, 4.0
+        At least 0.
+    clip : float, default=0.05
+        In [0, 1).
+    weight : array-like of shape (n_labels, 2), default=None
+        Weights of a label's absence and presence.
+    normalize
+        As in :class:`Loss`.
+
+    References
+    ----------
+    Ridnik et al.: Asymmetric Loss For Multi-Label Classification, ICCV 2021
+    (arXiv:2009.14119).
+
+    Examples
+    --------
+    >>> import torch
+    >>> AsymmetricLoss(0.0, 0.0, 0.0)(torch.zeros(2, 3), torch.zeros(2, 3))
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        gamma_pos: float = 1.0,
+        gamma_neg: float = 4.0,
+        clip: float = 0.05,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        _check_range("gamma_pos", gamma_pos, 0)
+        _check_range("gamma_neg", gamma_neg, 0)
+        _check_range("clip", clip, 0, 1)
+        self.gamma_pos = gamma_pos
+        self.gamma_neg = gamma_neg
+        self.clip = clip
+
+    @property
+    def has_posterior(self) -> bool:
+        """Always; see :meth:`log_posterior` for its limit."""
+        return True
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        loss = asymmetric_loss(
+            logits,
+            target,
+            gamma_pos=self.gamma_pos,
+            gamma_neg=self.gamma_neg,
+            clip=self.clip,
+        )
+        if self.weight is not None:
+            loss = _label_weight(self.weight, target.to(loss.dtype)) * loss
+        return loss.mean(1)
+
+    def log_posterior(self, logits: Tensor) -> Tensor:
+        """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.
+
+        A probability q of at most `clip` belongs to a posterior of 0: the log-odds are then those
+        of the smallest positive number. With ``gamma_pos=0`` and a clip, all posteriors above
+        some value have q = 1 and cannot be told apart.
+        """
+        logits = _at_least_float32(logits)
+        tiny = torch.finfo(logits.dtype).tiny
+        positive = -_log_slope(-logits, self.gamma_pos, 0.0)
+        if self.clip:
+            m = (torch.sigmoid(logits) - self.clip).clamp(min=0)
+            rest = torch.sigmoid(-logits) + self.clip
+            ratio = rest * -rest.log() / m.clamp(min=tiny)
+            negative = rest.log() - self.gamma_neg * m.log() - torch.log1p(self.gamma_neg * ratio)
+            odds = torch.where(m > 0, positive - negative, math.log(tiny))
+        else:
+            odds = positive + _log_slope(logits, self.gamma_neg, 0.0)
+        if self.weight is not None:
+            log_weight = self.weight.to(odds).log()
+            odds = odds - log_weight[:, 1] + log_weight[:, 0]
+        return odds
+
+
 class CustomLoss(Loss):
     """A loss of one's own, with class weights and a normalisation around it.
 
     Parameters
     ----------
-    function : callable ``(logits, target) -> Tensor of shape (n_samples,)``
-        A function or module; a module is part of this one. It must not take the mean.
+    function : callable ``(logits, target) -> Tensor of the shape of target``
+        A function or module; a module is part of this one. It must not take the mean over
+        samples; of multi-label targets it may take that over labels.
     weight, normalize
         As in :class:`Loss`; the class weight multiplies what `function` returns.
 
@@ -973,12 +1171,22 @@ class CustomLoss(Loss):
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
         loss = self.function(_at_least_float32(logits), target)
+        if torch.is_tensor(loss) and target.ndim == 2 and loss.shape == target.shape[:1]:
+            if self.weight is None:
+                return loss
+            raise ValueError(
+                "alpha weighs each label: loss must then give one value a label, of shape "
+                f"{tuple(target.shape)}. Got {tuple(loss.shape)}."
+            )
         if not torch.is_tensor(loss) or loss.shape != target.shape:
             got = tuple(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
             raise ValueError(
                 f"loss must give one value a sample, of shape {tuple(target.shape)}; with "
                 f"reduction='none' torch's modules do. Got {got}."
             )
+        if target.ndim == 2:
+            weighted = loss if self.weight is None else _label_weight(self.weight, target) * loss
+            return weighted.mean(1)
         return loss if self.weight is None else self.weight[target] * loss
 
 
@@ -991,6 +1199,11 @@ LOSSES = {
     "balanced_softmax": LogitAdjustedLoss,
     "dice": DiceLoss,
 }
+MULTILABEL_LOSSES = {
+    "cross_entropy": SigmoidCrossEntropyLoss,
+    "focal": SigmoidFocalLoss,
+    "asymmetric": AsymmetricLoss,
+}
 
 
 def make_loss(
@@ -1002,6 +1215,7 @@ def make_loss(
     weight: ArrayLike | None,
     counts: ArrayLike,
     params: dict | None = None,
+    multilabel: bool = False,
 ) -> Loss:
     """Return the module for an estimator's settings.
 
@@ -1018,6 +1232,8 @@ def make_loss(
         Given to losses that have it.
     params : dict, default=None
         Further settings of the name, class or function.
+    multilabel : bool, default=False
+        Whether a name is one of `MULTILABEL_LOSSES` instead.
 
     Returns
     -------
@@ -1030,7 +1246,10 @@ def make_loss(
     """
     params = dict(params or {})
     if isinstance(loss, str):
-        loss = LOSSES[loss]
+        table, kind = (MULTILABEL_LOSSES, "multi-label") if multilabel else (LOSSES, "single-label")
+        if loss not in table:
+            raise ValueError(f"loss of {kind} targets must be one of {list(table)}. Got {loss!r}.")
+        loss = table[loss]
     if isinstance(loss, nn.Module):
         if params:
             raise ValueError(

@@ -26,6 +26,7 @@ LEVELS = {
     "balance": 1,
     "calibration": 2,
     "_guards": 0,
+    "_targets": 2,
     "datasets": 1,
 }
 FOLDER = Path(skfocal.__file__).parent

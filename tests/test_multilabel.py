@@ -1,0 +1,377 @@
+"""Several labels a document: targets, losses, weights, posteriors, and the estimator."""
+
+import pickle
+import warnings
+
+import mpmath
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import sparse
+from scipy.special import expit
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from torch import nn
+
+from skfocal import _targets
+from skfocal.balance import class_weight, label_weight
+from skfocal.calibration import PROBAS, Calibration
+from skfocal.losses import (
+    MULTILABEL_LOSSES,
+    AsymmetricLoss,
+    CustomLoss,
+    FocalLoss,
+    SigmoidCrossEntropyLoss,
+    SigmoidFocalLoss,
+    make_loss,
+)
+
+WORDS = {"sport": "match goal team", "money": "bank prize cash", "food": "soup bread lunch"}
+NAMES = sorted(WORDS)  # food, money, sport
+
+
+def documents(n=60, seed=0):
+    """Texts with words of each of their labels, and the indicator; some have no label."""
+    rng = np.random.RandomState(seed)
+    y = (rng.uniform(size=(n, 3)) < [0.2, 0.3, 0.6]).astype(int)
+    X = []
+    for row in y:
+        words = [w for name, on in zip(NAMES, row, strict=True) if on for w in WORDS[name].split()]
+        X.append(" ".join(rng.permutation([*words, "the", "of"])))
+    return X, y
+
+
+# -- targets ---------------------------------------------------------------------------------
+
+
+def as_collections(y):
+    return [{NAMES[j] for j in np.flatnonzero(row)} for row in y]
+
+
+@pytest.mark.parametrize(
+    ("convert", "classes"),
+    [
+        (lambda y: y, [0, 1, 2]),
+        (lambda y: y.tolist(), [0, 1, 2]),
+        (lambda y: y.astype(bool), [0, 1, 2]),
+        (lambda y: y.astype(float), [0, 1, 2]),
+        (sparse.csr_matrix, [0, 1, 2]),
+        (sparse.coo_array, [0, 1, 2]),
+        (lambda y: pd.DataFrame(y, columns=["c", "a", "b"]), ["c", "a", "b"]),
+        (as_collections, NAMES),
+        (lambda y: [sorted(row) for row in as_collections(y)], NAMES),
+        (lambda y: pd.Series([tuple(row) for row in as_collections(y)]), NAMES),
+    ],
+)
+def test_every_form_of_y_becomes_the_same_indicator(convert, classes):
+    X, y = documents()
+    found, codes = _targets.encode(convert(y), X)
+    assert found.tolist() == classes
+    assert codes.dtype == np.float32
+    np.testing.assert_array_equal(codes, y)
+
+
+def test_one_label_in_a_list_each_is_a_column_as_it_was():
+    with pytest.warns(UserWarning, match="column-vector"):
+        classes, codes = _targets.encode([["a"], ["b"]], ["x", "y"])
+    assert classes.tolist() == ["a", "b"] and codes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "message"),
+    [
+        ([[0, 2], [1, 0]], None, "must be an indicator of 0 and 1.*multiclass-multioutput"),
+        ([[0.5, 1], [1, 0]], None, "must be an indicator of 0 and 1.*continuous-multioutput"),
+        ([[0, 1], [1, 0]], ["a"], "classes must name the 2 columns of y"),
+        ([{"a"}, {"b"}], ["a", "c"], r"without \['b'\] of y"),
+        ([{"a"}, {"a"}], None, "classes must name at least two labels"),
+        ([{"a"}], None, "inconsistent numbers of samples"),
+        ([[0, 1]], None, "inconsistent numbers of samples"),
+    ],
+)
+def test_a_wrong_y_is_named(y, classes, message):
+    with pytest.raises(ValueError, match=message):
+        _targets.encode(y, ["one", "two"], classes)
+
+
+def test_strata_are_the_rarest_labels():
+    codes = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [1, 0, 1], [0, 0, 0]], np.float32)
+    assert _targets.strata(codes).tolist() == [2, 1, 3, 3, 0]
+
+
+# -- losses ----------------------------------------------------------------------------------
+
+WEIGHT = torch.tensor([[0.5, 4.0], [0.8, 1.5], [1.0, 1.0]], dtype=torch.float64)
+
+
+def draw(scale=3.0, n=16):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(n, 3, generator=generator, dtype=torch.float64) * scale
+    return logits, (torch.rand(n, 3, generator=generator) < 0.4).double()
+
+
+def test_gamma_zero_is_torchs_binary_cross_entropy():
+    logits, target = draw()
+    torch.testing.assert_close(
+        SigmoidCrossEntropyLoss()(logits, target),
+        F.binary_cross_entropy_with_logits(logits, target),
+    )
+    positive = torch.tensor([4.0, 1.5, 1.0]).double()
+    weight = torch.stack([torch.ones(3).double(), positive], 1)
+    torch.testing.assert_close(
+        SigmoidCrossEntropyLoss(weight=weight)(logits, target),
+        F.binary_cross_entropy_with_logits(logits, target, pos_weight=positive),
+    )
+    smoothed = 0.9 * target + 0.05
+    torch.testing.assert_close(
+        SigmoidCrossEntropyLoss(label_smoothing=0.1)(logits, target),
+        F.binary_cross_entropy_with_logits(logits, smoothed),
+    )
+
+
+@pytest.mark.parametrize("name", MULTILABEL_LOSSES)
+def test_each_label_is_a_binary_problem_of_its_own(name):
+    """Column by column the same as two logits 0 and z, where there is such a loss."""
+    logits, target = draw()
+    settings = {"gamma": 2.0, "label_smoothing": 0.0, "normalize": "sum", "counts": None}
+    loss = make_loss(name, weight=WEIGHT, multilabel=True, **settings)
+    total = loss.per_sample(logits, target)
+    if name == "asymmetric":
+        assert (total > 0).all()
+        return
+    gamma = 0.0 if name == "cross_entropy" else 2.0
+    each = []
+    for j in range(3):
+        two = torch.stack([torch.zeros_like(logits[:, j]), logits[:, j]], 1)
+        each.append(FocalLoss(gamma, weight=WEIGHT[j]).per_sample(two, target[:, j].long()))
+    torch.testing.assert_close(total, torch.stack(each, 1).mean(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", MULTILABEL_LOSSES)
+def test_values_and_gradients_are_finite_at_any_logits(name, dtype):
+    far = torch.tensor([-300.0, -20.0, 0.0, 20.0, 300.0])
+    logits = torch.cartesian_prod(far, far, far).to(dtype).requires_grad_()
+    for target in (torch.zeros(3), torch.ones(3)):
+        loss = MULTILABEL_LOSSES[name](weight=WEIGHT.float())
+        value = loss(logits, target.expand(len(logits), 3))
+        value.backward()
+        assert value.isfinite() and logits.grad.isfinite().all()
+
+
+def exact_minimiser(positive, negative, eta):
+    """The logit of the least expected loss of one label, by mpmath on the derivative."""
+
+    def slope(z):
+        risk = lambda z: eta * positive(z) + (1 - eta) * negative(z)  # noqa: E731
+        return mpmath.diff(risk, z)
+
+    return float(mpmath.findroot(slope, (-8, 12), solver="anderson", tol=1e-25))
+
+
+def terms(gamma_pos, gamma_neg, clip, weight):
+    def positive(z):
+        q = 1 / (1 + mpmath.exp(-z))
+        return weight[1] * -((1 - q) ** gamma_pos) * mpmath.log(q)
+
+    def negative(z):
+        q = 1 / (1 + mpmath.exp(-z)) - clip
+        if q <= 0:
+            return mpmath.mpf(0)
+        return weight[0] * -(q**gamma_neg) * mpmath.log(1 - q)
+
+    return positive, negative
+
+
+@pytest.mark.parametrize(
+    ("loss", "numbers"),
+    [
+        (SigmoidFocalLoss(2.0), (2, 2, 0)),
+        (SigmoidFocalLoss(0.5, weight=WEIGHT), (0.5, 0.5, 0)),
+        (SigmoidFocalLoss(1.0, weight=WEIGHT, label_smoothing=0.1), (1, 1, 0)),
+        (AsymmetricLoss(1.0, 4.0, 0.0), (1, 4, 0)),
+        (AsymmetricLoss(1.0, 4.0, 0.05, weight=WEIGHT), (1, 4, 0.05)),
+        (AsymmetricLoss(1.0, 2.0, 0.2), (1, 2, 0.2)),
+    ],
+)
+def test_posterior_of_each_label_is_recovered_from_the_exact_minimiser(loss, numbers):
+    smoothing = getattr(loss, "label_smoothing", 0.0)
+    for eta in (0.03, 0.3, 0.5, 0.8, 0.97):
+        drawn = (1 - smoothing) * eta + smoothing / 2
+        weights = [[1, 1]] * 3 if loss.weight is None else loss.weight.tolist()
+        with mpmath.workdps(50):
+            logits = [exact_minimiser(*terms(*numbers, pair), drawn) for pair in weights]
+        odds = loss.log_posterior(torch.tensor([logits], dtype=torch.float64))
+        np.testing.assert_allclose(expit(odds.numpy()), eta, atol=1e-9)
+
+
+def test_posterior_is_finite_at_any_logits():
+    far = torch.tensor([[-300.0, 0.0, 300.0]])
+    for dtype in (torch.float32, torch.float64):
+        for loss in (SigmoidFocalLoss(5.0), AsymmetricLoss(), AsymmetricLoss(0.0, 4.0, 0.0)):
+            assert loss.log_posterior(far.to(dtype)).isfinite().all()
+
+
+def test_custom_losses_give_a_value_a_label_or_a_sample():
+    logits, target = draw()
+    expected = F.binary_cross_entropy_with_logits(logits, target)
+    for function in (
+        nn.BCEWithLogitsLoss(reduction="none"),
+        lambda z, t: F.binary_cross_entropy_with_logits(z, t, reduction="none").mean(1),
+    ):
+        torch.testing.assert_close(CustomLoss(function)(logits, target), expected)
+    weighted = CustomLoss(nn.BCEWithLogitsLoss(reduction="none"), weight=WEIGHT)
+    torch.testing.assert_close(
+        weighted(logits, target), SigmoidCrossEntropyLoss(weight=WEIGHT)(logits, target)
+    )
+    with pytest.raises(ValueError, match="alpha weighs each label"):
+        CustomLoss(lambda z, t: z.mean(1), weight=WEIGHT)(logits, target)
+
+
+def test_normalisation_by_weights():
+    logits, target = draw()
+    loss = SigmoidFocalLoss(weight=WEIGHT, normalize="weights")
+    elements = torch.where(target > 0, WEIGHT[:, 1], WEIGHT[:, 0])
+    expected = loss.per_sample(logits, target).sum() / elements.mean(1).sum()
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
+# -- class weights ---------------------------------------------------------------------------
+
+
+def test_named_weights_balance_each_label():
+    counts = np.array([[90, 10], [50, 50], [100, 0]])
+    for name in ("balanced", "sqrt", "effective"):
+        found = label_weight(name, np.arange(3), counts)
+        for pair, row in zip(counts, found, strict=True):
+            np.testing.assert_allclose(row, class_weight(name, np.arange(2), pair))
+        np.testing.assert_array_equal(found[2], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"),
+    [
+        (None, [[1, 1], [1, 1]]),
+        (0.25, [[0.75, 0.25], [0.75, 0.25]]),
+        ([2.0, 3.0], [[1, 2], [1, 3]]),
+        ({"a": 2, "b": 3}, [[1, 2], [1, 3]]),
+        (pd.Series({"b": 3.0, "a": 2.0}), [[1, 2], [1, 3]]),
+        ([[1, 2], [3, 4]], [[1, 2], [3, 4]]),
+    ],
+)
+def test_given_weights_are_taken_as_they_are(alpha, expected):
+    found = label_weight(alpha, np.array(["a", "b"]), np.ones((2, 2)))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("alpha", [1.5, "some", [1.0], {"a": 1}, [[1, 2], [0, 1]], [1.0, -1.0]])
+def test_wrong_weights_are_named(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        label_weight(alpha, np.array(["a", "b"]), np.ones((2, 2)))
+
+
+# -- the estimator ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", MULTILABEL_LOSSES)
+def test_each_loss_learns(make, loss):
+    X, y = documents()
+    clf = make(loss=loss, alpha="balanced", max_epochs=15, lr=1e-2).fit(X, y)
+    assert f1_score(y, clf.predict(X), average="macro") > 0.9
+    proba = clf.predict_proba(X)
+    assert proba.shape == y.shape and ((proba >= 0) & (proba <= 1)).all()
+    np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
+    np.testing.assert_allclose(expit(clf.decision_function(X)), proba)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), proba)
+
+
+def test_forms_of_y_train_the_same(make):
+    X, y = documents()
+    expected = make().fit(X, y).predict_proba(X)
+    for other in (sparse.csr_matrix(y), pd.DataFrame(y), as_collections(y)):
+        np.testing.assert_array_equal(make().fit(X, other).predict_proba(X), expected)
+    assert make().fit(X, as_collections(y)).classes_.tolist() == NAMES
+
+
+def test_balanced_weights_and_natural_probabilities(make):
+    X, y = documents()
+    clf = make(alpha="balanced", gamma=0.0, proba="natural").fit(X, y)
+    n_positive = y.sum(0)
+    expected = np.stack([60 / 2 / (60 - n_positive), 60 / 2 / n_positive], 1)
+    np.testing.assert_allclose(clf.effective_class_weight_, expected)
+    ratio = np.log(expected[:, 1] / expected[:, 0])
+    np.testing.assert_allclose(clf.decision_function(X), clf._logits(X) - ratio, rtol=1e-5)
+    clf.set_params(proba="reweighted")
+    np.testing.assert_allclose(clf.decision_function(X), clf._logits(X), rtol=1e-5, atol=1e-6)
+
+
+def test_labels_that_no_document_has_and_documents_without_a_label(make):
+    X, y = documents()
+    y = np.column_stack([y, np.zeros(len(y), int)])
+    assert (y.sum(1) == 0).any()
+    with pytest.warns(UserWarning, match=r"no document of 1 declared classes: \[3\]"):
+        clf = make(alpha="balanced").fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert clf.predict(X).shape == y.shape
+    np.testing.assert_array_equal(clf.class_weight_[3], [1, 1])
+
+
+@pytest.mark.parametrize("sampler", ["balanced", 0.5, "progressive", lambda y: None])
+def test_samplers_are_refused_with_the_reason(make, sampler):
+    with pytest.raises(ValueError, match="sampler must be None for multi-label y: a document"):
+        make(sampler=sampler).fit(*documents())
+
+
+@pytest.mark.parametrize("loss", ["dice", "balanced_softmax", "poly1"])
+def test_losses_of_one_label_are_refused(make, loss):
+    with pytest.raises(ValueError, match="loss of multi-label targets must be one of"):
+        make(loss=loss).fit(*documents())
+    with pytest.raises(ValueError, match="loss of single-label targets must be one of"):
+        make(loss="asymmetric").fit(["a", "b"], [0, 1])
+
+
+def test_early_stopping_temperature_and_search(make):
+    X, y = documents(90)
+    clf = make(early_stopping=True, temperature="auto", train_split=0.3, max_epochs=4).fit(X, y)
+    assert [row["valid_score"] for row in clf.history_]
+    for proba in PROBAS:
+        assert clf.set_params(proba=proba).temperature_ > 0
+    search = GridSearchCV(make(), {"alpha": [None, "balanced"]}, cv=2, scoring="f1_micro")
+    assert 0 <= search.fit(X, y).best_score_ <= 1
+    predicted = cross_val_predict(make(), X, y, cv=2, method="predict_proba")
+    assert predicted.shape == y.shape
+
+
+def test_sample_weight_equals_repetition_in_the_weights(make):
+    X, y = documents()
+    times = 1 + np.arange(60) % 3
+    weighted = make(alpha="balanced").fit(X, y, sample_weight=times)
+    rows = np.repeat(np.arange(60), times)
+    repeated = make(alpha="balanced").fit([X[i] for i in rows], y[rows])
+    np.testing.assert_allclose(weighted.class_weight_, repeated.class_weight_)
+
+
+def test_partial_fit_goes_on(make):
+    X, y = documents()
+    clf = make(alpha="balanced")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for start in (0, 30):
+            rows = slice(start, start + 30)
+            clf.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+    counts = np.stack([60 - y.sum(0), y.sum(0)], 1)
+    np.testing.assert_allclose(clf.class_weight_, label_weight("balanced", [0, 1, 2], counts))
+
+
+def test_temperature_of_labels_is_recovered():
+    rng = np.random.RandomState(0)
+    scores = rng.normal(scale=2, size=(4000, 2))
+    codes = (rng.uniform(size=scores.shape) < expit(scores)).astype(np.float32)
+    ones = np.ones((2, 2))
+    for proba in PROBAS:
+        calibration = Calibration(SigmoidCrossEntropyLoss(), np.arange(2), ones, ones, proba)
+        found = calibration.fit_temperature(3 * scores, codes, np.ones(4000))
+        assert found == pytest.approx(3, rel=0.05)
