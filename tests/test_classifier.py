@@ -671,7 +671,7 @@ def test_predict_before_fit(make, data, method):
         (["a", "b"], [0.5, 1.7], "Unknown label type: continuous"),
         (["a", "b"], [0.0, np.nan], "Input y contains NaN"),
         (["a", "b"], None, "requires y to be passed"),
-        (["a", "b"], [[0, 1], [1, 0]], "multi-label"),
+        (["a", "b"], [[0, 2], [1, 0]], "must be an indicator of 0 and 1"),
         (np.array([["a", "b"], ["c", "d"]]), [0, 1], r"one column.*Got shape \(2, 2\)"),
         ([], [], "0 sample"),
     ],
