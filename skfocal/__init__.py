@@ -9,12 +9,30 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
     from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
-    from skfocal.displays import GridSearchDisplay
+    from skfocal.displays import (
+        ClassPrecisionRecallDisplay,
+        FrequencyConfusionMatrixDisplay,
+        GridSearchDisplay,
+        ReliabilityDisplay,
+        TrainingHistoryDisplay,
+    )
     from skfocal.losses import (
+        AsymmetricLoss,
         CrossEntropyLoss,
+        CustomLoss,
+        DiceLoss,
         FocalLoss,
+        LogitAdjustedLoss,
+        Poly1FocalLoss,
+        Poly1Loss,
+        SigmoidCrossEntropyLoss,
+        SigmoidFocalLoss,
+        asymmetric_loss,
         cross_entropy,
+        dice_loss,
         focal_loss,
+        logit_adjusted_loss,
+        poly1_focal_loss,
         sigmoid_focal_loss,
     )
     from skfocal.metrics import expected_calibration_error
@@ -24,7 +42,11 @@ __version__ = "0.1.0.dev0"
 # Imported on first use: torch and transformers take seconds, and a user of the losses alone
 # needs no transformers.
 _HOME = {
+    "ClassPrecisionRecallDisplay": "displays",
+    "FrequencyConfusionMatrixDisplay": "displays",
     "GridSearchDisplay": "displays",
+    "ReliabilityDisplay": "displays",
+    "TrainingHistoryDisplay": "displays",
     "LossComparison": "comparison",
     "compare_losses": "comparison",
     "expected_calibration_error": "metrics",
@@ -33,6 +55,18 @@ _HOME = {
     "clear_cache": "caches",
     "BertFocalClassifier": "classifier",
     "CrossEntropyLoss": "losses",
+    "AsymmetricLoss": "losses",
+    "CustomLoss": "losses",
+    "DiceLoss": "losses",
+    "LogitAdjustedLoss": "losses",
+    "Poly1FocalLoss": "losses",
+    "Poly1Loss": "losses",
+    "SigmoidCrossEntropyLoss": "losses",
+    "SigmoidFocalLoss": "losses",
+    "asymmetric_loss": "losses",
+    "dice_loss": "losses",
+    "logit_adjusted_loss": "losses",
+    "poly1_focal_loss": "losses",
     "FocalLoss": "losses",
     "cross_entropy": "losses",
     "focal_loss": "losses",
@@ -43,23 +77,39 @@ _HOME = {
 }
 
 __all__ = [
+    "AsymmetricLoss",
     "BertFocalClassifier",
+    "ClassPrecisionRecallDisplay",
     "CrossEntropyLoss",
+    "CustomLoss",
+    "DiceLoss",
     "FocalLoss",
+    "FrequencyConfusionMatrixDisplay",
     "GridSearchDisplay",
+    "LogitAdjustedLoss",
     "LossComparison",
-    "__version__",
+    "Poly1FocalLoss",
+    "Poly1Loss",
+    "ReliabilityDisplay",
+    "SigmoidCrossEntropyLoss",
+    "SigmoidFocalLoss",
+    "TrainingHistoryDisplay",
     "as_column",
+    "asymmetric_loss",
     "cache_info",
     "clear_cache",
     "compare_losses",
     "cross_entropy",
+    "dice_loss",
     "expected_calibration_error",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",
     "fetch_reuters",
     "focal_loss",
+    "logit_adjusted_loss",
+    "poly1_focal_loss",
     "sigmoid_focal_loss",
+    "__version__",
 ]
 
 

@@ -1,7 +1,15 @@
 """Figures in the style of scikit-learn's Displays; matplotlib is imported when one is drawn."""
 
 import numpy as np
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    average_precision_score,
+    precision_recall_curve,
+)
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
+
+from skfocal.metrics import confidence_bins
 
 
 class GridSearchDisplay:
@@ -157,6 +165,352 @@ class GridSearchDisplay:
             va="center",
             color="white" if dark else "black",
         )
+
+
+class ReliabilityDisplay:
+    """Accuracy against confidence over bins, with the expected calibration error.
+
+    The confidence of a document is its largest probability, whatever the number of classes. Use
+    :meth:`from_estimator` or :meth:`from_predictions`.
+
+    Parameters
+    ----------
+    counts, confidence, accuracy : ndarray of shape (n_bins,)
+        Documents of each bin, their mean confidence and accuracy.
+    name : str, default=None
+        For the legend.
+
+    Attributes
+    ----------
+    ece : float
+        Expected calibration error.
+    line_, ref_line_ : matplotlib Line2D
+        Of the bins that have documents; of perfect calibration.
+    gap_ : matplotlib LineCollection
+        From each point to the diagonal.
+    figure_, ax_ : matplotlib Figure and Axes
+    """
+
+    def __init__(self, counts, confidence, accuracy, *, name=None):
+        self.counts = counts
+        self.confidence = confidence
+        self.accuracy = accuracy
+        self.name = name
+        self.ece = float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, n_bins=15, name=None, ax=None):
+        """Draw a fitted classifier's probabilities of documents.
+
+        Parameters
+        ----------
+        estimator : fitted classifier with predict_proba
+        X, y : documents and their labels
+        n_bins : int, default=15
+        name : str, default=None
+            None: the estimator's class.
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ReliabilityDisplay
+        """
+        return cls.from_predictions(
+            y,
+            estimator.predict_proba(X),
+            classes=estimator.classes_,
+            n_bins=n_bins,
+            name=name or type(estimator).__name__,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_predictions(cls, y_true, proba, *, classes=None, n_bins=15, name=None, ax=None):
+        """Draw probabilities.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+        proba : array-like of shape (n, n_classes)
+        classes : array-like of shape (n_classes,), default=None
+            Labels of the columns; None: the sorted labels of `y_true`.
+        n_bins : int, default=15
+        name : str, default=None
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ReliabilityDisplay
+
+        Examples
+        --------
+        >>> from skfocal.displays import ReliabilityDisplay
+        >>> display = ReliabilityDisplay.from_predictions(["a", "b"], [[0.9, 0.1], [0.6, 0.4]])
+        >>> round(display.ece, 3)
+        0.35
+        """
+        bins = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
+        return cls(*bins, name=name).plot(ax=ax)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        **kwargs
+            For the line.
+
+        Returns
+        -------
+        ReliabilityDisplay
+        """
+        self.ax_ = ax = _axes(self, ax)
+        self.figure_ = ax.figure
+        full = self.counts > 0
+        x, y = self.confidence[full], self.accuracy[full]
+        label = f"{self.name or 'ECE'} {'ECE ' * bool(self.name)}{self.ece:.3f}"
+        (self.ref_line_,) = ax.plot([0, 1], [0, 1], ":", color="black", label="_perfect")
+        (self.line_,) = ax.plot(x, y, **{"marker": "s", "label": label, **kwargs})
+        self.gap_ = ax.vlines(x, x, y, color=self.line_.get_color(), alpha=0.4, linewidth=3)
+        ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        ax.legend(loc="upper left")
+        return self
+
+
+class ClassPrecisionRecallDisplay:
+    """A precision-recall curve for each class against the rest, most frequent first.
+
+    Use :meth:`from_estimator` or :meth:`from_predictions`. Classes that `y_true` lacks have no
+    curve.
+
+    Parameters
+    ----------
+    curves : dict of label to (precision, recall)
+    average_precision : dict of label to float
+    counts : dict of label to int
+        Documents.
+
+    Attributes
+    ----------
+    lines_ : dict of label to matplotlib Line2D
+    figure_, ax_ : matplotlib Figure and Axes
+    """
+
+    def __init__(self, curves, average_precision, counts):
+        self.curves = curves
+        self.average_precision = average_precision
+        self.counts = counts
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, ax=None):
+        """Draw a fitted classifier's probabilities of documents.
+
+        Parameters
+        ----------
+        estimator : fitted classifier with predict_proba
+        X, y : documents and their labels
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ClassPrecisionRecallDisplay
+        """
+        proba = estimator.predict_proba(X)
+        return cls.from_predictions(y, proba, classes=estimator.classes_, ax=ax)
+
+    @classmethod
+    def from_predictions(cls, y_true, proba, *, classes=None, ax=None):
+        """Draw probabilities.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+        proba : array-like of shape (n, n_classes)
+        classes : array-like of shape (n_classes,), default=None
+            Labels of the columns; None: the sorted labels of `y_true`.
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ClassPrecisionRecallDisplay
+
+        Examples
+        --------
+        >>> from skfocal.displays import ClassPrecisionRecallDisplay
+        >>> proba = [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]
+        >>> ClassPrecisionRecallDisplay.from_predictions(["a", "a", "b"], proba).average_precision
+        {'a': 1.0, 'b': 1.0}
+        """
+        y_true, proba = column_or_1d(y_true), np.asarray(proba)
+        classes = np.unique(y_true) if classes is None else np.asarray(classes)
+        if proba.ndim != 2 or len(classes) != proba.shape[1]:
+            raise ValueError(
+                f"proba must have one column for each of the classes {classes.tolist()}. Got "
+                f"shape {proba.shape}."
+            )
+        counts = {label: int((y_true == label).sum()) for label in classes.tolist()}
+        order = sorted((c for c in counts if counts[c]), key=lambda c: -counts[c])
+        columns = {label: proba[:, classes.tolist().index(label)] for label in order}
+        return cls(
+            {c: precision_recall_curve(y_true == c, columns[c])[:2] for c in order},
+            {c: float(average_precision_score(y_true == c, columns[c])) for c in order},
+            {c: counts[c] for c in order},
+        ).plot(ax=ax)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        **kwargs
+            For each line.
+
+        Returns
+        -------
+        ClassPrecisionRecallDisplay
+        """
+        self.ax_ = ax = _axes(self, ax)
+        self.figure_ = ax.figure
+        self.lines_ = {}
+        for label, (precision, recall) in self.curves.items():
+            text = f"{label} ({self.counts[label]}) AP {self.average_precision[label]:.2f}"
+            (self.lines_[label],) = ax.plot(
+                recall, precision, **{"drawstyle": "steps-post", "label": text, **kwargs}
+            )
+        ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
+        ax.legend(loc="lower left", fontsize="small")
+        return self
+
+
+class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
+    """scikit-learn's confusion matrix with the most frequent true class first.
+
+    Use ``from_estimator`` or ``from_predictions``; `labels`, if given, wins.
+    """
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, *, labels=None, **kwargs):
+        """Draw predictions; see :class:`sklearn.metrics.ConfusionMatrixDisplay`.
+
+        Parameters
+        ----------
+        y_true, y_pred : array-like of shape (n,)
+        labels : array-like, default=None
+            None: by their frequency in `y_true`, then those that were only predicted.
+        **kwargs
+            As in scikit-learn.
+
+        Returns
+        -------
+        FrequencyConfusionMatrixDisplay
+
+        Examples
+        --------
+        >>> from skfocal.displays import FrequencyConfusionMatrixDisplay
+        >>> y = ["a", "b", "b"]
+        >>> FrequencyConfusionMatrixDisplay.from_predictions(y, y).display_labels.tolist()
+        ['b', 'a']
+        """
+        if labels is None:
+            known = np.unique(np.concatenate([column_or_1d(y_true), column_or_1d(y_pred)]))
+            counts = (np.asarray(y_true)[:, None] == known).sum(0)
+            labels = known[np.argsort(-counts, kind="stable")]
+        return super().from_predictions(y_true, y_pred, labels=labels, **kwargs)
+
+
+class TrainingHistoryDisplay:
+    """Losses and the validation score by epoch. Use :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    epochs : ndarray of shape (n_epochs,)
+    losses : dict of str to ndarray of shape (n_epochs,)
+        "train_loss" and, with held-out documents, "valid_loss".
+    score : ndarray of shape (n_epochs,) or None
+    score_name : str, default="score"
+
+    Attributes
+    ----------
+    lines_ : dict of str to matplotlib Line2D
+    score_ax_ : matplotlib Axes or None
+        The second axis, of the score.
+    figure_, ax_ : matplotlib Figure and Axes
+    """
+
+    def __init__(self, epochs, losses, score=None, score_name="score"):
+        self.epochs = epochs
+        self.losses = losses
+        self.score = score
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None):
+        """Draw the history of a fitted BertFocalClassifier.
+
+        Parameters
+        ----------
+        estimator : fitted BertFocalClassifier
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+        """
+        history = estimator.history_
+        rows = [dict(row) for row in history]
+
+        def column(name):
+            return np.array([row.get(name, np.nan) for row in rows], dtype=float)
+
+        names = [n for n in ("train_loss", "valid_loss") if not np.isnan(column(n)).all()]
+        score = None if np.isnan(column("valid_score")).all() else column("valid_score")
+        return cls(
+            column("epoch").astype(int),
+            {name: column(name) for name in names},
+            score,
+            estimator.scoring if isinstance(estimator.scoring, str) else "score",
+        ).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw; the score has an axis of its own on the right.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+        """
+        self.ax_ = ax = _axes(self, ax)
+        self.figure_ = ax.figure
+        self.lines_, self.score_ax_ = {}, None
+        for name, values in self.losses.items():
+            (self.lines_[name],) = ax.plot(self.epochs, values, marker="o", label=name)
+        ax.set(xlabel="epoch", ylabel="loss", xticks=self.epochs)
+        handles = list(self.lines_.values())
+        if self.score is not None:
+            self.score_ax_ = ax.twinx()
+            (line,) = self.score_ax_.plot(
+                self.epochs, self.score, "s--", color="black", label=self.score_name
+            )
+            self.score_ax_.set_ylabel(self.score_name)
+            self.lines_[self.score_name] = line
+            handles.append(line)
+        ax.legend(handles=handles)
+        return self
+
+
+def _axes(display, ax):
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"{type(display).__name__} needs matplotlib: pip install skfocal[examples]"
+        ) from error
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
 class _Value:

@@ -43,6 +43,35 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     >>> expected_calibration_error(["a", "b"], [[0.9, 0.1], [0.6, 0.4]])
     0.35
     """
+    counts, confidence, accuracy = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
+    return float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
+
+
+def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
+    """Return the documents, mean confidence and accuracy of each bin of confidence.
+
+    Parameters
+    ----------
+    y_true, proba, classes, n_bins
+        As in :func:`expected_calibration_error`.
+
+    Returns
+    -------
+    counts, confidence, accuracy : ndarrays of shape (n_bins,)
+        Confidence and accuracy are 0 in an empty bin.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree, a label has no column, or `proba` or `n_bins` is out of range.
+
+    Examples
+    --------
+    >>> proba = [[0.9, 0.1], [0.6, 0.4]]
+    >>> counts, confidence, accuracy = confidence_bins(["a", "b"], proba, n_bins=2)
+    >>> counts.tolist(), confidence.tolist(), accuracy.tolist()
+    ([0, 2], [0.0, 0.75], [0.0, 0.5])
+    """
     y_true = column_or_1d(y_true)
     proba = check_array(proba)
     check_consistent_length(y_true, proba)
@@ -64,5 +93,9 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     confidence = proba.max(axis=1)
     right = classes[proba.argmax(axis=1)] == y_true
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(y_true))
+    counts = np.bincount(bins, minlength=n_bins)
+    means = [
+        np.bincount(bins, weights=values, minlength=n_bins) / np.maximum(counts, 1)
+        for values in (confidence, right)
+    ]
+    return counts, *means

@@ -21,7 +21,7 @@ LEVELS = {
     "_store": 0,
     "losses": 1,
     "metrics": 1,
-    "displays": 1,
+    "displays": 2,
     "comparison": 2,
     "balance": 1,
     "calibration": 2,
