@@ -151,3 +151,17 @@ def strata(codes):
         return codes
     rarity = codes / np.maximum(codes.sum(0), 1)
     return np.where(codes.any(1), rarity.argmax(1) + 1, 0)
+
+
+def positives(codes, n_classes):
+    """Return how many documents have each class or label."""
+    return codes.sum(0) if codes.ndim == 2 else np.bincount(codes, minlength=n_classes)
+
+
+def shares(amounts):
+    """Return the share of each class, or of the documents with each label, all positive.
+
+    Where a class, or a label's presence or absence, has none, one document is put.
+    """
+    amounts = np.where(amounts > 0, amounts, 1.0)
+    return amounts[:, 1] / amounts.sum(1) if amounts.ndim == 2 else amounts / amounts.sum()

@@ -5,7 +5,7 @@ import copy
 import functools
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self
 
@@ -31,7 +31,7 @@ from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
-from skfocal.calibration import PROBAS, Calibration
+from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset
 from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
@@ -115,6 +115,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Divides the log-probabilities of `proba`, which are normalised again. "auto" fits it on
         the held-out documents (0.1 of them if `train_split` is None).
 
+    decision : {"argmax", "prior", "tuned"}, default="argmax"
+        How `predict` decides. "argmax": the largest probability. "prior": as the natural
+        probabilities would in a population whose shares are `prior`. "tuned": offsets of the
+        classes (thresholds of labels) that maximise `scoring` on the held-out documents (0.1 of
+        them if `train_split` is None), small for classes with few of them.
+
+    prior : None, "uniform", dict or array-like of shape (n_classes,), default=None
+        Shares of the classes where predictions will be used, for ``decision="prior"``; "uniform"
+        aims at balanced accuracy.
+
     classes : array-like, default=None
         All labels that there are, for a training fold that lacks some. None: those in y.
 
@@ -158,7 +168,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     train_split : None, float or cross-validation splitter, default=None
         Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
         always keeps a document to train on; or the first split of a splitter. None holds out
-        none, or 0.1 with `early_stopping` or ``temperature="auto"``.
+        none, or 0.1 with `early_stopping`, ``temperature="auto"`` or ``decision="tuned"``.
 
     early_stopping : bool, default=False
         Stop after `patience` epochs without a better score, and keep the best epoch's weights.
@@ -215,6 +225,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         a class counts in training than in the data.
     loss_ : torch.nn.Module
         The loss that was minimised.
+    class_prior_ : ndarray of shape (n_classes,)
+        Share of each class in the training documents, or of those that have the label; a class
+        without any counts as one document.
+    decision_offset_ : ndarray of shape (n_classes,) or None
+        What the decision adds to log-probabilities (to log-odds of labels), None for "argmax".
     temperature_ : float
         The temperature of the present `proba`.
     lr_ : float
@@ -261,6 +276,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "loss_params": [None, dict],
         "proba": [StrOptions(set(PROBAS))],
         "temperature": [None, StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "decision": [StrOptions(set(DECISIONS))],
+        "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
         "classes": [None, "array-like"],
         "max_length": [None, Interval(Integral, 3, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -304,6 +321,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         loss_params=None,
         proba="softmax",
         temperature=None,
+        decision="argmax",
+        prior=None,
         classes=None,
         max_length=None,
         max_epochs=4,
@@ -343,6 +362,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.loss_params = loss_params
         self.proba = proba
         self.temperature = temperature
+        self.decision = decision
+        self.prior = prior
         self.classes = classes
         self.max_length = max_length
         self.max_epochs = max_epochs
@@ -467,11 +488,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     f"partial_fit needs {name}={needless}: it sees one chunk at a time. "
                     f"Got {getattr(self, name)!r}."
                 )
-        if self.temperature == "auto":
-            raise ValueError(
-                "temperature='auto' needs held-out documents, which partial_fit has not: give a "
-                "number."
-            )
+        for name, value in (("temperature", "auto"), ("decision", "tuned")):
+            if getattr(self, name) == value:
+                raise ValueError(
+                    f"{name}={value!r} needs held-out documents, which partial_fit has not."
+                )
         if isinstance(self.sampler, str) and self.sampler == "progressive":
             raise ValueError(
                 "sampler='progressive' needs to know how many epochs come, which partial_fit "
@@ -532,15 +553,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
             )
-            temperatures = {}
+            plain = Calibration(loss, classes, effective, shift)
+            logits = self._needs_held_out() and net.logits([tokens.ids[i] for i in valid])
+            self._temperatures, self._tuned_offset = {}, None
             if self.temperature == "auto":
-                logits = net.logits([tokens.ids[i] for i in valid])
-                temperatures = {
-                    proba: Calibration(loss, classes, effective, shift, proba).fit_temperature(
+                self._temperatures = {
+                    proba: replace(plain, proba=proba).fit_temperature(
                         logits, codes[valid], weight[valid]
                     )
                     for proba in (PROBAS if loss.has_posterior else ["softmax"])
                 }
+            if self.decision == "tuned":
+                self._tuned_offset = plain.fit_offset(
+                    logits,
+                    lambda answers: score.scorer(answers, score.X, score.y),
+                    _targets.positives(codes[valid], len(classes)),
+                )
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
             chunks.n_first = chunks.n_first or chunks.n_updates
@@ -551,7 +579,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight_ = class_weight
         self.effective_class_weight_ = effective
         self._shift = shift
-        self._temperatures = temperatures
+        raw = _targets.amounts(codes[train], weight[train], len(classes))
+        self.class_prior_ = _targets.shares(raw if chunks is None else chunks.raw)
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)
         self.max_length_ = max_length
@@ -629,7 +658,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "groups are for a splitter in train_split, for example "
                 f"GroupShuffleSplit(1, test_size=0.1). Got train_split={self.train_split!r}."
             )
-        holds_out = self.early_stopping or self.temperature == "auto"
+        holds_out = self.early_stopping or self._needs_held_out()
         split = 0.1 if self.train_split is None and holds_out else self.train_split
         if split is None:
             return np.arange(len(codes)), None
@@ -643,6 +672,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "documents or a larger fraction."
             )
         return train, valid
+
+    def _needs_held_out(self):
+        return self.temperature == "auto" or self.decision == "tuned"
 
     def _resolve_balance(self, classes, codes, weight, rng, chunks):
         """Return the sampling, the class weights, the amounts drawn and the sampler's shift."""
@@ -702,6 +734,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 f"proba={self.proba!r} needs a loss with an inverse to the posterior, which "
                 f"{loss} has not: use proba='softmax', with temperature='auto' for calibration."
             )
+        if self.decision == "prior":
+            if self.prior is None:
+                raise ValueError("decision='prior' needs prior='uniform' or shares. Got None.")
+            if not loss.has_posterior:
+                raise ValueError(
+                    "decision='prior' needs a loss with an inverse to the posterior, which "
+                    f"{loss} has not: use decision='tuned'."
+                )
         _guards.warn_inexact(self.proba, loss.normalize, self.alpha is not None)
         if self.early_stopping:
             _guards.warn_reweighted_score(self.scoring, self.proba, class_weight)
@@ -787,7 +827,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     # -- predicting ------------------------------------------------------------------------
 
     def predict(self, X) -> np.ndarray:
-        """Return the most probable label of each document.
+        """Return the label of each document, decided as `decision` says.
 
         Parameters
         ----------
@@ -842,6 +882,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._shift,
             self.proba,
             self.temperature_,
+            self.decision,
+            self.decision_offset_,
         ).answers(logits)
 
     def _logits(self, X):
@@ -849,10 +891,28 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self.net_.logits(tokenize(self.tokenizer_, texts, self.max_length_).ids)
 
     @property
+    def decision_offset_(self):
+        """What the present `decision` adds to log-probabilities."""
+        check_is_fitted(self)
+        if self.decision == "argmax":
+            return None
+        if self.decision == "tuned":
+            if self._tuned_offset is None:
+                raise ValueError("decision='tuned' must be set before fit: it holds documents out.")
+            return self._tuned_offset
+        return prior_offset(
+            self.prior, self.classes_, self.class_prior_, self.class_weight_.ndim == 2
+        )
+
+    @property
     def temperature_(self):
         """The temperature of the present `proba`."""
         check_is_fitted(self)
         if self.temperature == "auto":
+            if self.proba not in self._temperatures:
+                raise ValueError(
+                    "temperature='auto' must be set before fit: it holds documents out."
+                )
             return self._temperatures[self.proba]
         return 1.0 if self.temperature is None else float(self.temperature)
 

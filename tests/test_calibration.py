@@ -1,5 +1,6 @@
 """Probabilities and temperature: on known posteriors, and through the estimator."""
 
+import dataclasses
 import pickle
 import warnings
 
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from conftest import imbalanced
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
+from sklearn.model_selection import cross_val_score
 from torch import nn
 
 from skfocal.balance import class_weight
@@ -300,3 +302,113 @@ def test_logit_adjustment_of_a_class_without_documents_is_finite(make, data):
         )
     assert np.isfinite(clf.predict_proba(X)).all()
     assert isinstance(clf.loss_, LogitAdjustedLoss)
+
+
+# -- decisions ---------------------------------------------------------------------------------
+
+
+def test_prior_moves_the_decision_from_the_data_to_the_stated_shares(make, data):
+    X, y = data
+    clf = make(alpha="balanced", gamma=1.0, decision="prior", prior="uniform").fit(X, y)
+    np.testing.assert_allclose(clf.class_prior_, [0.75, 0.25])
+    natural = clf.set_params(proba="natural").predict_proba(X)
+    expected = (natural * [1 / 0.75, 1 / 0.25]).argmax(1)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[expected])
+    for prior in ({"ham": 1, "spam": 99}, [0.01, 0.99], np.array([1.0, 99.0])):
+        clf.set_params(prior=prior)
+        expected = (natural * [1 / 0.75, 99 / 0.25]).argmax(1)
+        np.testing.assert_array_equal(clf.predict(X), clf.classes_[expected])
+    # The data's own shares are the natural decision.
+    clf.set_params(prior=[3, 1])
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[natural.argmax(1)])
+    np.testing.assert_array_equal(clf.predict_proba(X), natural)
+
+
+@pytest.mark.parametrize("prior", [[1], [1, 0], {"ham": 1}, [1, np.nan], [[1, 2]], [-1, 2]])
+def test_a_wrong_prior_is_named(make, data, prior):
+    clf = make(decision="prior", prior=prior)
+    with pytest.raises(ValueError, match="prior must be 'uniform' or give each of the classes"):
+        clf.fit(*data).predict(data[0])
+
+
+def test_decisions_that_need_something_say_so(make, data):
+    with pytest.raises(ValueError, match="decision='prior' needs prior='uniform' or shares"):
+        make(decision="prior").fit(*data)
+    with pytest.raises(ValueError, match="decision='prior' needs a loss with an inverse"):
+        make(decision="prior", prior="uniform", loss="dice").fit(*data)
+    with pytest.raises(ValueError, match="decision='tuned' needs held-out documents"):
+        make(decision="tuned").partial_fit(*data, classes=["ham", "spam"])
+    clf = make().fit(*data)
+    with pytest.raises(ValueError, match="decision='tuned' must be set before fit"):
+        clf.set_params(decision="tuned").predict(data[0])
+    with pytest.raises(ValueError, match="temperature='auto' must be set before fit"):
+        clf.set_params(decision="argmax", temperature="auto").predict(data[0])
+
+
+def noisy_scores(counts, seed):
+    """Logits that lean to the frequent classes, and codes."""
+    rng = np.random.RandomState(seed)
+    codes = np.repeat(np.arange(len(counts)), counts)
+    logits = rng.normal(scale=1.5, size=(len(codes), len(counts))) + 2 * np.log(counts)
+    logits[np.arange(len(codes)), codes] += 4
+    return logits, codes
+
+
+def test_tuned_offsets_raise_the_score_they_are_tuned_for_on_new_documents():
+    counts = np.array([400, 100, 30])
+    ones = np.ones(3)
+    calibration = Calibration(CrossEntropyLoss(), np.arange(3), ones, ones)
+    logits, codes = noisy_scores(counts, seed=0)
+
+    def score(answers):
+        return f1_score(codes, answers.predict(), average="macro")
+
+    offset = calibration.fit_offset(logits, score, counts)
+    tuned = dataclasses.replace(calibration, decision="tuned", offset=offset)
+    logits, codes = noisy_scores(counts, seed=1)
+    assert score(tuned.answers(logits)) > score(calibration.answers(logits)) + 0.05
+    assert offset[0] < offset[2]
+    plain, with_offset = calibration.answers(logits), tuned.answers(logits)
+    np.testing.assert_array_equal(with_offset.predict_proba(), plain.predict_proba())
+
+
+def test_a_class_of_few_documents_gets_a_small_offset():
+    counts = np.array([200, 2])
+    calibration = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2))
+    logits, codes = noisy_scores(counts, seed=0)
+
+    def score(answers):
+        return (answers.predict()[codes == 1] == 1).mean()
+
+    offset = calibration.fit_offset(logits, score, counts)
+    assert abs(offset[1]) <= 3 * 2 / 7
+    constant = calibration.fit_offset(logits, lambda answers: 1.0, counts)
+    np.testing.assert_array_equal(constant, 0)
+
+
+def test_tuned_through_the_estimator(make):
+    X, y = imbalanced(60, 30)
+    clf = make(decision="tuned", train_split=0.3).fit(X, y)
+    assert clf.decision_offset_.shape == (2,)
+    scores = log_softmax(clf._logits(X).astype(float), axis=1) + clf.decision_offset_
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[scores.argmax(1)])
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict(X), clf.predict(X))
+    assert cross_val_score(make(decision="tuned"), X, y, cv=2).shape == (2,)
+    held_out = make(decision="tuned").fit(X, y)
+    assert "valid_score" in held_out.history_[-1]
+
+
+def test_decisions_of_several_labels(make):
+    rng = np.random.RandomState(0)
+    y = (rng.uniform(size=(80, 2)) < [0.2, 0.6]).astype(int)
+    words = [("soup bread", "of the"), ("goal team", "and a")]
+    X = [" ".join(pair[1 - on] for pair, on in zip(words, row, strict=True)) for row in y]
+    clf = make(decision="tuned", train_split=0.4).fit(X, y)
+    np.testing.assert_array_equal(clf.predict(X), clf._logits(X) + clf.decision_offset_ > 0)
+    clf = make(decision="prior", prior="uniform", proba="natural").fit(X, y)
+    np.testing.assert_allclose(clf.class_prior_, y.mean(0))
+    odds = clf.decision_function(X) - np.log(y.mean(0) / (1 - y.mean(0)))
+    np.testing.assert_array_equal(clf.predict(X), odds > 0)
+    with pytest.raises(ValueError, match="a positive share below 1"):
+        clf.set_params(prior=[1, 2]).predict(X)
