@@ -40,7 +40,7 @@ def encode(y, texts, declared=None):
         return _encode_collections(y, texts, declared)
     if sparse.issparse(y):
         y = y.toarray()
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     if len(shape) == 2 and shape[1] > 1:
         return _encode_indicator(y, texts, declared)
     return _encode_classes(y, texts, declared)
