@@ -1,9 +1,12 @@
-"""Which probabilities to trust: softmax, inverse, temperature and both, over losses and seeds.
+"""Which probabilities and which decision to trust, over losses and seeds.
 
-    python tests/benchmarks/probabilities.py                  # R8, 1500 documents, two seeds
+    python tests/benchmarks/probabilities.py                      # R8, 1500 documents, three seeds
+    python tests/benchmarks/probabilities.py --data r52 --documents 3000 --decisions
+    python tests/benchmarks/probabilities.py --data 20ng
 
-Each model is trained once, with a tenth of the documents held out for the temperature; all
-variants are read from its logits. Writes docs/benchmarks/probabilities-<data>.jsonl and .md.
+Each model is trained once, with a tenth of the documents held out for temperature and offsets;
+softmax, inverse, temperature and both, and the decisions, are read from its logits. Writes
+docs/benchmarks/probabilities-<data>.jsonl and .md, and decisions-<data>.jsonl and .md.
 """
 
 import argparse
@@ -11,16 +14,17 @@ import json
 import os
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from common import DOCS, device_name
 from quality import SETTINGS, encoder
-from skfocal import expected_calibration_error, fetch_reuters
-from skfocal.calibration import Calibration
+from skfocal import expected_calibration_error, fetch_20newsgroups_cachopo, fetch_reuters
+from skfocal.calibration import DECISIONS, Calibration
 
 LOSSES = {
     f"{name}{', balanced alpha' if alpha else ''}": {**loss, "alpha": alpha}
@@ -33,6 +37,11 @@ LOSSES = {
 VARIANTS = [
     (proba, tempered) for proba in ("softmax", "reweighted", "natural") for tempered in (0, 1)
 ]
+DATA = {
+    "r8": ("Reuters R8", partial(fetch_reuters, "r8")),
+    "r52": ("Reuters R52", partial(fetch_reuters, "r52")),
+    "20ng": ("20 Newsgroups", fetch_20newsgroups_cachopo),
+}
 METRICS = {
     "log_loss": ("log-loss", 3, 1),
     "brier": ("Brier", 3, 1),
@@ -42,90 +51,135 @@ METRICS = {
 }
 
 
+DECISION_METRICS = {
+    "accuracy": ("accuracy %", 1, 100),
+    "balanced_accuracy": ("balanced acc. %", 1, 100),
+    "f1_macro": ("macro-F1 %", 1, 100),
+    "f1_macro_5": ("macro-F1 (5+) %", 1, 100),
+}
+
+
 def measure(name, seed, options):
-    """Train one model; return a row for each variant of its probabilities."""
+    """Train one model; return rows of its probabilities and rows of its decisions."""
     torch.set_num_threads(max(os.cpu_count() // options.jobs, 1))
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
-    X, y = fetch_reuters(options.data, subset="train", return_X_y=True)
+    X, y = DATA[options.data][1](subset="train", return_X_y=True)
     rows = np.random.RandomState(seed).permutation(len(X))[: options.documents]
-    X_test, y_test = fetch_reuters(options.data, subset="test", return_X_y=True)
+    X_test, y_test = DATA[options.data][1](subset="test", return_X_y=True)
     clf = encoder({**SETTINGS["short"], **LOSSES[name], "temperature": "auto"}, seed)
-    clf.set_params(classes=np.unique(y))
+    clf.set_params(classes=np.unique(y), decision="tuned" if options.decisions else "argmax")
     clf.fit([X[i] for i in rows], y[rows])
     logits = clf._logits(X_test)
+    about = {"name": name, "seed": seed, "documents": options.documents, "device": device_name()}
+    probabilities = [about | row for row in probabilities_of(clf, logits, np.asarray(y_test))]
+    decisions = [about | row for row in decisions_of(clf, logits, np.asarray(y_test))]
+    return {"probabilities": probabilities, "decisions": decisions if options.decisions else []}
+
+
+def probabilities_of(clf, logits, y_test):
+    """Return a row of scores for each variant of the probabilities."""
     plain = Calibration(clf.loss_, clf.classes_, clf.effective_class_weight_, clf._shift)
-    one_hot = np.asarray(y_test)[:, None] == clf.classes_
-    result = []
+    one_hot = y_test[:, None] == clf.classes_
     for proba, tempered in VARIANTS:
         temperature = clf.set_params(proba=proba).temperature_ if tempered else 1.0
         answers = replace(plain, proba=proba, temperature=temperature).answers(logits)
         p, predicted = answers.predict_proba(), answers.predict()
-        result.append(
-            {
-                "name": name,
-                "seed": seed,
-                "proba": proba,
-                "tempered": tempered,
-                "temperature": temperature,
-                "log_loss": log_loss(y_test, p, labels=clf.classes_),
-                "brier": ((p - one_hot) ** 2).sum(1).mean(),
-                "ece": expected_calibration_error(y_test, p, classes=clf.classes_),
-                "accuracy": accuracy_score(y_test, predicted),
-                "f1_macro": f1_score(y_test, predicted, average="macro", zero_division=0),
-                "documents": options.documents,
-                "device": device_name(),
-            }
-        )
-    return result
+        yield {
+            "proba": proba,
+            "tempered": tempered,
+            "temperature": temperature,
+            "log_loss": log_loss(y_test, p, labels=clf.classes_),
+            "brier": ((p - one_hot) ** 2).sum(1).mean(),
+            "ece": expected_calibration_error(y_test, p, classes=clf.classes_),
+            "accuracy": accuracy_score(y_test, predicted),
+            "f1_macro": f1_score(y_test, predicted, average="macro", zero_division=0),
+        }
 
 
-def table(rows):
-    """Return the Markdown table: mean over the seeds, and the spread of the log-loss."""
-    heads = [head for head, _, _ in METRICS.values()]
-    lines = ["| | probabilities | seeds | " + " | ".join(heads) + " |"]
-    lines.append("|---|---|---:|" + "---:|" * len(METRICS))
+def decisions_of(clf, logits, y_test):
+    """Return a row of scores for each decision; that of "prior" is for equal shares."""
+    plain = Calibration(clf.loss_, clf.classes_, clf.effective_class_weight_, clf._shift)
+    labels, counts = np.unique(y_test, return_counts=True)
+    for decision in DECISIONS if clf.decision == "tuned" else ():
+        clf.set_params(decision=decision, prior="uniform")
+        answers = replace(plain, decision=decision, offset=clf.decision_offset_).answers(logits)
+        predicted = answers.predict()
+        macro = partial(f1_score, y_test, predicted, average="macro", zero_division=0)
+        yield {
+            "decision": decision,
+            "accuracy": accuracy_score(y_test, predicted),
+            "balanced_accuracy": balanced_accuracy_score(y_test, predicted),
+            "f1_macro": macro(),
+            "f1_macro_5": macro(labels=labels[counts >= 5]),
+        }
+
+
+def variant_of(row):
+    """Return what a row of the table is called, beside the loss."""
+    return row.get("decision") or row["proba"] + " + temperature" * row["tempered"]
+
+
+def table(rows, metrics, head):
+    """Return the Markdown table: mean and standard deviation over the seeds."""
+    lines = [
+        f"| | {head} | seeds | " + " | ".join(title for title, _, _ in metrics.values()) + " |"
+    ]
+    lines.append("|---|---|---:|" + "---:|" * len(metrics))
     for name in LOSSES:
-        for proba, tempered in VARIANTS:
-            mine = [
-                row
-                for row in rows
-                if (row["name"], row["proba"], row["tempered"]) == (name, proba, tempered)
-            ]
+        for variant in dict.fromkeys(variant_of(row) for row in rows):
+            mine = [row for row in rows if (row["name"], variant_of(row)) == (name, variant)]
             if mine:
-                cells = []
-                for metric, (_, digits, scale) in METRICS.items():
-                    values = scale * np.array([row[metric] for row in mine])
-                    cells.append(f"{values.mean():.{digits}f}")
-                variant = proba + " + temperature" * tempered
+                cells = [cell(mine, *metric) for metric in metrics.items()]
                 lines.append(f"| {name} | {variant} | {len(mine)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def cell(rows, metric, shown):
+    """Return mean and standard deviation of a metric as text."""
+    _, digits, scale = shown
+    values = scale * np.array([row[metric] for row in rows])
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
 def main():
-    """Run what is not in the file yet and write the table."""
+    """Run what is not in the file yet and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="r8", choices=["r8", "r52"])
+    parser.add_argument("--data", default="r8", choices=list(DATA))
     parser.add_argument("--documents", type=int, default=1500)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--decisions", action="store_true", help="measure the decisions, too")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 on a GPU")
     options = parser.parse_args()
-    path = DOCS / f"probabilities-{options.data}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["name"], row["seed"]) for row in rows}
+    paths = {kind: DOCS / f"{kind}-{options.data}.jsonl" for kind in ("probabilities", "decisions")}
+    rows = {
+        kind: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        for kind, path in paths.items()
+    }
+    kind = "decisions" if options.decisions else "probabilities"
+    done = {(row["name"], row["seed"]) for row in rows[kind]}
     todo = [(n, s) for s in options.seeds for n in LOSSES if (n, s) not in done]
     work = Parallel(options.jobs, return_as="generator_unordered")
     for found in work(delayed(measure)(name, seed, options) for name, seed in todo):
-        rows += found
-        with path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in found)
-        print(found[0]["name"], found[0]["seed"], flush=True)
+        for kind in found:
+            rows[kind] += found[kind]
+            with paths[kind].open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in found[kind])
+        print(found["probabilities"][0]["name"], found["probabilities"][0]["seed"], flush=True)
+    for kind, metrics in (("probabilities", METRICS), ("decisions", DECISION_METRICS)):
+        if rows[kind]:
+            paths[kind].with_suffix(".md").write_text(page(kind, rows[kind], metrics, options))
+
+
+def page(kind, rows, metrics, options):
+    """Return the page of a table."""
     shown = ", ".join(f"`{key}={value}`" for key, value in SETTINGS["short"].items())
-    path.with_suffix(".md").write_text(
-        f"# Probabilities on Reuters {options.data.upper()}, MiniLM: {shown}\n\n"
-        f"{options.documents} random training documents, a tenth of them for the temperature; the "
-        f"published test split; mean over seeds, {device_name()}. ECE: 15 bins of equal width.\n\n"
-        + table(rows)
-        + "\n"
+    return (
+        f"# {kind.capitalize()} on {DATA[options.data][0]}, MiniLM: {shown}\n\n"
+        f"{options.documents} random training documents, a tenth of them held out for temperature "
+        "and offsets; the published test split; mean ± standard deviation over seeds, "
+        f"{device_name()}. ECE: 15 bins of equal width. (5+): classes with at least 5 test "
+        "documents.\n\n" + table(rows, metrics, kind) + "\n"
     )
 
 
