@@ -35,6 +35,22 @@ def warn_adjusted_twice(implied, alpha):
         )
 
 
+def warn_deferred(defer, weighted, sampler):
+    """Warn when there is nothing to defer, or the sampler does not wait."""
+    if not weighted:
+        warnings.warn(
+            f"defer={defer} has no effect without alpha: deferred re-weighting is "
+            "alpha='effective' with beta=0.9999.",
+            stacklevel=3,
+        )
+    elif sampler is not None:
+        warnings.warn(
+            f"defer={defer} lets the classes wait for their weights, but sampler={sampler!r} "
+            "balances them from the first epoch on: leave one of the two out.",
+            stacklevel=3,
+        )
+
+
 def warn_reweighted_score(scoring, proba, class_weight):
     """Warn when early stopping compares the data with probabilities of reweighted classes."""
     if scoring in _PROBABILITY_SCORES and proba != "natural" and not np.allclose(class_weight, 1):

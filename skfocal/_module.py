@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -27,6 +28,36 @@ class EncoderClassifier(nn.Module):
     def forward(self, input_ids, attention_mask):
         """Return logits of shape (n_samples, n_classes)."""
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+class CosineLinear(nn.Linear):
+    """A head whose logits are a scale times the cosine of its input and each class's vector.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        The head that it takes the place and the weights of.
+    scale : float
+        The logits lie between minus and plus this.
+    """
+
+    def __init__(self, linear, scale):
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight
+        self.register_parameter("bias", None)
+        self.scale = scale
+
+    def forward(self, input):
+        """Return the logits, in float32 under any autocast."""
+        # The scale would make 30 / 256 of a bfloat16 cosine's rounding.
+        with torch.autocast(input.device.type, enabled=False):
+            weight = F.normalize(self.weight, dim=-1)
+            return self.scale * F.linear(F.normalize(input.to(weight.dtype), dim=-1), weight)
+
+    def extra_repr(self):
+        """Show the scale in the module's repr."""
+        return f"{super().extra_repr()}, scale={self.scale}"
 
 
 def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=False):
@@ -82,6 +113,32 @@ def length_limit(encoder, tokenizer):
             limits.append(table.num_embeddings - table.padding_idx - 1)
     known = [int(limit) for limit in limits if limit and 0 < limit < 1_000_000]
     return min(known) if known else 512
+
+
+def _head(encoder):
+    """Return the module that has the last linear layer, and the layer's name in it."""
+    inside = set(encoder.base_model.modules())
+    found = [
+        (module, name)
+        for module in encoder.modules()
+        if module not in inside or module is encoder
+        for name, child in module.named_children()
+        if isinstance(child, nn.Linear) and child.out_features == encoder.config.num_labels
+    ]
+    if not found:
+        raise ValueError(f"{type(encoder).__name__} has no linear layer that gives the logits.")
+    return found[-1]
+
+
+def cosine_scale(encoder):
+    """Return the scale of the encoder's cosine head, None if its head is linear."""
+    return next((m.scale for m in encoder.modules() if isinstance(m, CosineLinear)), None)
+
+
+def give_cosine_head(encoder, scale):
+    """Put a :class:`CosineLinear` in the place of the encoder's linear head."""
+    parent, name = _head(encoder)
+    setattr(parent, name, CosineLinear(getattr(parent, name), scale))
 
 
 def parameter_depths(encoder):
@@ -141,6 +198,7 @@ def module_to_plain(module, tokenizer):
         "config": module.model.config.to_json_string(use_diff=False),
         "weights": {k: v.detach().cpu().numpy() for k, v in module.state_dict().items()},
         "tokenizer": files,
+        "cosine_scale": cosine_scale(module.model),
     }
 
 
@@ -155,6 +213,8 @@ def module_from_plain(state, *, trust_remote_code=False):
         encoder = AutoModelForSequenceClassification.from_config(
             config, trust_remote_code=trust_remote_code
         )
+    if state["cosine_scale"] is not None:
+        give_cosine_head(encoder, state["cosine_scale"])
     module = EncoderClassifier(encoder)
     weights = {k: torch.tensor(v) for k, v in state["weights"].items()}
     module.to(next(v.dtype for v in weights.values() if v.is_floating_point()))

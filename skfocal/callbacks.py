@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+import warnings
 
 import numpy as np
 from skorch.callbacks import Callback
@@ -54,6 +55,45 @@ class WarmupSchedule(Callback):
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak
         self.step_ += 1
+
+
+class DeferredWeight(Callback):
+    """Train the first epochs without the class weights of the criterion.
+
+    Parameters
+    ----------
+    n_epochs : int
+        How many.
+
+    References
+    ----------
+    Cao et al.: Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS
+    2019 (arXiv:1906.07413), deferred re-weighting.
+    """
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Keep the weights and put ones in their place."""
+        self.weight_ = net.criterion_.weight.clone()
+        if self.n_epochs:
+            net.criterion_.weight.fill_(1.0)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Put them back when their epoch has come."""
+        if len(net.history) > self.n_epochs:
+            net.criterion_.weight.copy_(self.weight_)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Put them back also if training ended before, and say so."""
+        net.criterion_.weight.copy_(self.weight_)
+        if len(net.history) <= self.n_epochs:
+            warnings.warn(
+                f"Training ended after {len(net.history)} epochs, before the {self.n_epochs} "
+                "epochs without alpha were over: alpha had no effect.",
+                stacklevel=2,
+            )
 
 
 class ValidationScore(Callback):

@@ -32,7 +32,7 @@ from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset
-from skfocal.callbacks import SCHEDULES, Progress, ValidationScore, WarmupSchedule
+from skfocal.callbacks import SCHEDULES, DeferredWeight, Progress, ValidationScore, WarmupSchedule
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
 
@@ -63,9 +63,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
 
     loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
-            "balanced_softmax", "dice", "asymmetric"}, module, class or callable, default="focal"
+            "balanced_softmax", "ldam", "dice", "asymmetric"}, module, class or callable, \
+            default="focal"
         See :mod:`skfocal.losses`. With several labels a document "focal" and "cross_entropy" are
-        those of each label's sigmoid, beside "asymmetric". A torch module, its class or a function
+        those of each label's sigmoid, beside "asymmetric". "ldam" gives the encoder a head of
+        cosines. A torch module, its class or a function
         is called with logits and codes and returns one value a document
         (``reduction="none"``); a module is copied.
 
@@ -92,6 +94,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     beta : float, default=0.999
         In (0, 1), for ``alpha="effective"``.
 
+    defer : float, default=0.0
+        In [0, 1): the part of the epochs, rounded to whole ones, that train without `alpha` before
+        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with ``alpha="effective"``,
+        ``beta=0.9999`` and no sampler, there with ``loss="ldam"``.
+
     normalize : {"samples", "weights", "sum"}, default="samples"
         What a batch's summed loss is divided by: its number of documents, the sum of their
         class weights (as ``torch.nn.CrossEntropyLoss(weight=...)``; it takes away most of
@@ -102,8 +109,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     loss_params : dict, default=None
         Other settings of `loss`: ``{"epsilon": 1.0}`` of the Poly-1 losses, ``{"tau": 1.0}`` of
-        the logit adjustment, ``{"power": 0.1, "smooth": 1.0}`` of the dice loss, or the
-        arguments of a class or function.
+        the logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` of LDAM, ``{"power": 0.1,
+        "smooth": 1.0}`` of the dice loss, or the arguments of a class or function.
 
     proba : {"softmax", "reweighted", "natural"}, default="softmax"
         What `predict_proba` returns. "softmax" of the logits, which gamma leaves too close to
@@ -271,6 +278,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "alpha": "no_validation",  # balance.class_weight knows the classes
         "sampler": "no_validation",  # balance.resolve_sampling
         "beta": [Interval(Real, 0, 1, closed="neither")],
+        "defer": [Interval(Real, 0, 1, closed="left")],
         "normalize": [StrOptions({"samples", "weights", "sum"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "loss_params": [None, dict],
@@ -316,6 +324,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         alpha=None,
         sampler=None,
         beta=0.999,
+        defer=0.0,
         normalize="samples",
         label_smoothing=0.0,
         loss_params=None,
@@ -357,6 +366,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.alpha = alpha
         self.sampler = sampler
         self.beta = beta
+        self.defer = defer
         self.normalize = normalize
         self.label_smoothing = label_smoothing
         self.loss_params = loss_params
@@ -465,7 +475,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split` and ``sampler="progressive"``.
+            `early_stopping`, `train_split`, `defer` and ``sampler="progressive"``.
         """
         self._check_partial()
         fitted = hasattr(self, "net_")
@@ -482,7 +492,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _check_partial(self):
-        for name, needless in (("early_stopping", False), ("train_split", None)):
+        for name, needless in (("early_stopping", False), ("train_split", None), ("defer", 0)):
             if getattr(self, name) != needless:
                 raise ValueError(
                     f"partial_fit needs {name}={needless}: it sees one chunk at a time. "
@@ -529,7 +539,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             sampling, class_weight, drawn, shift = self._resolve_balance(
                 classes, codes[train], weight[train], rng, chunks
             )
-            loss = self._resolve_loss(class_weight, drawn)
+            raw = _targets.amounts(codes[train], weight[train], len(classes))
+            support = raw if chunks is None else chunks.raw
+            loss = self._resolve_loss(class_weight, drawn, support)
+            self._fit_head(module.model, loss)
             effective = class_weight * shift * _implied(loss)
             self._check_proba(loss, effective)
             score = self._make_score(
@@ -544,7 +557,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 tokenizer,
                 device,
                 max_epochs=self.max_epochs if chunks is None else 1,
-                callbacks=self._make_callbacks(score, chunks),
+                callbacks=self._make_callbacks(score, chunks, loss),
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
             )
@@ -579,8 +592,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight_ = class_weight
         self.effective_class_weight_ = effective
         self._shift = shift
-        raw = _targets.amounts(codes[train], weight[train], len(classes))
-        self.class_prior_ = _targets.shares(raw if chunks is None else chunks.raw)
+        self.class_prior_ = _targets.shares(support)
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)
         self.max_length_ = max_length
@@ -713,7 +725,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         alpha = balance.label_weight(self.alpha, classes, raw, beta=self.beta)
         return balance.each_once(n, raw), alpha, raw, np.ones_like(raw)
 
-    def _resolve_loss(self, class_weight, drawn):
+    def _resolve_loss(self, class_weight, drawn, support):
         loss = make_loss(
             self.loss,
             gamma=self.gamma,
@@ -721,12 +733,26 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             normalize=self.normalize,
             weight=None if self.alpha is None else class_weight.astype(np.float32),
             counts=drawn,
+            support=support,
             params=self.loss_params,
             multilabel=class_weight.ndim == 2,
         )
         _guards.warn_gamma(getattr(loss, "gamma", 0))
         _guards.warn_adjusted_twice(loss.implied_class_weight(), self.alpha)
+        if self.defer:
+            _guards.warn_deferred(self.defer, loss.weight is not None, self.sampler)
         return loss
+
+    def _fit_head(self, encoder, loss):
+        """Give the encoder the head that the loss is made for."""
+        present = _module.cosine_scale(encoder)
+        if loss.cosine_scale not in (None, present):
+            _module.give_cosine_head(encoder, loss.cosine_scale)
+        elif loss.cosine_scale != present:
+            raise ValueError(
+                f"loss={self.loss!r} needs a linear head, and the model to go on from has the "
+                "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
+            )
 
     def _check_proba(self, loss, class_weight):
         if self.proba != "softmax" and not loss.has_posterior:
@@ -744,6 +770,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 )
         _guards.warn_inexact(self.proba, loss.normalize, self.alpha is not None)
         if self.early_stopping:
+            if self.defer:
+                raise ValueError(
+                    f"defer={self.defer} and early_stopping=True cannot be combined: the best "
+                    "epoch may be one before alpha set in. Leave one of the two out."
+                )
             _guards.warn_reweighted_score(self.scoring, self.proba, class_weight)
 
     def _resolve_lr(self, module):
@@ -775,8 +806,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
 
-    def _make_callbacks(self, score, chunks):
+    def _make_callbacks(self, score, chunks, loss):
         callbacks = [("schedule", self._make_schedule(chunks))]
+        if self.defer and loss.weight is not None:
+            callbacks.append(("defer", DeferredWeight(round(self.defer * self.max_epochs))))
         if self.gradient_clip is not None:
             callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:

@@ -292,6 +292,63 @@ def logit_adjusted_loss(
     return cross_entropy(adjusted, target, weight=weight, label_smoothing=label_smoothing)
 
 
+def ldam_loss(
+    logits: Tensor,
+    target: Tensor,
+    margin: Tensor,
+    *,
+    scale: float = 30.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the label-distribution-aware margin loss of each sample.
+
+    The cross-entropy of ``logits - scale * margin_t`` at the target and of the plain logits
+    elsewhere. It is made for logits that are `scale` times a cosine: on those of a linear layer a
+    margin means nothing, because the layer may grow.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        `scale` times the cosine of features and class vector. Half precisions are computed in
+        float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    margin : Tensor of shape (n_classes,)
+        How much larger the target's cosine has to be; see :class:`LDAMLoss`.
+    scale : float, default=30.0
+        What the cosines were multiplied by.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class.
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Cao, Wei, Gaidon, Arechiga, Ma: Learning Imbalanced Datasets with Label-Distribution-Aware
+    Margin Loss, NeurIPS 2019 (arXiv:1906.07413).
+
+    Examples
+    --------
+    >>> import torch
+    >>> cosines = torch.tensor([[0.6, 0.5], [0.6, 0.5]])
+    >>> ldam_loss(30 * cosines, torch.tensor([0, 1]), torch.tensor([0.2, 0.5]))
+    tensor([ 3.0486, 18.0000])
+    """
+    _check_shapes(logits, target, margin, name="margin")
+    _check_shapes(logits, target, weight)
+    logits = _at_least_float32(logits)
+    behind = target_margin(logits, target) + scale * margin.to(logits)[target]
+    loss = _focal_term(behind, 0.0)
+    return loss if weight is None else weight[target] * loss
+
+
 def dice_loss(
     logits: Tensor,
     target: Tensor,
@@ -470,6 +527,14 @@ def _as_weight(weight: ArrayLike) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
+def _as_counts(name: str, counts: ArrayLike) -> Tensor:
+    """Return the counts in float64, those of absent classes as 1."""
+    tensor = torch.as_tensor(counts, dtype=torch.float64)
+    if not (tensor.isfinite().all() and (tensor >= 0).all()):
+        raise ValueError(f"{name} must be finite and at least 0. Got {tensor.tolist()}.")
+    return torch.where(tensor > 0, tensor, torch.ones_like(tensor))
+
+
 def _check_same_shape(logits: Tensor, target: Tensor) -> None:
     if logits.shape != target.shape:
         raise ValueError(
@@ -540,6 +605,11 @@ class Loss(nn.Module):
     def has_posterior(self) -> bool:
         """Whether :meth:`log_posterior` exists."""
         return False
+
+    @property
+    def cosine_scale(self) -> float | None:
+        """What the head has to multiply its cosines by; None: the head is linear."""
+        return None
 
     def implied_class_weight(self) -> Tensor | None:
         """Return what the loss's own adjustment is worth as class weights, None for nothing."""
@@ -867,10 +937,7 @@ class LogitAdjustedLoss(Loss):
         _check_range("tau", tau, 0)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1). Got {label_smoothing!r}.")
-        shares = torch.as_tensor(counts, dtype=torch.float64)
-        if not (shares.isfinite().all() and (shares >= 0).all()):
-            raise ValueError(f"counts must be finite and at least 0. Got {shares.tolist()}.")
-        shares = torch.where(shares > 0, shares, torch.ones_like(shares))
+        shares = _as_counts("counts", counts)
         self.register_buffer("log_prior", (shares / shares.sum()).log().float())
         self.tau = tau
         self.label_smoothing = label_smoothing
@@ -903,6 +970,91 @@ class LogitAdjustedLoss(Loss):
         if self.weight is not None:
             scores = scores - self.weight.to(scores).log()
         return _unsmooth(scores.log_softmax(1), self.label_smoothing)
+
+
+class LDAMLoss(Loss):
+    """Label-distribution-aware margin loss of a batch: settings around :func:`ldam_loss`.
+
+    The margin of a class is ``max_margin * (min(support) / support)**0.25``: the rarest class
+    gets `max_margin`. It needs logits that are `scale` times a cosine, which
+    :class:`~skfocal.BertFocalClassifier` makes of the encoder's head when it meets this loss.
+
+    Parameters
+    ----------
+    support : array-like of shape (n_classes,)
+        Training samples of each class. A class with none counts as one.
+    max_margin : float, default=0.5
+        At least 0; 0 is cross-entropy.
+    scale : float, default=30.0
+        Greater than 0.
+    weight, normalize
+        As in :class:`Loss`.
+
+    References
+    ----------
+    Cao et al.: Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS
+    2019 (arXiv:1906.07413).
+
+    Examples
+    --------
+    >>> import torch
+    >>> loss = LDAMLoss([1600, 100])
+    >>> loss.margin
+    tensor([0.2500, 0.5000])
+    >>> loss(torch.tensor([[27.0, 3.0]]), torch.tensor([1]))
+    tensor(39.)
+    """
+
+    margin: Tensor
+
+    def __init__(
+        self,
+        support: ArrayLike,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        _check_range("max_margin", max_margin, 0)
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be a finite number above 0. Got {scale!r}.")
+        counts = _as_counts("support", support)
+        self.register_buffer("margin", (max_margin * (counts.min() / counts) ** 0.25).float())
+        self.max_margin = max_margin
+        self.scale = scale
+
+    @property
+    def cosine_scale(self) -> float:
+        """The scale."""
+        return self.scale
+
+    @property
+    def has_posterior(self) -> bool:
+        """Always."""
+        return True
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        return ldam_loss(logits, target, self.margin, scale=self.scale, weight=self.weight)
+
+    def log_posterior(self, logits: Tensor) -> Tensor:
+        """Return the posterior of the minimiser; see :meth:`Loss.log_posterior`.
+
+        At the minimum the probabilities q of the logits and the posterior have
+        ``posterior_c ~ q_c ((1 - q_c) + q_c exp(-scale margin_c)) / w_c``: with
+        ``D_c = 1 - q_c (1 - exp(-scale margin_c))`` the gradient is zero where
+        ``posterior_c / (q_c D_c)`` is the same for all classes. A large margin draws all
+        posteriors but the surest into logits that differ little, so that a trained network's
+        error comes back magnified.
+        """
+        margins = class_margins(_at_least_float32(logits))
+        log_q, log_rest = F.logsigmoid(-margins), F.logsigmoid(margins)
+        scores = log_q + torch.logaddexp(log_rest, log_q - self.scale * self.margin.to(log_q))
+        if self.weight is not None:
+            scores = scores - self.weight.to(scores).log()
+        return scores.log_softmax(1)
 
 
 class DiceLoss(Loss):
@@ -1197,6 +1349,7 @@ LOSSES = {
     "poly1_focal": Poly1FocalLoss,
     "logit_adjusted": LogitAdjustedLoss,
     "balanced_softmax": LogitAdjustedLoss,
+    "ldam": LDAMLoss,
     "dice": DiceLoss,
 }
 MULTILABEL_LOSSES = {
@@ -1214,6 +1367,7 @@ def make_loss(
     normalize: str,
     weight: ArrayLike | None,
     counts: ArrayLike,
+    support: ArrayLike | None = None,
     params: dict | None = None,
     multilabel: bool = False,
 ) -> Loss:
@@ -1229,7 +1383,9 @@ def make_loss(
     normalize, weight
         As in :class:`Loss`. An instance of it keeps its own normalisation unless that is None.
     counts : array-like of shape (n_classes,)
-        Given to losses that have it.
+        What is drawn of each class; given to losses that have it.
+    support : array-like of shape (n_classes,), default=None
+        What there is of each class; given to losses that have it. None: the same.
     params : dict, default=None
         Further settings of the name, class or function.
     multilabel : bool, default=False
@@ -1262,14 +1418,19 @@ def make_loss(
     names = _setting_names(loss)
     unknown = sorted(set(params) - set(names)) if None not in names else []
     if unknown:
-        own = sorted(set(names) - {"weight", "normalize", "logits", "target", "counts"})
+        own = sorted(set(names) - {"weight", "normalize", "logits", "target", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {unknown}.")
     if label_smoothing and "label_smoothing" not in names:
         raise ValueError(
             f"label_smoothing={label_smoothing} is not defined for loss="
             f"{getattr(loss, '__name__', loss)!r}."
         )
-    offered = {"gamma": gamma, "label_smoothing": label_smoothing, "counts": counts}
+    offered = {
+        "gamma": gamma,
+        "label_smoothing": label_smoothing,
+        "counts": counts,
+        "support": counts if support is None else support,
+    }
     settings = {name: value for name, value in offered.items() if name in names} | params
     if isinstance(loss, type) and issubclass(loss, Loss):
         return loss(**settings, weight=weight, normalize=normalize)

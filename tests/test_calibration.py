@@ -224,6 +224,7 @@ def hinge(logits, target):
         ("poly1_focal", None),
         ("logit_adjusted", {"tau": 0.5}),
         ("balanced_softmax", None),
+        ("ldam", {"max_margin": 0.3, "scale": 20.0}),
         ("dice", {"smooth": 0.5}),
         (hinge, None),
         (nn.CrossEntropyLoss, {"label_smoothing": 0.1}),
@@ -260,6 +261,11 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
     [
         ({"gamma": 6}, "gamma=6 leaves a document"),
         ({"loss": "balanced_softmax", "alpha": "balanced"}, "both correct the imbalance"),
+        ({"defer": 0.8, "max_epochs": 2}, "defer=0.8 has no effect without alpha"),
+        (
+            {"loss": "ldam", "defer": 0.5, "alpha": "effective", "sampler": "sqrt"},
+            "sampler='sqrt' balances them from the first epoch",
+        ),
         ({"loss": "logit_adjusted", "sampler": "balanced"}, "logit adjustment has no effect"),
         (
             {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "balanced"},
@@ -282,6 +288,7 @@ def test_settings_that_are_seldom_meant_warn(make, data, params, message):
         {"gamma": 5},
         {"loss": "cross_entropy", "gamma": 6},
         {"loss": "balanced_softmax"},
+        {"loss": "ldam", "defer": 0.5, "alpha": "effective", "max_epochs": 2},
         {"early_stopping": True, "scoring": "neg_log_loss"},
         {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "sqrt", "proba": "natural"},
         {"proba": "natural", "normalize": "weights"},

@@ -16,6 +16,7 @@ from skfocal.losses import (
     CustomLoss,
     DiceLoss,
     FocalLoss,
+    LDAMLoss,
     LogitAdjustedLoss,
     Poly1FocalLoss,
     Poly1Loss,
@@ -24,6 +25,7 @@ from skfocal.losses import (
     cross_entropy,
     dice_loss,
     focal_loss,
+    ldam_loss,
     logit_adjusted_loss,
     make_loss,
     poly1_focal_loss,
@@ -337,13 +339,16 @@ PLAIN = {
     "normalize": "samples",
     "weight": None,
     "counts": COUNTS,
+    "support": COUNTS,
 }
+MARGIN = 0.5 / torch.tensor(COUNTS, dtype=torch.float64) ** 0.25
 LOG_PRIOR = (torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)).log()
 FUNCTIONS = {
     "poly1": lambda z, t: poly1_focal_loss(z, t, gamma=0.0),
     "poly1_focal": lambda z, t: poly1_focal_loss(z, t, gamma=0.5, epsilon=-0.5),
     "poly1 smoothed": lambda z, t: poly1_focal_loss(z, t, gamma=0.5, label_smoothing=0.1),
     "logit_adjusted": lambda z, t: logit_adjusted_loss(z, t, LOG_PRIOR.float()),
+    "ldam": lambda z, t: ldam_loss(z, t, MARGIN),
     "dice": lambda z, t: dice_loss(z, t, power=1.0),
     "dice power": lambda z, t: dice_loss(z, t, power=0.5, smooth=1e-4),
     "asymmetric": lambda z, t: asymmetric_loss(z, F.one_hot(t, K)).sum(1),
@@ -371,6 +376,9 @@ def reference(name, row, t):
     if kind == "logit_adjusted":
         adjusted = [x * n for x, n in zip(e, COUNTS, strict=True)]
         return -mpmath.log(adjusted[t] / sum(adjusted))
+    if kind == "ldam":
+        behind = [x * mpmath.exp(-30 * float(MARGIN[t])) if k == t else x for k, x in enumerate(e)]
+        return -mpmath.log(behind[t] / sum(behind))
     if kind == "dice":
         power, smooth = (0.5, mpmath.mpf(1e-4)) if variant else (1, 1)
         d = [rest[j] ** power * q[j] for j in range(K)]
@@ -452,6 +460,19 @@ def test_special_cases_lead_back():
     same(focal_loss(torch.stack([p.log(), (1 - p).log()], 1), torch.tensor([0, 0])), series)
 
 
+def test_ldam_equals_an_independent_package():
+    from pytorch_optimizer import LDAMLoss as Independent
+
+    logits, target = draw(1, torch.float32)
+    cosines = torch.tanh(logits)
+    for weight in (None, torch.arange(1.0, K + 1)):
+        expected = Independent(COUNTS, max_m=0.3, weight=weight, s=20.0)(cosines, target)
+        ours = LDAMLoss(COUNTS, 0.3, 20.0, weight=weight, normalize="weights")
+        torch.testing.assert_close(ours(20.0 * cosines, target), expected)
+    no_margin = ldam_loss(logits, target, torch.zeros(K))
+    torch.testing.assert_close(no_margin, cross_entropy(logits, target))
+
+
 def test_dice_of_power_one_does_not_see_the_label_of_two_classes():
     logits, _ = draw(2, k=2)
     zeros, ones = torch.zeros(N, dtype=torch.int64), torch.ones(N, dtype=torch.int64)
@@ -481,6 +502,9 @@ def test_class_weight_multiplies_every_loss(name):
         (LogitAdjustedLoss, {"counts": [1, 2], "tau": -1}, "tau must be"),
         (LogitAdjustedLoss, {"counts": [1, -2]}, "counts must be finite and at least 0"),
         (LogitAdjustedLoss, {"counts": [1, 2], "label_smoothing": 1}, "label_smoothing"),
+        (LDAMLoss, {"support": [1, math.nan]}, "support must be finite and at least 0"),
+        (LDAMLoss, {"support": [1, 2], "max_margin": -1}, "max_margin must be"),
+        (LDAMLoss, {"support": [1, 2], "scale": 0}, "scale must be a finite number above 0. Got 0"),
         (DiceLoss, {"power": math.inf}, r"power must be a finite number in \[0, 1\). Got inf"),
         (DiceLoss, {"smooth": 0.0}, "smooth must be a finite number above 0. Got 0.0"),
     ],
@@ -506,6 +530,8 @@ INVERTIBLE = {
     "poly1 focal": Poly1FocalLoss(2.0, 1.0, weight=torch.tensor(UNEVEN).double()),
     "balanced softmax": LogitAdjustedLoss(COUNTS),
     "adjusted by half": LogitAdjustedLoss(COUNTS, 0.5, label_smoothing=0.1),
+    "ldam": LDAMLoss(COUNTS, 0.5, 4.0),
+    "ldam weighted": LDAMLoss(COUNTS, 0.2, 10.0, weight=torch.tensor(UNEVEN).double()),
     "adjusted and weighted": LogitAdjustedLoss(COUNTS, weight=torch.tensor(UNEVEN).double()),
 }
 
