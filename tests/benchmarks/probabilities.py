@@ -119,13 +119,13 @@ def variant_of(row):
     return row.get("decision") or row["proba"] + " + temperature" * row["tempered"]
 
 
-def table(rows, metrics, head):
-    """Return the Markdown table: mean and standard deviation over the seeds."""
+def table(rows, metrics, head, names=tuple(LOSSES)):
+    """Return the Markdown table of names and variants: mean and standard deviation over seeds."""
     lines = [
         f"| | {head} | seeds | " + " | ".join(title for title, _, _ in metrics.values()) + " |"
     ]
     lines.append("|---|---|---:|" + "---:|" * len(metrics))
-    for name in LOSSES:
+    for name in names:
         for variant in dict.fromkeys(variant_of(row) for row in rows):
             mine = [row for row in rows if (row["name"], variant_of(row)) == (name, variant)]
             if mine:
@@ -142,6 +142,18 @@ def cell(rows, metric, shown):
     return f"{values.mean():.{digits}f}{spread}"
 
 
+def read(path):
+    """Return the rows of a JSON-lines file, none if there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path, rows):
+    """Add rows to a JSON-lines file; none leave it alone."""
+    if rows:
+        with path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
 def main():
     """Run what is not in the file yet and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,10 +164,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 on a GPU")
     options = parser.parse_args()
     paths = {kind: DOCS / f"{kind}-{options.data}.jsonl" for kind in ("probabilities", "decisions")}
-    rows = {
-        kind: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        for kind, path in paths.items()
-    }
+    rows = {kind: read(path) for kind, path in paths.items()}
     kind = "decisions" if options.decisions else "probabilities"
     done = {(row["name"], row["seed"]) for row in rows[kind]}
     todo = [(n, s) for s in options.seeds for n in LOSSES if (n, s) not in done]
@@ -163,8 +172,7 @@ def main():
     for found in work(delayed(measure)(name, seed, options) for name, seed in todo):
         for kind in found:
             rows[kind] += found[kind]
-            with paths[kind].open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in found[kind])
+            append(paths[kind], found[kind])
         print(found["probabilities"][0]["name"], found["probabilities"][0]["seed"], flush=True)
     for kind, metrics in (("probabilities", METRICS), ("decisions", DECISION_METRICS)):
         if rows[kind]:
