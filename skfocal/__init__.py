@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal.comparison import LossComparison, compare_losses
     from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
     from skfocal.displays import (
+        ClassLossDisplay,
         ClassPrecisionRecallDisplay,
         FrequencyConfusionMatrixDisplay,
         GridSearchDisplay,
@@ -44,6 +45,7 @@ __version__ = "0.1.0.dev0"
 # Imported on first use: torch and transformers take seconds, and a user of the losses alone
 # needs no transformers.
 _HOME = {
+    "ClassLossDisplay": "displays",
     "ClassPrecisionRecallDisplay": "displays",
     "FrequencyConfusionMatrixDisplay": "displays",
     "GridSearchDisplay": "displays",
@@ -83,6 +85,7 @@ _HOME = {
 __all__ = [
     "AsymmetricLoss",
     "BertFocalClassifier",
+    "ClassLossDisplay",
     "ClassPrecisionRecallDisplay",
     "CrossEntropyLoss",
     "CustomLoss",

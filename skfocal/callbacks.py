@@ -6,6 +6,7 @@ import time
 import warnings
 
 import numpy as np
+import torch
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
@@ -94,6 +95,48 @@ class DeferredWeight(Callback):
                 "epochs without alpha were over: alpha had no effect.",
                 stacklevel=2,
             )
+
+
+class ClassLoss(Callback):
+    """Add up how much of an epoch's training loss each class carries.
+
+    Attributes
+    ----------
+    shares_ : list of ndarray of shape (n_classes,)
+        Of each epoch; they sum to 1.
+    """
+
+    _N_KEPT = 64  # batches between two sums, so that the device is not asked for each
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Begin."""
+        self.shares_ = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin an epoch."""
+        self.kept_, self.sum_ = [], torch.zeros(())
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Keep what the losses of the batch are computed from."""
+        if training:
+            inputs, codes = batch
+            self.kept_.append((y_pred.detach(), codes, inputs["sample_weight"]))
+            if len(self.kept_) == self._N_KEPT:
+                self._add_up(net)
+
+    def _add_up(self, net):
+        logits, codes, weight = map(torch.cat, zip(*self.kept_, strict=True))
+        self.kept_ = []
+        with torch.no_grad():
+            each = net.criterion_.per_class(logits, codes.to(logits.device))
+            self.sum_ = self.sum_ + (weight.to(logits.device)[:, None] * each).double().sum(0)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Turn the sums into shares."""
+        if self.kept_:
+            self._add_up(net)
+        total = self.sum_.cpu().numpy()
+        self.shares_.append(total / (total.sum() or 1.0))
 
 
 class ValidationScore(Callback):

@@ -32,7 +32,14 @@ from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset
-from skfocal.callbacks import SCHEDULES, DeferredWeight, Progress, ValidationScore, WarmupSchedule
+from skfocal.callbacks import (
+    SCHEDULES,
+    ClassLoss,
+    DeferredWeight,
+    Progress,
+    ValidationScore,
+    WarmupSchedule,
+)
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
 
@@ -251,6 +258,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         The model's tokenizer.
     history_ : skorch.history.History
         Losses and scores of each epoch.
+    class_loss_ : ndarray of shape (n_epochs, n_classes)
+        Share of each epoch's training loss that the documents of each class carried; of several
+        labels, each label. Drawn by :class:`~skfocal.ClassLossDisplay`.
     n_features_in_ : int
         1, only if X was two-dimensional in `fit`.
     feature_names_in_ : ndarray of shape (1,)
@@ -270,6 +280,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     """
 
     net_: FocalNet
+    class_loss_: np.ndarray
 
     _parameter_constraints: dict = {
         "model": [str, os.PathLike],
@@ -585,14 +596,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
             chunks.n_first = chunks.n_first or chunks.n_updates
-            if hasattr(self, "net_"):
-                net.history = _joined(self.net_.history, net.history)
+        class_loss = np.array(dict(net.callbacks_)["class_loss"].shares_)
+        if chunks is not None and hasattr(self, "net_"):
+            net.history = _joined(self.net_.history, net.history)
+            class_loss = np.concatenate([self.class_loss_, class_loss])
 
         self.classes_ = classes
         self.class_weight_ = class_weight
         self.effective_class_weight_ = effective
         self._shift = shift
         self.class_prior_ = _targets.shares(support)
+        self.class_loss_ = class_loss
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)
         self.max_length_ = max_length
@@ -807,7 +821,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
 
     def _make_callbacks(self, score, chunks, loss):
-        callbacks = [("schedule", self._make_schedule(chunks))]
+        callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
         if self.defer and loss.weight is not None:
             callbacks.append(("defer", DeferredWeight(round(self.defer * self.max_epochs))))
         if self.gradient_clip is not None:

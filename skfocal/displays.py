@@ -503,6 +503,85 @@ class TrainingHistoryDisplay:
         return self
 
 
+class ClassLossDisplay:
+    """Who carries the loss: a bar for the training documents, then one for each epoch.
+
+    Each is divided among the classes, most frequent first: the documents by their number, the
+    epochs by the loss that was minimised. It shows what gamma and alpha do, class by class. Use
+    :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    labels : list of str
+        Most frequent first, perhaps with a last one for the others.
+    documents : ndarray of shape (n_labels,)
+        Shares of the training documents.
+    losses : ndarray of shape (n_epochs, n_labels)
+        Shares of the training loss.
+
+    Attributes
+    ----------
+    bars_ : dict of label to matplotlib BarContainer
+    figure_, ax_ : matplotlib Figure and Axes
+    """
+
+    def __init__(self, labels, documents, losses):
+        self.labels = labels
+        self.documents = documents
+        self.losses = losses
+
+    @classmethod
+    def from_estimator(cls, estimator, *, top=9, ax=None):
+        """Draw the training of a fitted BertFocalClassifier.
+
+        Parameters
+        ----------
+        estimator : fitted BertFocalClassifier
+        top : int, default=9
+            Classes that get a colour, the most frequent ones; the others share one.
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ClassLossDisplay
+        """
+        check_is_fitted(estimator)
+        order = np.argsort(-estimator.class_prior_, kind="stable")
+        labels = [str(label) for label in estimator.classes_[order]]
+        shares = np.vstack([estimator.class_prior_, estimator.class_loss_])[:, order]
+        if len(labels) > top + 1:
+            labels = [*labels[:top], f"{len(labels) - top} others"]
+            shares = np.hstack([shares[:, :top], shares[:, top:].sum(1, keepdims=True)])
+        shares = shares / shares.sum(1, keepdims=True)
+        return cls(labels, shares[0], shares[1:]).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        ClassLossDisplay
+        """
+        self.ax_ = ax = _axes(self, ax)
+        self.figure_ = ax.figure
+        shares = np.vstack([self.documents, self.losses])
+        x = np.arange(len(shares))
+        below = np.zeros(len(shares))
+        self.bars_ = {}
+        for label, height in zip(self.labels, shares.T, strict=True):
+            self.bars_[label] = ax.bar(x, height, 0.8, below, label=label)
+            below = below + height
+        ax.set_xticks(x, ["documents", *map(str, x[1:])])
+        ax.set(xlabel="epoch", ylabel="share", ylim=(0, 1))
+        handles, names = ax.get_legend_handles_labels()
+        ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
+        return self
+
+
 def _axes(display, ax):
     try:
         import matplotlib.pyplot as plt

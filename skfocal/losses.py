@@ -619,6 +619,21 @@ class Loss(nn.Module):
         """Return the loss of each sample, class weight included, of shape (n_samples,)."""
         raise NotImplementedError
 
+    def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the part of each sample's loss that each class carries.
+
+        The whole lies with the sample's own class; with several labels a sample each has its own
+        part.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_classes)
+        """
+        loss = self.per_sample(logits, target)
+        if target.ndim == 2:
+            return (loss / target.shape[1])[:, None].expand(target.shape)
+        return loss.new_zeros(logits.shape).scatter(1, target[:, None], loss[:, None])
+
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return log-probabilities of the classes in the population that was drawn.
 
@@ -1153,14 +1168,18 @@ class SigmoidFocalLoss(Loss):
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
+        return self.per_class(logits, target).sum(1)
+
+    def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the part of each label; see :meth:`Loss.per_class`."""
         target = target.to(_at_least_float32(logits).dtype)
         target = (1 - self.label_smoothing) * target + self.label_smoothing / 2
         if self.weight is None:
-            return sigmoid_focal_loss(logits, target, gamma=self.gamma).mean(1)
+            return sigmoid_focal_loss(logits, target, gamma=self.gamma) / target.shape[1]
         both = _at_least_float32(logits)
         positive = self.weight[:, 1] * target * _focal_term(-both, self.gamma)
         negative = self.weight[:, 0] * (1 - target) * _focal_term(both, self.gamma)
-        return (positive + negative).mean(1)
+        return (positive + negative) / target.shape[1]
 
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`."""
@@ -1256,6 +1275,10 @@ class AsymmetricLoss(Loss):
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
+        return self.per_class(logits, target).sum(1)
+
+    def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the part of each label; see :meth:`Loss.per_class`."""
         loss = asymmetric_loss(
             logits,
             target,
@@ -1265,7 +1288,7 @@ class AsymmetricLoss(Loss):
         )
         if self.weight is not None:
             loss = _label_weight(self.weight, target.to(loss.dtype)) * loss
-        return loss.mean(1)
+        return loss / target.shape[1]
 
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from sklearn.pipeline import make_pipeline
 
 from skfocal import (
+    ClassLossDisplay,
     ClassPrecisionRecallDisplay,
     FrequencyConfusionMatrixDisplay,
     ReliabilityDisplay,
@@ -110,3 +111,28 @@ def test_history_draws_losses_and_score(make, data):
         np.testing.assert_array_equal(height, [row[key] for row in clf.history_])
     plain = TrainingHistoryDisplay.from_estimator(make().fit(*data))
     assert set(plain.lines_) == {"train_loss"} and plain.score_ax_ is None
+
+
+def test_class_loss_draws_documents_and_the_loss_of_each_epoch(make, data):
+    X, y = data
+    clf = make(max_epochs=3, alpha="balanced").fit(X, y)
+    display = ClassLossDisplay.from_estimator(clf)
+    assert display.labels == ["ham", "spam"] and display.losses.shape == (3, 2)
+    heights = {c: [bar.get_height() for bar in bars] for c, bars in display.bars_.items()}
+    np.testing.assert_allclose(heights["ham"], [0.75, *clf.class_loss_[:, 0]])
+    np.testing.assert_allclose(heights["spam"], [0.25, *clf.class_loss_[:, 1]])
+    bottoms = [bar.get_y() for bar in display.bars_["spam"]]
+    np.testing.assert_allclose(bottoms, heights["ham"])
+    _, ax = plt.subplots()
+    assert display.plot(ax=ax).ax_ is ax
+
+
+def test_rare_classes_share_a_bar(make):
+    X = [f"word{c} text" for c in range(6) for _ in range(8 - c)]
+    y = np.repeat([f"c{c}" for c in range(6)], 8 - np.arange(6))
+    clf = make(max_epochs=1).fit(X, y)
+    display = ClassLossDisplay.from_estimator(clf, top=3)
+    assert display.labels == ["c0", "c1", "c2", "3 others"]
+    np.testing.assert_allclose(display.losses[:, 3], clf.class_loss_[:, 3:].sum(1))
+    np.testing.assert_allclose(display.documents, np.array([8, 7, 6, 5 + 4 + 3]) / 33)
+    assert ClassLossDisplay.from_estimator(clf, top=5).labels[-1] == "c5"
