@@ -159,9 +159,5 @@ def positives(codes, n_classes):
 
 
 def shares(amounts):
-    """Return the share of each class, or of the documents with each label, all positive.
-
-    Where a class, or a label's presence or absence, has none, one document is put.
-    """
-    amounts = np.where(amounts > 0, amounts, 1.0)
+    """Return the share of each class, or of the documents with each label."""
     return amounts[:, 1] / amounts.sum(1) if amounts.ndim == 2 else amounts / amounts.sum()

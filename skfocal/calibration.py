@@ -199,7 +199,9 @@ def prior_offset(prior, classes, class_prior, multilabel):
         Shares of the classes where the predictions will be used, scaled to sum 1; of several
         labels the share of documents that have each, "uniform" being one half.
     classes, class_prior : ndarrays of shape (n_classes,)
-        Labels, and the shares in the data.
+        Labels, and the shares in the data. A class without documents, or a label that none or all
+        have, is taken for one of average share (1 / n_classes, one half), as for its weight:
+        nothing was learned of it that an offset could carry anywhere.
     multilabel : bool
 
     Returns
@@ -222,6 +224,10 @@ def prior_offset(prior, classes, class_prior, multilabel):
     array([-0.588,  1.609])
     """
     n = len(classes)
+    if multilabel:
+        class_prior = np.where((class_prior > 0) & (class_prior < 1), class_prior, 0.5)
+    else:
+        class_prior = np.where(class_prior > 0, class_prior, 1 / n)
     if isinstance(prior, str) and prior == "uniform":
         shares = np.full(n, 0.5 if multilabel else 1 / n)
     else:

@@ -240,8 +240,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     loss_ : torch.nn.Module
         The loss that was minimised.
     class_prior_ : ndarray of shape (n_classes,)
-        Share of each class in the training documents, or of those that have the label; a class
-        without any counts as one document.
+        Share of each class in the training documents, or of those that have the label.
     decision_offset_ : ndarray of shape (n_classes,) or None
         What the decision adds to log-probabilities (to log-odds of labels), None for "argmax".
     temperature_ : float

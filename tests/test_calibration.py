@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 from torch import nn
 
 from skfocal.balance import class_weight
-from skfocal.calibration import PROBAS, Calibration
+from skfocal.calibration import PROBAS, Calibration, prior_offset
 from skfocal.losses import CrossEntropyLoss, CustomLoss, FocalLoss, LogitAdjustedLoss, make_loss
 
 ONES = np.ones(3)
@@ -329,6 +329,21 @@ def test_prior_moves_the_decision_from_the_data_to_the_stated_shares(make, data)
     clf.set_params(prior=[3, 1])
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[natural.argmax(1)])
     np.testing.assert_array_equal(clf.predict_proba(X), natural)
+
+
+def test_a_class_without_documents_wins_nothing_by_the_prior(make):
+    """With balanced weights the uniform prior decides as the softmax does, absent classes or not."""
+    X, y = imbalanced(40, 8)
+    clf = make(alpha="balanced", classes=["eggs", "ham", "spam"], max_epochs=1)
+    with pytest.warns(UserWarning, match="no document"):
+        clf.fit(X, y)
+    np.testing.assert_allclose(clf.class_prior_, [0, 40 / 48, 8 / 48])
+    softmax = clf.predict(X)
+    np.testing.assert_array_equal(
+        clf.set_params(decision="prior", prior="uniform").predict(X), softmax
+    )
+    several = prior_offset("uniform", np.arange(3), np.array([0.0, 1.0, 0.2]), True)
+    np.testing.assert_allclose(several, [0, 0, np.log(4)])
 
 
 @pytest.mark.parametrize("prior", [[1], [1, 0], {"ham": 1}, [1, np.nan], [[1, 2]], [-1, 2]])

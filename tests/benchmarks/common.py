@@ -98,7 +98,7 @@ def run(configurations, *, results, data, seeds, part=None, jobs=1):
     rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
     done = {(row["data"], row["part"], row["name"], row["seed"]) for row in rows}
     todo = [
-        delayed(_one)(name, seed, make, data, part, max(os.cpu_count() // jobs, 1))
+        delayed(_one)(name, seed, make, data, part, max(len(os.sched_getaffinity(0)) // jobs, 1))
         for seed in seeds
         for name, make in configurations.items()
         if (data, part, name, seed) not in done

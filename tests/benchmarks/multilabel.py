@@ -62,7 +62,7 @@ def long_tail(y, rng):
 
 def measure(name, seed, jobs):
     """Train one model; return a row for each decision."""
-    torch.set_num_threads(max(os.cpu_count() // jobs, 1))
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // jobs, 1))
     warnings.simplefilter("ignore")  # truncation is part of the protocol
     X, y = fetch_20newsgroups_cachopo(subset="train", return_X_y=True)
     rows = long_tail(y, np.random.RandomState(seed))

@@ -61,7 +61,7 @@ DECISION_METRICS = {
 
 def measure(name, seed, options):
     """Train one model; return rows of its probabilities and rows of its decisions."""
-    torch.set_num_threads(max(os.cpu_count() // options.jobs, 1))
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // options.jobs, 1))
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
     X, y = DATA[options.data][1](subset="train", return_X_y=True)
     rows = np.random.RandomState(seed).permutation(len(X))[: options.documents]

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/quality.py                    # R52, three seeds: the main table
     python tests/benchmarks/quality.py --data r8 --only cross-entropy --setting long
+    python tests/benchmarks/quality.py --documents 3000 --losses   # every loss, on fewer documents
 
-Writes docs/benchmarks/quality-<data>-<setting>.jsonl and .md.
+Writes docs/benchmarks/quality-<data>-<setting>[-<documents>].jsonl and .md.
 """
 
 import argparse
@@ -31,6 +32,17 @@ LOSSES = {
     "balanced sampler": {"loss": "cross_entropy", "sampler": "balanced"},
     "sqrt sampler": {"loss": "cross_entropy", "sampler": "sqrt"},
 }
+OTHERS = {
+    "focal, effective alpha": {"loss": "focal", "alpha": "effective"},
+    "focal, label smoothing 0.1": {"loss": "focal", "label_smoothing": 0.1},
+    "Poly-1": {"loss": "poly1"},
+    "Poly-1 focal": {"loss": "poly1_focal"},
+    "logit-adjusted, tau 0.5": {"loss": "logit_adjusted", "loss_params": {"tau": 0.5}},
+    "balanced softmax": {"loss": "balanced_softmax"},
+    "LDAM": {"loss": "ldam"},
+    "LDAM, deferred weights": {"loss": "ldam", "alpha": "effective", "beta": 0.9999, "defer": 0.67},
+    "dice, balanced alpha": {"loss": "dice", "alpha": "balanced"},
+}
 
 
 def linear(class_weight, seed):
@@ -51,30 +63,36 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="r52", choices=["r8", "r52"])
     parser.add_argument("--setting", default="short", choices=list(SETTINGS))
+    parser.add_argument("--documents", type=int, help="so many random ones; all by default")
+    parser.add_argument("--losses", action="store_true", help="the other losses, too")
     parser.add_argument("--only", nargs="+", help="names of the rows to run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 on a GPU")
     options = parser.parse_args()
 
     setting = SETTINGS[options.setting]
+    losses = LOSSES | (OTHERS if options.losses else {})
     configurations = {
         "TF-IDF + LinearSVC": partial(linear, None),
         "TF-IDF + LinearSVC, balanced": partial(linear, "balanced"),
-        **{name: partial(encoder, {**setting, **loss}) for name, loss in LOSSES.items()},
+        **{name: partial(encoder, {**setting, **loss}) for name, loss in losses.items()},
     }
     wanted = options.only or list(configurations)
-    stem = DOCS / f"quality-{options.data}-{options.setting}"
+    part = f"-{options.documents}" if options.documents else ""
+    stem = DOCS / f"quality-{options.data}-{options.setting}{part}.md"
     rows = run(
         {name: configurations[name] for name in wanted},
         results=stem.with_suffix(".jsonl"),
         data=options.data,
         seeds=options.seeds,
+        part=options.documents,
         jobs=options.jobs,
     )
     shown = ", ".join(f"`{key}={value}`" for key, value in setting.items()) or "all defaults"
     stem.with_suffix(".md").write_text(
         f"# Reuters {options.data.upper()}, MiniLM: {shown}\n\n"
-        f"Mean ± standard deviation over seeds, published test split, {device_name()}, "
+        + (f"{options.documents} random training documents. " if options.documents else "")
+        + f"Mean ± standard deviation over seeds, published test split, {device_name()}, "
         f"{options.jobs} fits at a time. (5+): classes with at least 5 test documents. ECE: 15 "
         "bins of equal width.\n\n" + table(configurations, rows) + "\n"
     )
