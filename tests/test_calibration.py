@@ -332,7 +332,7 @@ def test_prior_moves_the_decision_from_the_data_to_the_stated_shares(make, data)
 
 
 def test_a_class_without_documents_wins_nothing_by_the_prior(make):
-    """With balanced weights the uniform prior decides as the softmax does, absent classes or not."""
+    """With balanced weights the uniform prior decides as the softmax does."""
     X, y = imbalanced(40, 8)
     clf = make(alpha="balanced", classes=["eggs", "ham", "spam"], max_epochs=1)
     with pytest.warns(UserWarning, match="no document"):
