@@ -133,7 +133,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         How `predict` decides. "argmax": the largest probability. "prior": as the natural
         probabilities would in a population whose shares are `prior`. "tuned": offsets of the
         classes (thresholds of labels) that maximise `scoring` on the held-out documents (0.1 of
-        them if `train_split` is None), small for classes with few of them.
+        them if `train_split` is None): a common part of what "prior" adds for "uniform", and of
+        each class's own what its held-out documents can tell.
 
     prior : None, "uniform", dict or array-like of shape (n_classes,), default=None
         Shares of the classes where predictions will be used, for ``decision="prior"``; "uniform"
@@ -578,6 +579,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
             plain = Calibration(loss, classes, effective, shift)
             logits = self._needs_held_out() and net.logits([tokens.ids[i] for i in valid])
+            class_prior = _targets.shares(support)
             self._temperatures, self._tuned_offset = {}, None
             if self.temperature == "auto":
                 self._temperatures = {
@@ -591,6 +593,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     logits,
                     lambda answers: score.scorer(answers, score.X, score.y),
                     _targets.positives(codes[valid], len(classes)),
+                    prior_offset("uniform", classes, class_prior, codes.ndim == 2),
                 )
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
@@ -604,7 +607,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight_ = class_weight
         self.effective_class_weight_ = effective
         self._shift = shift
-        self.class_prior_ = _targets.shares(support)
+        self.class_prior_ = class_prior
         self.class_loss_ = class_loss
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)

@@ -385,7 +385,7 @@ def test_tuned_offsets_raise_the_score_they_are_tuned_for_on_new_documents():
     def score(answers):
         return f1_score(codes, answers.predict(), average="macro")
 
-    offset = calibration.fit_offset(logits, score, counts)
+    offset = calibration.fit_offset(logits, score, counts, -np.log(counts / counts.mean()))
     tuned = dataclasses.replace(calibration, decision="tuned", offset=offset)
     logits, codes = noisy_scores(counts, seed=1)
     assert score(tuned.answers(logits)) > score(calibration.answers(logits)) + 0.05
@@ -402,10 +402,26 @@ def test_a_class_of_few_documents_gets_a_small_offset():
     def score(answers):
         return (answers.predict()[codes == 1] == 1).mean()
 
-    offset = calibration.fit_offset(logits, score, counts)
-    assert abs(offset[1]) <= 3 * 2 / 7
-    constant = calibration.fit_offset(logits, lambda answers: 1.0, counts)
+    offset = calibration.fit_offset(logits, score, counts, np.zeros(2))
+    assert abs(offset[1]) <= 3 * 2 / 22
+    constant = calibration.fit_offset(logits, lambda answers: 1.0, counts, np.ones(2))
     np.testing.assert_array_equal(constant, 0)
+
+
+def test_classes_without_held_out_documents_get_the_common_part_only():
+    counts = np.array([200, 50, 5])
+    calibration = Calibration(CrossEntropyLoss(), np.arange(3), np.ones(3), np.ones(3))
+    logits, codes = noisy_scores(counts, seed=0)
+
+    def score(answers):
+        return f1_score(codes, answers.predict(), average="macro")
+
+    direction = -np.log(counts / counts.mean())
+    offset = calibration.fit_offset(logits, score, np.array([200, 50, 0]), direction)
+    tau = offset[2] / direction[2]
+    assert 0 < tau < 1.6 and tau == pytest.approx(round(4 * tau) / 4)
+    steps = (offset - tau * direction)[:2] / (np.array([200, 50]) / np.array([220, 70]))
+    np.testing.assert_allclose(steps, np.round(4 * steps) / 4, atol=1e-9)
 
 
 def test_tuned_through_the_estimator(make):
