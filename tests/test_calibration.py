@@ -16,9 +16,17 @@ from torch import nn
 
 from skfocal.balance import class_weight
 from skfocal.calibration import PROBAS, Calibration, prior_offset
-from skfocal.losses import CrossEntropyLoss, CustomLoss, FocalLoss, LogitAdjustedLoss, make_loss
+from skfocal.losses import (
+    CrossEntropyLoss,
+    CustomLoss,
+    FocalLoss,
+    LogitAdjustedLoss,
+    SigmoidFocalLoss,
+    make_loss,
+)
 
 ONES = np.ones(3)
+CLASSES = np.array(["ham", "spam"])
 
 
 def kl(posterior, log_proba):
@@ -128,6 +136,25 @@ def test_temperature_of_one_class_documents_stays_in_bounds():
 
 
 # -- through the estimator ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proba", PROBAS)
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_two_logits_and_one_give_the_same_probabilities_and_decisions(gamma, proba):
+    weight, shift = np.array([0.4, 2.8]), np.array([0.7, 2.0])
+    two = np.random.RandomState(0).normal(scale=3, size=(500, 2))
+    effective = weight * shift
+    softmax = Calibration(FocalLoss(gamma, weight=weight), CLASSES, effective, shift, proba)
+    sigmoid = Calibration(
+        SigmoidFocalLoss(gamma, weight=weight[None]),
+        CLASSES[1:],
+        effective[None],
+        shift[None],
+        proba,
+    )
+    ours, theirs = softmax.answers(two), sigmoid.answers(two[:, 1:] - two[:, :1])
+    np.testing.assert_allclose(ours.predict_proba()[:, 1], theirs.predict_proba()[:, 0], rtol=1e-9)
+    np.testing.assert_array_equal(ours.predict() == "spam", theirs.predict()[:, 0] == 1)
 
 
 def test_softmax_is_the_default_and_natural_undoes_alpha(make, data):

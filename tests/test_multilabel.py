@@ -13,9 +13,10 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.preprocessing import MultiLabelBinarizer
 from torch import nn
 
-from skfocal import _targets
+from skfocal import BertFocalClassifier, _targets, fetch_20newsgroups_cachopo
 from skfocal.balance import class_weight, label_weight
 from skfocal.calibration import PROBAS, Calibration
 from skfocal.losses import (
@@ -382,3 +383,25 @@ def test_temperature_of_labels_is_recovered():
         calibration = Calibration(SigmoidCrossEntropyLoss(), np.arange(2), ones, ones, proba)
         found = calibration.fit_temperature(3 * scores, codes, np.ones(4000))
         assert found == pytest.approx(3, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "asymmetric"])
+def test_real_messages_with_group_and_super_group(minilm, loss):
+    wanted = ["rec.autos", "rec.sport.hockey", "sci.med", "sci.space"]
+    parts = []
+    for subset, n in (("train", 60), ("test", 40)):
+        X, y = fetch_20newsgroups_cachopo(subset=subset, return_X_y=True)
+        rows = np.concatenate([np.flatnonzero(y == group)[:n] for group in wanted])
+        parts.append(([X[i] for i in rows], [{y[i], y[i].split(".")[0]} for i in rows]))
+    (X, y), (X_test, y_test) = parts
+    clf = BertFocalClassifier(
+        minilm, loss=loss, proba="natural", max_length=64, freeze=5, lr=1e-3, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # truncation
+        predicted = clf.set_params(max_epochs=6).fit(X, y).predict(X_test)
+    assert clf.classes_.tolist() == sorted([*wanted, "rec", "sci"])
+    truth = MultiLabelBinarizer(classes=clf.classes_.tolist()).fit_transform(y_test)
+    assert f1_score(truth, predicted, average="micro") > 0.75
+    assert f1_score(truth, predicted, average=None, zero_division=0).min() > 0.4
