@@ -24,7 +24,7 @@ from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
 from skfocal.calibration import Calibration
 
-SETTING = {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 6}
+SETTING = {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 10}
 LARGEST, SMALLEST, TAIL = 300, 6, 30  # training documents of a group; the tail has at most TAIL
 LOSSES = {
     "binary cross-entropy": {"loss": "cross_entropy"},
