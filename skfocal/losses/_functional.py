@@ -1,0 +1,500 @@
+"""Losses of single samples, as functions."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skfocal.losses._margin import at_least_float32, class_margins, focal_term, target_margin
+
+
+def focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 2.0,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the focal loss of each sample, ``-w_t (1 - p_t)**gamma log p_t``.
+
+    The class weight multiplies the loss and never enters ``p_t``. With ``gamma=0`` this is
+    the (weighted) cross-entropy. With label smoothing ``e`` it is
+    ``-sum_c s_c w_c (1 - p_c)**gamma log p_c`` where ``s = (1 - e) onehot + e / n_classes``.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        Scores before the softmax. Half precisions are computed in float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    gamma : float, default=2.0
+        Focusing parameter, at least 0.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class (the paper's alpha). None weighs all classes alike.
+    label_smoothing : float, default=0.0
+        In [0, 1).
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection, ICCV 2017
+    (arXiv:1708.02002), there for a binary sigmoid.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    >>> focal_loss(logits, torch.tensor([0, 2]), gamma=2.0)
+    tensor([0.0041, 0.4883])
+    """
+    return _separable_loss(
+        logits, target, lambda margin: focal_term(margin, gamma), weight, label_smoothing
+    )
+
+
+def _separable_loss(
+    logits: Tensor,
+    target: Tensor,
+    term: Callable[[Tensor], Tensor],
+    weight: Tensor | None,
+    label_smoothing: float,
+) -> Tensor:
+    """Return ``sum_c s_c w_c term(margin_c)`` with the smoothed one-hot ``s``."""
+    _check_shapes(logits, target, weight)
+    logits = at_least_float32(logits)
+    if not label_smoothing:
+        loss = term(target_margin(logits, target))
+        return loss if weight is None else weight[target] * loss
+    each = term(class_margins(logits))
+    each = each if weight is None else weight * each
+    own = each.gather(1, target[:, None])[:, 0]
+    return (1 - label_smoothing) * own + label_smoothing * each.mean(1)
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the cross-entropy of each sample, ``-w_t log p_t``.
+
+    The same numbers as ``torch.nn.functional.cross_entropy(reduction="none")``, in the margin
+    form: a confidently right sample keeps a small loss instead of rounding to zero.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        Scores before the softmax. Half precisions are computed in float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class.
+    label_smoothing : float, default=0.0
+        In [0, 1).
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
+    tensor([0.6931])
+    """
+    return focal_loss(logits, target, gamma=0.0, weight=weight, label_smoothing=label_smoothing)
+
+
+def poly1_focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 2.0,
+    epsilon: float = 1.0,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the Poly-1 focal loss, ``w_t (focal_t + epsilon (1 - p_t)**(gamma + 1))``.
+
+    The first term of the focal loss's expansion in powers of ``1 - p_t`` gets the coefficient
+    ``1 + epsilon``. With ``gamma=0`` it is Poly-1 cross-entropy.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        Scores before the softmax. Half precisions are computed in float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    gamma : float, default=2.0
+        Focusing parameter, at least 0.
+    epsilon : float, default=1.0
+        Greater than -1; 0 is the focal loss.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class; it multiplies both terms.
+    label_smoothing : float, default=0.0
+        In [0, 1).
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Leng et al.: PolyLoss, ICLR 2022 (arXiv:2204.12511).
+
+    Examples
+    --------
+    >>> import torch
+    >>> poly1_focal_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]), gamma=0.0)
+    tensor([1.1931])
+    """
+    return _separable_loss(
+        logits,
+        target,
+        lambda margin: _poly1_focal_term(margin, gamma, epsilon),
+        weight,
+        label_smoothing,
+    )
+
+
+def _poly1_focal_term(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
+    extra = torch.exp((gamma + 1) * F.logsigmoid(margin))
+    return focal_term(margin, gamma) + epsilon * extra
+
+
+def logit_adjusted_loss(
+    logits: Tensor,
+    target: Tensor,
+    log_prior: Tensor,
+    *,
+    tau: float = 1.0,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the cross-entropy of ``logits + tau * log_prior``.
+
+    The plain logits, without the adjustment, then decide for the balanced error. ``tau=1`` is
+    the balanced softmax, where ``log_prior`` may be the logarithm of the counts: a constant
+    changes nothing.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        Scores before the softmax. Half precisions are computed in float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    log_prior : Tensor of shape (n_classes,)
+        Logarithm of the share of each class among the samples drawn.
+    tau : float, default=1.0
+        At least 0; 0 is cross-entropy.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class. Both correct the imbalance: rarely right together.
+    label_smoothing : float, default=0.0
+        In [0, 1).
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Menon et al.: Long-Tail Learning via Logit Adjustment, ICLR 2021 (arXiv:2007.07314).
+    Ren et al.: Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020
+    (arXiv:2007.10740).
+
+    Examples
+    --------
+    >>> import torch
+    >>> log_prior = torch.tensor([0.9, 0.1]).log()
+    >>> logit_adjusted_loss(torch.zeros(2, 2), torch.tensor([0, 1]), log_prior)
+    tensor([0.1054, 2.3026])
+    """
+    _check_shapes(logits, target, log_prior, name="log_prior")
+    adjusted = at_least_float32(logits) + tau * log_prior
+    return cross_entropy(adjusted, target, weight=weight, label_smoothing=label_smoothing)
+
+
+def ldam_loss(
+    logits: Tensor,
+    target: Tensor,
+    margin: Tensor,
+    *,
+    scale: float = 30.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the label-distribution-aware margin loss of each sample.
+
+    The cross-entropy of ``logits - scale * margin_t`` at the target and of the plain logits
+    elsewhere. It is made for logits that are `scale` times a cosine: on those of a linear layer a
+    margin means nothing, because the layer may grow.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        `scale` times the cosine of features and class vector. Half precisions are computed in
+        float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    margin : Tensor of shape (n_classes,)
+        How much larger the target's cosine has to be; see :class:`LDAMLoss`.
+    scale : float, default=30.0
+        What the cosines were multiplied by.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class.
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Cao, Wei, Gaidon, Arechiga, Ma: Learning Imbalanced Datasets with Label-Distribution-Aware
+    Margin Loss, NeurIPS 2019 (arXiv:1906.07413).
+
+    Examples
+    --------
+    >>> import torch
+    >>> cosines = torch.tensor([[0.6, 0.5], [0.6, 0.5]])
+    >>> ldam_loss(30 * cosines, torch.tensor([0, 1]), torch.tensor([0.2, 0.5]))
+    tensor([ 3.0486, 18.0000])
+    """
+    _check_shapes(logits, target, margin, name="margin")
+    _check_shapes(logits, target, weight)
+    logits = at_least_float32(logits)
+    behind = target_margin(logits, target) + scale * margin.to(logits)[target]
+    loss = focal_term(behind, 0.0)
+    return loss if weight is None else weight[target] * loss
+
+
+def dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    power: float = 0.1,
+    smooth: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Return the self-adjusting dice loss of each sample, the mean over its classes.
+
+    With ``d_c = (1 - p_c)**power p_c`` and ``y`` one-hot:
+    ``w_t mean_c(1 - (2 d_c y_c + smooth) / (d_c + y_c + smooth))``. No function of it gives the
+    posterior: it is not a proper loss.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_classes), floating point
+        Scores before the softmax. Half precisions are computed in float32.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    power : float, default=0.1
+        At least 0; 0 is the plain dice loss. ``d_c`` is largest at ``p_c = 1 / (1 + power)`` and
+        falls beyond it. The paper's 1 cannot tell a right from a wrong class that is certain, and
+        for two classes the loss is then the same whatever the label.
+    smooth : float, default=1.0
+        Greater than 0.
+    weight : Tensor of shape (n_classes,), default=None
+        The weight of each class.
+
+    Returns
+    -------
+    Tensor of shape (n_samples,), float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or there are fewer than two classes.
+
+    References
+    ----------
+    Li, Sun, Meng, Liang, Wu, Li: Dice Loss for Data-imbalanced NLP Tasks, ACL 2020
+    (arXiv:1911.02855).
+
+    Examples
+    --------
+    >>> import torch
+    >>> dice_loss(torch.zeros(1, 2), torch.tensor([1]), power=0.0)
+    tensor([0.2667])
+    """
+    _check_shapes(logits, target, weight)
+    margins = class_margins(at_least_float32(logits))
+    d = torch.exp(power * F.logsigmoid(margins) + F.logsigmoid(-margins))
+    y = F.one_hot(target, logits.shape[1]).to(d.dtype)
+    loss = (1 - (2 * d * y + smooth) / (d + y + smooth)).mean(1)
+    return loss if weight is None else weight[target] * loss
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma_pos: float = 1.0,
+    gamma_neg: float = 4.0,
+    clip: float = 0.05,
+) -> Tensor:
+    """Return the asymmetric loss of each element, for multi-label targets.
+
+    ``-(1 - p)**gamma_pos log p`` for a positive and, with ``m = max(p - clip, 0)``,
+    ``-m**gamma_neg log(1 - m)`` for a negative. The gradient goes through every factor, as in
+    the paper; the authors' own module detaches the focusing weight.
+
+    Parameters
+    ----------
+    logits : Tensor of any shape, floating point
+        Scores before the sigmoid. Half precisions are computed in float32.
+    target : Tensor of the same shape, values in [0, 1]
+        1 where the label applies.
+    gamma_pos, gamma_neg : float, default=1.0, 4.0
+        Focusing of positives and negatives, at least 0.
+    clip : float, default=0.05
+        Negatives of smaller probability cost nothing; in [0, 1).
+
+    Returns
+    -------
+    Tensor of the shape of logits, float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If logits and target differ in shape.
+
+    References
+    ----------
+    Ridnik et al.: Asymmetric Loss For Multi-Label Classification, ICCV 2021
+    (arXiv:2009.14119).
+
+    Examples
+    --------
+    >>> import torch
+    >>> asymmetric_loss(torch.tensor([0.0, -4.0]), torch.tensor([1.0, 0.0]))
+    tensor([0.3466, 0.0000])
+    """
+    _check_same_shape(logits, target)
+    logits = at_least_float32(logits)
+    target = target.to(logits.dtype)
+    negative = _clipped_negative(logits, gamma_neg, clip)
+    return target * focal_term(-logits, gamma_pos) + (1 - target) * negative
+
+
+def _clipped_negative(logits: Tensor, gamma: float, clip: float) -> Tensor:
+    if not clip:
+        return focal_term(logits, gamma)
+    # Where p is at most clip the value is 0. The power of a number just above 0 has an infinite
+    # slope for gamma < 1, and where() would turn what it hides into NaN: hide it before, too.
+    above = torch.sigmoid(logits) > clip
+    p = torch.where(above, torch.sigmoid(logits), torch.ones_like(logits))
+    # 1 - m = (1 - p) + clip, without a subtraction from 1.
+    rest = torch.sigmoid(torch.where(above, -logits, torch.full_like(logits, -math.inf))) + clip
+    return torch.where(above, (p - clip) ** gamma * -torch.log(rest), torch.zeros_like(logits))
+
+
+def sigmoid_focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | Tensor | None = None,
+) -> Tensor:
+    """Return the focal loss of each element, for binary and multi-label targets.
+
+    ``-alpha_t (1 - p_t)**gamma log p_t`` with ``p_t = p t + (1 - p)(1 - t)`` and, as in the
+    paper, ``alpha_t = alpha t + (1 - alpha)(1 - t)``: alpha weighs the positive.
+
+    Parameters
+    ----------
+    logits : Tensor of any shape, floating point
+        Scores before the sigmoid. Half precisions are computed in float32.
+    target : Tensor of the same shape, values in [0, 1]
+        1 where the label applies.
+    gamma : float, default=2.0
+        Focusing parameter, at least 0.
+    alpha : float or Tensor that broadcasts over the last axis, default=None
+        In [0, 1]. None weighs positive and negative alike, by 1. Note that 0.5 gives half of
+        that, and that the paper's 0.25 goes with gamma=2 and a detector's background class.
+
+    Returns
+    -------
+    Tensor of the shape of logits, float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If logits and target differ in shape.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection, ICCV 2017
+    (arXiv:1708.02002), equations 4 and 5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sigmoid_focal_loss(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0]))
+    tensor([1.7329e-01, 1.0928e-04])
+    """
+    _check_same_shape(logits, target)
+    logits = at_least_float32(logits)
+    target = target.to(logits.dtype)
+    positive = target * focal_term(-logits, gamma)
+    negative = (1 - target) * focal_term(logits, gamma)
+    return positive + negative if alpha is None else alpha * positive + (1 - alpha) * negative
+
+
+def _check_same_shape(logits: Tensor, target: Tensor) -> None:
+    if logits.shape != target.shape:
+        raise ValueError(
+            "logits and target must have the same shape. "
+            f"Got {tuple(logits.shape)} and {tuple(target.shape)}."
+        )
+
+
+def _check_shapes(
+    logits: Tensor, target: Tensor, weight: Tensor | None, name: str = "weight"
+) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            "logits must have shape (n_samples, n_classes) with at least two classes. "
+            f"Got {tuple(logits.shape)}."
+        )
+    if target.shape != logits.shape[:1]:
+        raise ValueError(
+            f"target must have shape ({logits.shape[0]},), one class code a row of logits. "
+            f"Got {tuple(target.shape)}."
+        )
+    if weight is not None and weight.shape != logits.shape[1:]:
+        raise ValueError(
+            f"{name} must have shape ({logits.shape[1]},), one number a class. "
+            f"Got {tuple(weight.shape)}."
+        )

@@ -1,0 +1,196 @@
+"""From an estimator's settings to a loss module."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skfocal.losses._base import ArrayLike, Loss, as_weight, label_weight
+from skfocal.losses._margin import at_least_float32
+from skfocal.losses._multi import AsymmetricLoss, SigmoidCrossEntropyLoss, SigmoidFocalLoss
+from skfocal.losses._single import (
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    Poly1FocalLoss,
+    Poly1Loss,
+)
+
+LOSSES = {
+    "cross_entropy": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "poly1": Poly1Loss,
+    "poly1_focal": Poly1FocalLoss,
+    "logit_adjusted": LogitAdjustedLoss,
+    "balanced_softmax": LogitAdjustedLoss,
+    "ldam": LDAMLoss,
+    "dice": DiceLoss,
+}
+
+
+MULTILABEL_LOSSES = {
+    "cross_entropy": SigmoidCrossEntropyLoss,
+    "focal": SigmoidFocalLoss,
+    "asymmetric": AsymmetricLoss,
+}
+
+
+class CustomLoss(Loss):
+    """A loss of one's own, with class weights and a normalisation around it.
+
+    Parameters
+    ----------
+    function : callable ``(logits, target) -> Tensor of the shape of target``
+        A function or module; a module is part of this one. It must not take the mean over
+        samples; of multi-label targets it may take that over labels.
+    weight, normalize
+        As in :class:`Loss`; the class weight multiplies what `function` returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> hinge = CustomLoss(torch.nn.MultiMarginLoss(reduction="none"))
+    >>> hinge(torch.zeros(2, 2), torch.tensor([0, 1]))
+    tensor(0.5000)
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        self.function = function
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        loss = self.function(at_least_float32(logits), target)
+        if torch.is_tensor(loss) and target.ndim == 2 and loss.shape == target.shape[:1]:
+            if self.weight is None:
+                return loss
+            raise ValueError(
+                "alpha weighs each label: loss must then give one value a label, of shape "
+                f"{tuple(target.shape)}. Got {tuple(loss.shape)}."
+            )
+        if not torch.is_tensor(loss) or loss.shape != target.shape:
+            got = tuple(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
+            raise ValueError(
+                f"loss must give one value a sample, of shape {tuple(target.shape)}; with "
+                f"reduction='none' torch's modules do. Got {got}."
+            )
+        if target.ndim == 2:
+            weighted = loss if self.weight is None else label_weight(self.weight, target) * loss
+            return weighted.mean(1)
+        return loss if self.weight is None else self.weight[target] * loss
+
+
+def make_loss(
+    loss: Any,
+    *,
+    gamma: float,
+    label_smoothing: float,
+    normalize: str,
+    weight: ArrayLike | None,
+    counts: ArrayLike,
+    support: ArrayLike | None = None,
+    params: dict | None = None,
+    multilabel: bool = False,
+) -> Loss:
+    """Return the module for an estimator's settings.
+
+    Parameters
+    ----------
+    loss : str, class, module or callable
+        A name in `LOSSES`; a class of this module or another; an instance, which is copied; or
+        a function ``(logits, target) -> one value a sample``.
+    gamma, label_smoothing
+        Given to losses that have them. Label smoothing of any other raises.
+    normalize, weight
+        As in :class:`Loss`. An instance of it keeps its own normalisation unless that is None.
+    counts : array-like of shape (n_classes,)
+        What is drawn of each class; given to losses that have it.
+    support : array-like of shape (n_classes,), default=None
+        What there is of each class; given to losses that have it. None: the same.
+    params : dict, default=None
+        Further settings of the name, class or function.
+    multilabel : bool, default=False
+        Whether a name is one of `MULTILABEL_LOSSES` instead.
+
+    Returns
+    -------
+    Loss
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown to the loss or clashes with it.
+    """
+    params = dict(params or {})
+    if isinstance(loss, str):
+        table, kind = (MULTILABEL_LOSSES, "multi-label") if multilabel else (LOSSES, "single-label")
+        if loss not in table:
+            raise ValueError(f"loss of {kind} targets must be one of {list(table)}. Got {loss!r}.")
+        loss = table[loss]
+    if isinstance(loss, nn.Module):
+        if params:
+            raise ValueError(
+                f"loss_params are for a name, a class or a function. Got {sorted(params)} with an "
+                f"instance of {type(loss).__name__}, which has its settings already."
+            )
+        loss = copy.deepcopy(loss)
+        if isinstance(loss, Loss):
+            return _completed(loss, normalize, weight)
+    names = _setting_names(loss)
+    unknown = sorted(set(params) - set(names)) if None not in names else []
+    if unknown:
+        own = sorted(set(names) - {"weight", "normalize", "logits", "target", "counts", "support"})
+        raise ValueError(f"loss_params must be among {own}. Got {unknown}.")
+    if label_smoothing and "label_smoothing" not in names:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} is not defined for loss="
+            f"{getattr(loss, '__name__', loss)!r}."
+        )
+    offered = {
+        "gamma": gamma,
+        "label_smoothing": label_smoothing,
+        "counts": counts,
+        "support": counts if support is None else support,
+    }
+    settings = {name: value for name, value in offered.items() if name in names} | params
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        return loss(**settings, weight=weight, normalize=normalize)
+    if isinstance(loss, type):
+        if "reduction" in names:
+            settings.setdefault("reduction", "none")
+        function = loss(**settings)
+    else:
+        function = functools.partial(loss, **settings) if settings else loss
+    return CustomLoss(function, weight=weight, normalize=normalize)
+
+
+def _setting_names(loss: Any) -> list:
+    """Return the names of a loss's arguments; None among them if it takes any."""
+    if isinstance(loss, nn.Module):
+        return []
+    signature = inspect.signature(loss).parameters.values()
+    return [None if p.kind is p.VAR_KEYWORD else p.name for p in signature]
+
+
+def _completed(loss: Loss, normalize: str, weight: ArrayLike | None) -> Loss:
+    if weight is not None:
+        if loss.weight is not None:
+            raise ValueError(
+                "alpha and the weight of the loss are both given: leave one of the two out."
+            )
+        loss.weight = as_weight(weight)
+    if loss.normalize is None:
+        loss.normalize = normalize
+    return loss

@@ -1,0 +1,51 @@
+"""The margin of a class, and the terms that every loss is made of."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    # In bfloat16 the loss of a confident example would round to exactly zero.
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def target_margin(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the margin of the target class, ``logsumexp(others) - own``, of shape (n,)."""
+    index = target[:, None]
+    others = logits.scatter(1, index, -math.inf).logsumexp(1)
+    return others - logits.gather(1, index)[:, 0]
+
+
+def class_margins(logits: Tensor) -> Tensor:
+    """Return the margin of every class, of shape (n, n_classes).
+
+    For all classes but the largest, the sum of the others still holds the largest term, so
+    subtracting one's own term from the total is safe; the largest gets a sum of its own.
+    """
+    top = logits.argmax(1, keepdim=True)
+    is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, True)
+    shift = logits.gather(1, top).detach()
+    terms = torch.exp(logits - shift)
+    rest = (terms.sum(1, keepdim=True) - terms).masked_fill(is_top, 1.0)
+    without_top = logits.masked_fill(is_top, -math.inf).logsumexp(1, keepdim=True)
+    return torch.where(is_top, without_top, shift + torch.log(rest)) - logits
+
+
+def focal_term(margin: Tensor, gamma: float) -> Tensor:
+    # F.softplus turns linear above 20, which is 1e-10 off in float64; -logsigmoid(-a) does not.
+    return torch.exp(gamma * F.logsigmoid(margin)) * -F.logsigmoid(-margin)
+
+
+def log_slope(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
+    """Return ``log(-f'(p))`` of the Poly-1 focal term as a function of p, at the p of a margin."""
+    log_p, log_rest = F.logsigmoid(-margin), F.logsigmoid(margin)
+    # p * -log(p) / (1 - p), which goes to 1 as p does; the exponentials would overflow there.
+    near = margin < -36
+    safe = torch.where(near, torch.zeros_like(margin), margin)
+    ratio = torch.exp(F.logsigmoid(-safe) - F.logsigmoid(safe)) * -F.logsigmoid(-safe)
+    ratio = torch.where(near, torch.ones_like(ratio), ratio)
+    p = torch.exp(log_p)
+    return gamma * log_rest - log_p + torch.log1p(gamma * ratio + epsilon * (gamma + 1) * p)

@@ -1,0 +1,204 @@
+"""Loss modules for several labels a sample."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from skfocal.losses._base import ArrayLike, Loss, check_range, label_weight
+from skfocal.losses._functional import asymmetric_loss, sigmoid_focal_loss
+from skfocal.losses._margin import at_least_float32, focal_term, log_slope
+
+
+class SigmoidFocalLoss(Loss):
+    """Focal loss of a batch of multi-label targets, the mean over the labels.
+
+    Parameters
+    ----------
+    gamma : float, default=2.0
+        Focusing parameter, at least 0. 0 is the binary cross-entropy of each label.
+    weight : array-like of shape (n_labels, 2), default=None
+        Weights of a label's absence and presence.
+    normalize
+        As in :class:`Loss`.
+    label_smoothing : float, default=0.0
+        In [0, 1): a target becomes ``(1 - e) target + e / 2``.
+
+    References
+    ----------
+    Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
+
+    Examples
+    --------
+    >>> import torch
+    >>> target = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    >>> SigmoidFocalLoss(gamma=0.0)(torch.zeros(2, 2), target)
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        check_range("gamma", gamma, 0)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1). Got {label_smoothing!r}.")
+        self.gamma = gamma
+        self.label_smoothing = label_smoothing
+
+    @property
+    def has_posterior(self) -> bool:
+        """Always."""
+        return True
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        return self.per_class(logits, target).sum(1)
+
+    def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the part of each label; see :meth:`Loss.per_class`."""
+        target = target.to(at_least_float32(logits).dtype)
+        target = (1 - self.label_smoothing) * target + self.label_smoothing / 2
+        if self.weight is None:
+            return sigmoid_focal_loss(logits, target, gamma=self.gamma) / target.shape[1]
+        both = at_least_float32(logits)
+        positive = self.weight[:, 1] * target * focal_term(-both, self.gamma)
+        negative = self.weight[:, 0] * (1 - target) * focal_term(both, self.gamma)
+        return (positive + negative) / target.shape[1]
+
+    def log_posterior(self, logits: Tensor) -> Tensor:
+        """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`."""
+        logits = at_least_float32(logits)
+        odds = log_slope(logits, self.gamma, 0.0) - log_slope(-logits, self.gamma, 0.0)
+        if self.weight is not None:
+            log_weight = self.weight.to(odds).log()
+            odds = odds - log_weight[:, 1] + log_weight[:, 0]
+        return _unsmooth_odds(odds, self.label_smoothing)
+
+
+class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
+    """Binary cross-entropy of a batch of multi-label targets: the focal loss at gamma 0.
+
+    Parameters
+    ----------
+    weight, normalize, label_smoothing
+        As in :class:`SigmoidFocalLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> SigmoidCrossEntropyLoss()(torch.zeros(2, 3), torch.zeros(2, 3))
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
+
+
+class AsymmetricLoss(Loss):
+    """Asymmetric loss of a batch of multi-label targets, the mean over the labels.
+
+    Parameters
+    ----------
+    gamma_pos, gamma_neg : float, default=1.0, 4.0
+        At least 0.
+    clip : float, default=0.05
+        In [0, 1).
+    weight : array-like of shape (n_labels, 2), default=None
+        Weights of a label's absence and presence.
+    normalize
+        As in :class:`Loss`.
+
+    References
+    ----------
+    Ridnik et al.: Asymmetric Loss For Multi-Label Classification, ICCV 2021
+    (arXiv:2009.14119).
+
+    Examples
+    --------
+    >>> import torch
+    >>> AsymmetricLoss(0.0, 0.0, 0.0)(torch.zeros(2, 3), torch.zeros(2, 3))
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        gamma_pos: float = 1.0,
+        gamma_neg: float = 4.0,
+        clip: float = 0.05,
+        *,
+        weight: ArrayLike | None = None,
+        normalize: str | None = "samples",
+    ) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        check_range("gamma_pos", gamma_pos, 0)
+        check_range("gamma_neg", gamma_neg, 0)
+        check_range("clip", clip, 0, 1)
+        self.gamma_pos = gamma_pos
+        self.gamma_neg = gamma_neg
+        self.clip = clip
+
+    @property
+    def has_posterior(self) -> bool:
+        """Always; see :meth:`log_posterior` for its limit."""
+        return True
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        return self.per_class(logits, target).sum(1)
+
+    def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the part of each label; see :meth:`Loss.per_class`."""
+        loss = asymmetric_loss(
+            logits,
+            target,
+            gamma_pos=self.gamma_pos,
+            gamma_neg=self.gamma_neg,
+            clip=self.clip,
+        )
+        if self.weight is not None:
+            loss = label_weight(self.weight, target.to(loss.dtype)) * loss
+        return loss / target.shape[1]
+
+    def log_posterior(self, logits: Tensor) -> Tensor:
+        """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.
+
+        A probability q of at most `clip` belongs to a posterior of 0: the log-odds are then those
+        of the smallest positive number. With ``gamma_pos=0`` and a clip, all posteriors above
+        some value have q = 1 and cannot be told apart.
+        """
+        logits = at_least_float32(logits)
+        tiny = torch.finfo(logits.dtype).tiny
+        positive = -log_slope(-logits, self.gamma_pos, 0.0)
+        if self.clip:
+            m = (torch.sigmoid(logits) - self.clip).clamp(min=0)
+            rest = torch.sigmoid(-logits) + self.clip
+            ratio = rest * -rest.log() / m.clamp(min=tiny)
+            negative = rest.log() - self.gamma_neg * m.log() - torch.log1p(self.gamma_neg * ratio)
+            odds = torch.where(m > 0, positive - negative, math.log(tiny))
+        else:
+            odds = positive + log_slope(logits, self.gamma_neg, 0.0)
+        if self.weight is not None:
+            log_weight = self.weight.to(odds).log()
+            odds = odds - log_weight[:, 1] + log_weight[:, 0]
+        return odds
+
+
+def _unsmooth_odds(log_odds: Tensor, label_smoothing: float) -> Tensor:
+    if not label_smoothing:
+        return log_odds
+    tiny = torch.finfo(log_odds.dtype).tiny
+    sides = [(torch.sigmoid(side) - label_smoothing / 2) for side in (log_odds, -log_odds)]
+    positive, negative = (side.clamp(min=tiny).log() for side in sides)
+    return positive - negative
