@@ -1,5 +1,6 @@
 """From logits to probabilities that one can name: whose, and how sharp."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import UndefinedMetricWarning
 
 from skfocal.losses import Loss
 
@@ -178,13 +180,15 @@ class Calibration:
         """
 
         def score_of(offset):
-            return score(replace(self, decision="tuned", offset=offset).answers(logits))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UndefinedMetricWarning)  # at each of many trials
+                return score(replace(self, decision="tuned", offset=offset).answers(logits))
 
         best, start = -np.inf, np.zeros(len(self.classes))
         for tau in _TAUS:
             found = score_of(tau * direction)
             if found > best + 1e-12:
-                best, start = found, tau * direction
+                best, start = found, tau * direction + 0.0  # without -0
         offset = start
         trust = n_documents / (n_documents + _HALF_TRUST)
         order = np.argsort(-n_documents, kind="stable")

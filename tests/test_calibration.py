@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from conftest import imbalanced
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import f1_score, log_loss, precision_score
 from sklearn.model_selection import cross_val_score
 from torch import nn
 
@@ -449,6 +449,17 @@ def test_classes_without_held_out_documents_get_the_common_part_only():
     assert 0 < tau < 1.6 and tau == pytest.approx(round(4 * tau) / 4)
     steps = (offset - tau * direction)[:2] / (np.array([200, 50]) / np.array([220, 70]))
     np.testing.assert_allclose(steps, np.round(4 * steps) / 4, atol=1e-9)
+
+
+def test_a_scorer_that_warns_at_each_trial_is_not_heard():
+    scores = np.zeros((4, 2))
+    calibration = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2))
+
+    def score(answers):
+        return precision_score([0, 0, 1, 1], answers.predict())
+
+    offset = calibration.fit_offset(scores, score, np.array([2, 2]), np.zeros(2))
+    assert offset[1] > offset[0]
 
 
 def test_tuned_through_the_estimator(make):

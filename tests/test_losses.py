@@ -20,6 +20,7 @@ from skfocal.losses import (
     LogitAdjustedLoss,
     Poly1FocalLoss,
     Poly1Loss,
+    SigmoidFocalLoss,
     asymmetric_loss,
     class_margins,
     cross_entropy,
@@ -469,6 +470,9 @@ def test_ldam_equals_an_independent_package():
         expected = Independent(COUNTS, max_m=0.3, weight=weight, s=20.0)(cosines, target)
         ours = LDAMLoss(COUNTS, 0.3, 20.0, weight=weight, normalize="weights")
         torch.testing.assert_close(ours(20.0 * cosines, target), expected)
+    absent = LDAMLoss([0, *COUNTS]).margin
+    torch.testing.assert_close(absent[1:], LDAMLoss(COUNTS).margin)
+    assert absent[0] == 0.5
     no_margin = ldam_loss(logits, target, torch.zeros(K))
     torch.testing.assert_close(no_margin, cross_entropy(logits, target))
 
@@ -680,6 +684,15 @@ def test_an_instance_of_our_own_is_copied_and_completed():
 def test_settings_that_a_loss_has_not_are_named(loss, settings, message):
     with pytest.raises(ValueError, match=message):
         make_loss(loss, **PLAIN | settings)
+
+
+@pytest.mark.parametrize("loss", [FocalLoss, LDAMLoss(COUNTS), CrossEntropyLoss()])
+def test_losses_for_one_label_are_refused_for_several_and_the_other_way_round(loss):
+    with pytest.raises(ValueError, match="is for one label a document and y has several labels"):
+        make_loss(loss, **PLAIN, multilabel=True)
+    for other in (SigmoidFocalLoss, SigmoidFocalLoss()):
+        with pytest.raises(ValueError, match="SigmoidFocalLoss is for several labels a document"):
+            make_loss(other, **PLAIN)
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, lambda logits, target: 1.0])

@@ -13,7 +13,8 @@ NORMALIZATIONS = ("samples", "weights", "sum", None)
 class Loss(nn.Module):
     """Loss of a batch from the losses of its samples: what all the modules share.
 
-    A subclass gives `per_sample` and, where there is an inverse, `log_posterior`.
+    A subclass gives `per_sample` and, where there is an inverse, `log_posterior`; its attribute
+    `multilabel` says whether it is for several labels a sample (None: for either).
 
     Parameters
     ----------
@@ -25,10 +26,10 @@ class Loss(nn.Module):
         samples' class weights, as ``nn.CrossEntropyLoss(weight=...)`` does; in small batches
         this takes most of the weights' effect away. ``"sum"``: nothing. None: one loss a
         sample comes back.
-
     """
 
     weight: Tensor | None
+    multilabel: bool | None = False
 
     def __init__(
         self, *, weight: ArrayLike | None = None, normalize: str | None = "samples"
@@ -152,11 +153,11 @@ def as_weight(weight: ArrayLike) -> Tensor:
 
 
 def as_counts(name: str, counts: ArrayLike) -> Tensor:
-    """Return the counts in float64, those of absent classes as 1."""
+    """Return the counts in float64."""
     tensor = torch.as_tensor(counts, dtype=torch.float64)
     if not (tensor.isfinite().all() and (tensor >= 0).all()):
         raise ValueError(f"{name} must be finite and at least 0. Got {tensor.tolist()}.")
-    return torch.where(tensor > 0, tensor, torch.ones_like(tensor))
+    return tensor
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

@@ -33,12 +33,12 @@ LOSSES = {
     "dice": DiceLoss,
 }
 
-
 MULTILABEL_LOSSES = {
     "cross_entropy": SigmoidCrossEntropyLoss,
     "focal": SigmoidFocalLoss,
     "asymmetric": AsymmetricLoss,
 }
+_KINDS = {False: "one label a document", True: "several labels a document"}
 
 
 class CustomLoss(Loss):
@@ -59,6 +59,8 @@ class CustomLoss(Loss):
     >>> hinge(torch.zeros(2, 2), torch.tensor([0, 1]))
     tensor(0.5000)
     """
+
+    multilabel = None
 
     def __init__(
         self,
@@ -135,10 +137,13 @@ def make_loss(
     """
     params = dict(params or {})
     if isinstance(loss, str):
-        table, kind = (MULTILABEL_LOSSES, "multi-label") if multilabel else (LOSSES, "single-label")
+        table = MULTILABEL_LOSSES if multilabel else LOSSES
         if loss not in table:
-            raise ValueError(f"loss of {kind} targets must be one of {list(table)}. Got {loss!r}.")
+            raise ValueError(
+                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. Got {loss!r}."
+            )
         loss = table[loss]
+    _check_kind(loss, multilabel)
     if isinstance(loss, nn.Module):
         if params:
             raise ValueError(
@@ -174,6 +179,16 @@ def make_loss(
     else:
         function = functools.partial(loss, **settings) if settings else loss
     return CustomLoss(function, weight=weight, normalize=normalize)
+
+
+def _check_kind(loss: Any, multilabel: bool) -> None:
+    kind = loss if isinstance(loss, type) else type(loss)
+    own = kind.multilabel if issubclass(kind, Loss) else None
+    if own is not None and own != multilabel:
+        raise ValueError(
+            f"loss={kind.__name__} is for {_KINDS[own]} and y has {_KINDS[multilabel]}: give one "
+            f"of {list(MULTILABEL_LOSSES if multilabel else LOSSES)}, or their classes."
+        )
 
 
 def _setting_names(loss: Any) -> list:

@@ -36,6 +36,8 @@ class SigmoidFocalLoss(Loss):
     tensor(0.6931)
     """
 
+    multilabel = True
+
     def __init__(
         self,
         gamma: float = 2.0,
@@ -131,6 +133,8 @@ class AsymmetricLoss(Loss):
     >>> AsymmetricLoss(0.0, 0.0, 0.0)(torch.zeros(2, 3), torch.zeros(2, 3))
     tensor(0.6931)
     """
+
+    multilabel = True
 
     def __init__(
         self,

@@ -246,6 +246,7 @@ class LogitAdjustedLoss(Loss):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1). Got {label_smoothing!r}.")
         shares = as_counts("counts", counts)
+        shares = torch.where(shares > 0, shares, torch.ones_like(shares))
         self.register_buffer("log_prior", (shares / shares.sum()).log().float())
         self.tau = tau
         self.label_smoothing = label_smoothing
@@ -290,7 +291,7 @@ class LDAMLoss(Loss):
     Parameters
     ----------
     support : array-like of shape (n_classes,)
-        Training samples of each class. A class with none counts as one.
+        Training samples of each class. One with none has the margin of the rarest.
     max_margin : float, default=0.5
         At least 0; 0 is cross-entropy.
     scale : float, default=30.0
@@ -329,7 +330,9 @@ class LDAMLoss(Loss):
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be a finite number above 0. Got {scale!r}.")
         counts = as_counts("support", support)
-        self.register_buffer("margin", (max_margin * (counts.min() / counts) ** 0.25).float())
+        fewest = counts[counts > 0].min() if (counts > 0).any() else counts.new_ones(())
+        counts = torch.where(counts > 0, counts, fewest)
+        self.register_buffer("margin", (max_margin * (fewest / counts) ** 0.25).float())
         self.max_margin = max_margin
         self.scale = scale
 

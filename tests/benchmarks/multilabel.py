@@ -32,7 +32,6 @@ LOSSES = {
     "asymmetric": {"loss": "asymmetric"},
     "class-balanced cross-entropy": {"loss": "cross_entropy", "alpha": "effective"},
     "class-balanced focal": {"loss": "focal", "alpha": "effective"},
-    "focal, sqrt alpha": {"loss": "focal", "alpha": "sqrt"},
 }
 DECISIONS = {
     "threshold on the sigmoid": {"proba": "softmax"},
