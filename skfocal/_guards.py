@@ -64,7 +64,7 @@ def warn_reweighted_score(scoring, proba, class_weight):
 
 def warn_inexact(proba, normalize, weighted):
     """Warn when the inverse does not know the weights that were really at work."""
-    if proba != "softmax" and weighted and normalize == "weights":
+    if proba == "natural" and weighted and normalize == "weights":
         warnings.warn(
             f"proba={proba!r} is exact for a mean over samples: with normalize='weights' a batch's "
             "divisor takes away a part of alpha that depends on the batch.",

@@ -31,7 +31,7 @@ from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
-from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset
+from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
 from skfocal.callbacks import (
     SCHEDULES,
     ClassLoss,
@@ -119,7 +119,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         the logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` of LDAM, ``{"power": 0.1,
         "smooth": 1.0}`` of the dice loss, or the arguments of a class or function.
 
-    proba : {"softmax", "reweighted", "natural"}, default="softmax"
+    proba : {"auto", "softmax", "reweighted", "natural"}, default="auto"
         What `predict_proba` returns. "softmax" of the logits, which gamma leaves too close to
         uniform. "natural": the probabilities in the data, with gamma, alpha, the sampler, the
         loss's adjustment and label smoothing undone. "reweighted": where each class counts as
@@ -242,6 +242,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         The loss that was minimised.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class in the training documents, or of those that have the label.
+    proba_ : str
+        `proba`, with "auto" resolved.
     decision_offset_ : ndarray of shape (n_classes,) or None
         What the decision adds to log-probabilities (to log-odds of labels), None for "argmax".
     temperature_ : float
@@ -293,7 +295,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "normalize": [StrOptions({"samples", "weights", "sum"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "loss_params": [None, dict],
-        "proba": [StrOptions(set(PROBAS))],
+        "proba": [StrOptions({"auto", *PROBAS})],
         "temperature": [None, StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "decision": [StrOptions(set(DECISIONS))],
         "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
@@ -339,7 +341,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         normalize="samples",
         label_smoothing=0.0,
         loss_params=None,
-        proba="softmax",
+        proba="auto",
         temperature=None,
         decision="argmax",
         prior=None,
@@ -555,9 +557,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             loss = self._resolve_loss(class_weight, drawn, support)
             self._fit_head(module.model, loss)
             effective = class_weight * shift * _implied(loss)
-            self._check_proba(loss, effective)
+            proba = resolve_proba(self.proba, loss)
+            self._check_proba(proba, loss, effective)
             score = self._make_score(
-                texts, codes, valid, Calibration(loss, classes, effective, shift, self.proba)
+                texts, codes, valid, Calibration(loss, classes, effective, shift, proba)
             )
             batches = LengthBatches(
                 tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
@@ -583,10 +586,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._temperatures, self._tuned_offset = {}, None
             if self.temperature == "auto":
                 self._temperatures = {
-                    proba: replace(plain, proba=proba).fit_temperature(
+                    kind: replace(plain, proba=kind).fit_temperature(
                         logits, codes[valid], weight[valid]
                     )
-                    for proba in (PROBAS if loss.has_posterior else ["softmax"])
+                    for kind in (PROBAS if loss.has_posterior else ["softmax"])
                 }
             if self.decision == "tuned":
                 self._tuned_offset = plain.fit_offset(
@@ -770,10 +773,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
             )
 
-    def _check_proba(self, loss, class_weight):
-        if self.proba != "softmax" and not loss.has_posterior:
+    def _check_proba(self, proba, loss, class_weight):
+        if proba != "softmax" and not loss.has_posterior:
             raise ValueError(
-                f"proba={self.proba!r} needs a loss with an inverse to the posterior, which "
+                f"proba={proba!r} needs a loss with an inverse to the posterior, which "
                 f"{loss} has not: use proba='softmax', with temperature='auto' for calibration."
             )
         if self.decision == "prior":
@@ -784,14 +787,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     "decision='prior' needs a loss with an inverse to the posterior, which "
                     f"{loss} has not: use decision='tuned'."
                 )
-        _guards.warn_inexact(self.proba, loss.normalize, self.alpha is not None)
+        _guards.warn_inexact(proba, loss.normalize, self.alpha is not None)
         if self.early_stopping:
             if self.defer:
                 raise ValueError(
                     f"defer={self.defer} and early_stopping=True cannot be combined: the best "
                     "epoch may be one before alpha set in. Leave one of the two out."
                 )
-            _guards.warn_reweighted_score(self.scoring, self.proba, class_weight)
+            _guards.warn_reweighted_score(self.scoring, proba, class_weight)
 
     def _resolve_lr(self, module):
         if self.lr != "auto":
@@ -929,7 +932,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self.classes_,
             self.effective_class_weight_,
             self._shift,
-            self.proba,
+            self.proba_,
             self.temperature_,
             self.decision,
             self.decision_offset_,
@@ -954,15 +957,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         )
 
     @property
+    def proba_(self):
+        """What the present `proba` is for the loss."""
+        check_is_fitted(self)
+        return resolve_proba(self.proba, self.loss_)
+
+    @property
     def temperature_(self):
         """The temperature of the present `proba`."""
         check_is_fitted(self)
         if self.temperature == "auto":
-            if self.proba not in self._temperatures:
+            if self.proba_ not in self._temperatures:
                 raise ValueError(
                     "temperature='auto' must be set before fit: it holds documents out."
                 )
-            return self._temperatures[self.proba]
+            return self._temperatures[self.proba_]
         return 1.0 if self.temperature is None else float(self.temperature)
 
     @property

@@ -157,7 +157,7 @@ def test_two_logits_and_one_give_the_same_probabilities_and_decisions(gamma, pro
     np.testing.assert_array_equal(ours.predict() == "spam", theirs.predict()[:, 0] == 1)
 
 
-def test_softmax_is_the_default_and_natural_undoes_alpha(make, data):
+def test_natural_undoes_alpha(make, data):
     X, y = data
     clf = make(alpha="balanced", gamma=0.0).fit(X, y)
     softmax_proba = clf.predict_proba(X)
@@ -171,6 +171,27 @@ def test_softmax_is_the_default_and_natural_undoes_alpha(make, data):
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[natural.argmax(1)])
     odds = clf.decision_function(X)
     np.testing.assert_allclose(odds, np.log(natural[:, 1] / natural[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("params", "meant"),
+    [
+        ({}, "reweighted"),
+        ({"alpha": "balanced", "normalize": "weights"}, "reweighted"),
+        ({"loss": "poly1"}, "reweighted"),
+        ({"label_smoothing": 0.1}, "softmax"),
+        ({"loss": "ldam"}, "softmax"),
+        ({"loss": "dice"}, "softmax"),
+    ],
+)
+def test_auto_takes_the_inverse_where_it_can_be_trusted(make, data, params, meant):
+    X, y = data
+    clf = make(gamma=3.0, temperature="auto", train_split=0.3, **params).fit(X, y)
+    assert clf.proba_ == meant
+    automatic, predicted = clf.predict_proba(X), clf.predict(X)
+    clf.set_params(proba=meant)
+    np.testing.assert_array_equal(clf.predict_proba(X), automatic)
+    np.testing.assert_array_equal(clf.set_params(proba="softmax").predict(X), predicted)
 
 
 def test_natural_undoes_a_sampler_and_a_logit_adjustment_too(make, data):
@@ -191,7 +212,7 @@ def test_natural_undoes_a_sampler_and_a_logit_adjustment_too(make, data):
 
 def test_gamma_alone_changes_no_decision(make, data):
     X, y = data
-    clf = make(gamma=5.0).fit(X, y)
+    clf = make(gamma=5.0, proba="softmax").fit(X, y)
     predicted = clf.predict(X)
     raw = clf.predict_proba(X).max(1)
     for proba in ("reweighted", "natural"):

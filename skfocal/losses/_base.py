@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 ArrayLike = Tensor | Sequence[float]
+# The posterior of what a loss cannot tell from 0: a trained network gives it to real documents.
+LEAST = 1e-6
 NORMALIZATIONS = ("samples", "weights", "sum", None)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from skfocal.losses._base import ArrayLike, Loss, check_range, label_weight
+from skfocal.losses._base import LEAST, ArrayLike, Loss, check_range, label_weight
 from skfocal.losses._functional import asymmetric_loss, sigmoid_focal_loss
 from skfocal.losses._margin import at_least_float32, focal_term, log_slope
 
@@ -178,9 +178,9 @@ class AsymmetricLoss(Loss):
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.
 
-        A probability q of at most `clip` belongs to a posterior of 0: the log-odds are then those
-        of the smallest positive number. With ``gamma_pos=0`` and a clip, all posteriors above
-        some value have q = 1 and cannot be told apart.
+        A probability q of at most `clip` belongs to a posterior of 0, and comes back as 1e-6. With
+        ``gamma_pos=0`` and a clip, all posteriors above some value have q = 1 and cannot be told
+        apart.
         """
         logits = at_least_float32(logits)
         tiny = torch.finfo(logits.dtype).tiny
@@ -190,7 +190,8 @@ class AsymmetricLoss(Loss):
             rest = torch.sigmoid(-logits) + self.clip
             ratio = rest * -rest.log() / m.clamp(min=tiny)
             negative = rest.log() - self.gamma_neg * m.log() - torch.log1p(self.gamma_neg * ratio)
-            odds = torch.where(m > 0, positive - negative, math.log(tiny))
+            odds = (positive - negative).clamp(min=math.log(LEAST))
+            odds = torch.where(m > 0, odds, math.log(LEAST))
         else:
             odds = positive + log_slope(logits, self.gamma_neg, 0.0)
         if self.weight is not None:
@@ -202,7 +203,6 @@ class AsymmetricLoss(Loss):
 def _unsmooth_odds(log_odds: Tensor, label_smoothing: float) -> Tensor:
     if not label_smoothing:
         return log_odds
-    tiny = torch.finfo(log_odds.dtype).tiny
     sides = [(torch.sigmoid(side) - label_smoothing / 2) for side in (log_odds, -log_odds)]
-    positive, negative = (side.clamp(min=tiny).log() for side in sides)
+    positive, negative = (side.clamp(min=LEAST).log() for side in sides)
     return positive - negative

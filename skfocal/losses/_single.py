@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skfocal.losses._base import ArrayLike, Loss, as_counts, check_range
+from skfocal.losses._base import LEAST, ArrayLike, Loss, as_counts, check_range
 from skfocal.losses._functional import (
     dice_loss,
     focal_loss,
@@ -85,7 +85,7 @@ class Poly1FocalLoss(Loss):
         ``-w_c f'(q_c)``, the slope of a class's loss: ``posterior_c ~ 1 / (-w_c f'(q_c))``. For
         the focal loss this is the closed form of Charoenphakdee et al., CVPR 2021
         (arXiv:2011.09172). Label smoothing is undone last; what it could not have made, a
-        probability below its share, becomes the smallest positive number.
+        probability below its share, becomes 1e-6.
         """
         if not self.has_posterior:
             return super().log_posterior(logits)
@@ -415,6 +415,5 @@ def _unsmooth(log_posterior: Tensor, label_smoothing: float) -> Tensor:
     if not label_smoothing:
         return log_posterior
     share = label_smoothing / log_posterior.shape[1]
-    tiny = torch.finfo(log_posterior.dtype).tiny
     raw = (log_posterior.exp() - share) / (1 - label_smoothing)
-    return raw.clamp(min=tiny).log().log_softmax(1)
+    return raw.clamp(min=LEAST).log().log_softmax(1)
