@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from skorch.callbacks import EarlyStopping
 
 _PROBABILITY_SCORES = ("neg_log_loss", "neg_brier_score", "d2_log_loss_score", "d2_brier_score")
 
@@ -62,11 +63,39 @@ def warn_reweighted_score(scoring, proba, class_weight):
         )
 
 
-def warn_inexact(proba, normalize, weighted):
+def warn_reweighted_loss(callbacks, weighted):
+    """Warn when a callback of skorch's stops by a validation loss with class weights in it."""
+    for callback in callbacks or ():
+        callback = callback[-1] if isinstance(callback, tuple) else callback
+        watched = getattr(callback, "monitor", None)
+        if weighted and isinstance(callback, EarlyStopping) and watched == "valid_loss":
+            warnings.warn(
+                "EarlyStopping watches 'valid_loss', which is weighted by class as the training "
+                "is: a few rare documents decide it. Use early_stopping=True, or "
+                "monitor='valid_score'.",
+                stacklevel=3,
+            )
+
+
+def warn_inexact(proba, normalize, weighted, sampler, defer):
     """Warn when the inverse does not know the weights that were really at work."""
-    if proba == "natural" and weighted and normalize == "weights":
+    if proba != "natural":
+        return
+    if weighted and normalize == "weights":
         warnings.warn(
-            f"proba={proba!r} is exact for a mean over samples: with normalize='weights' a batch's "
+            "proba='natural' is exact for a mean over samples: with normalize='weights' a batch's "
             "divisor takes away a part of alpha that depends on the batch.",
+            stacklevel=3,
+        )
+    if isinstance(sampler, str) and sampler == "progressive":
+        warnings.warn(
+            "proba='natural' undoes the distribution of the last epoch: with "
+            "sampler='progressive' the earlier ones drew others, so it is approximate.",
+            stacklevel=3,
+        )
+    if weighted and defer:
+        warnings.warn(
+            f"proba='natural' undoes alpha as if it had been there from the first epoch: with "
+            f"defer={defer} it is approximate.",
             stacklevel=3,
         )

@@ -787,7 +787,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     "decision='prior' needs a loss with an inverse to the posterior, which "
                     f"{loss} has not: use decision='tuned'."
                 )
-        _guards.warn_inexact(proba, loss.normalize, self.alpha is not None)
+        weighted = self.alpha is not None
+        _guards.warn_inexact(proba, loss.normalize, weighted, self.sampler, self.defer)
+        adjusted = loss.implied_class_weight() is not None
+        _guards.warn_reweighted_loss(self.callbacks, weighted or adjusted)
         if self.early_stopping:
             if self.defer:
                 raise ValueError(

@@ -12,6 +12,7 @@ from conftest import imbalanced
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, log_loss, precision_score
 from sklearn.model_selection import cross_val_score
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skfocal.balance import class_weight
@@ -323,6 +324,16 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
             {"proba": "natural", "normalize": "weights", "alpha": "balanced"},
             "proba='natural' is exact for a mean over samples",
         ),
+        ({"proba": "natural", "sampler": "progressive"}, "the last epoch.*approximate"),
+        ({"proba": "natural", "alpha": "sqrt", "defer": 0.5}, "with defer=0.5 it is approximate"),
+        (
+            {"callbacks": [EarlyStopping()], "alpha": "balanced", "train_split": 0.3},
+            "EarlyStopping watches 'valid_loss', which is weighted",
+        ),
+        (
+            {"callbacks": [("x", EarlyStopping())], "loss": "balanced_softmax", "train_split": 0.3},
+            "EarlyStopping watches 'valid_loss', which is weighted",
+        ),
     ],
 )
 def test_settings_that_are_seldom_meant_warn(make, data, params, message):
@@ -341,6 +352,9 @@ def test_settings_that_are_seldom_meant_warn(make, data, params, message):
         {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "sqrt", "proba": "natural"},
         {"proba": "natural", "normalize": "weights"},
         {"proba": "reweighted", "alpha": "balanced"},
+        {"sampler": "progressive"},
+        {"callbacks": [EarlyStopping()], "train_split": 0.3, "sampler": "sqrt"},
+        {"callbacks": [EarlyStopping("train_loss")], "train_split": 0.3, "alpha": "balanced"},
     ],
 )
 def test_settings_that_are_fine_do_not_warn(make, params):
