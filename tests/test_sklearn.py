@@ -124,7 +124,7 @@ def test_all_of_scikit_learns_checks_run():
 def test_numeric_double_passes(check, tiny):
     # Sample weights travel in float32: after many updates their rounding is seen.
     few = name_of(check) == "check_sample_weight_equivalence_on_dense_data"
-    check(NumericDouble(tiny, max_epochs=20 if few else 60))
+    check(NumericDouble(tiny, max_epochs=10 if few else 60))
 
 
 TEXT_CHECKS = checks_of(BertFocalClassifier())
