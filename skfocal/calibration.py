@@ -23,15 +23,11 @@ _TAUS = sorted(np.linspace(-1, 1.5, 11), key=abs)
 def resolve_proba(proba, loss):
     """Return the `proba` that is meant by "auto" for a loss, any other as it is.
 
-    "reweighted" where the loss has an inverse that changes no decision; docs/benchmarks has what
-    it does for calibration. LDAM's may change one, and that of label smoothing has nothing to say
-    below the smoothed share: they get the "softmax".
+    "reweighted" where that changes no decision: docs/benchmarks has what it does for calibration.
     """
     if proba != "auto":
         return proba
-    smoothed = getattr(loss, "label_smoothing", 0)
-    trusted = loss.has_posterior and loss.cosine_scale is None and not smoothed
-    return "reweighted" if trusted else "softmax"
+    return "reweighted" if loss.keeps_decision else "softmax"
 
 
 class FixedPredictions(ClassifierMixin, BaseEstimator):

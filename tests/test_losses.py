@@ -618,6 +618,18 @@ def test_gamma_never_changes_which_class_is_the_largest(gamma):
     assert torch.equal(FocalLoss(gamma).log_posterior(logits).argmax(1), logits.argmax(1))
 
 
+@pytest.mark.parametrize("name", INVERTIBLE)
+def test_keeps_decision_says_whether_the_reweighted_posterior_decides_as_the_logits(name):
+    loss = INVERTIBLE[name]
+    logits, _ = draw(3, n=2000)
+    scores = loss.log_posterior(logits)
+    for weight in (loss.weight, loss.implied_class_weight()):
+        scores = scores if weight is None else scores + weight.log()
+    same = torch.equal(scores.argmax(1), logits.argmax(1))
+    assert same or not loss.keeps_decision
+    assert loss.keeps_decision or name in ("smoothed",) or not same
+
+
 def test_losses_without_an_inverse_say_so():
     for loss in (DiceLoss(), CustomLoss(F.cross_entropy), Poly1FocalLoss(2.0, -0.5)):
         assert not loss.has_posterior

@@ -385,6 +385,18 @@ def test_temperature_of_labels_is_recovered():
         assert found == pytest.approx(3, rel=0.05)
 
 
+def test_auto_leaves_the_threshold_where_it_is(make):
+    X, y = documents()
+    for loss, params, meant in [
+        ("focal", None, "reweighted"),
+        ("asymmetric", None, "softmax"),
+        ("asymmetric", {"gamma_neg": 1.0, "clip": 0.0}, "reweighted"),
+    ]:
+        clf = make(loss=loss, loss_params=params, alpha="sqrt").fit(X, y)
+        assert clf.proba_ == meant
+        np.testing.assert_array_equal(clf.predict(X), clf._logits(X) > 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "asymmetric"])
 def test_real_messages_with_group_and_super_group(minilm, loss):

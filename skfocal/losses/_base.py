@@ -48,6 +48,11 @@ class Loss(nn.Module):
         return False
 
     @property
+    def keeps_decision(self) -> bool:
+        """Whether the posterior of the reweighted classes has the decisions of the logits."""
+        return self.has_posterior and not getattr(self, "label_smoothing", 0)
+
+    @property
     def cosine_scale(self) -> float | None:
         """What the head has to multiply its cosines by; None: the head is linear."""
         return None

@@ -158,6 +158,11 @@ class AsymmetricLoss(Loss):
         """Always; see :meth:`log_posterior` for its limit."""
         return True
 
+    @property
+    def keeps_decision(self) -> bool:
+        """Only where both sides are the same: else the threshold of one half moves."""
+        return self.gamma_pos == self.gamma_neg and not self.clip
+
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
         return self.per_class(logits, target).sum(1)

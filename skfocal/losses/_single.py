@@ -346,6 +346,11 @@ class LDAMLoss(Loss):
         """Always."""
         return True
 
+    @property
+    def keeps_decision(self) -> bool:
+        """Never: margins that differ may move the largest."""
+        return False
+
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each sample, of shape (n_samples,)."""
         return ldam_loss(logits, target, self.margin, scale=self.scale, weight=self.weight)
