@@ -580,23 +580,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
             )
-            plain = Calibration(loss, classes, effective, shift)
-            logits = self._needs_held_out() and net.logits([tokens.ids[i] for i in valid])
             class_prior = _targets.shares(support)
             self._temperatures, self._tuned_offset = {}, None
-            if self.temperature == "auto":
-                self._temperatures = {
-                    kind: replace(plain, proba=kind).fit_temperature(
-                        logits, codes[valid], weight[valid]
-                    )
-                    for kind in (PROBAS if loss.has_posterior else ["softmax"])
-                }
-            if self.decision == "tuned":
-                self._tuned_offset = plain.fit_offset(
-                    logits,
-                    lambda answers: score.scorer(answers, score.X, score.y),
-                    _targets.positives(codes[valid], len(classes)),
-                    prior_offset("uniform", classes, class_prior, codes.ndim == 2),
+            if self._needs_held_out():
+                self._calibrate(
+                    Calibration(loss, classes, effective, shift),
+                    net.logits([tokens.ids[i] for i in valid]),
+                    codes[valid],
+                    weight[valid],
+                    score,
+                    class_prior,
                 )
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
@@ -619,6 +612,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.tokenizer_ = tokenizer
         self.net_ = net
         self._fitted_model = str(self.model)
+
+    def _calibrate(self, plain, logits, codes, weight, score, class_prior):
+        """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
+        if self.temperature == "auto":
+            self._temperatures = {
+                kind: replace(plain, proba=kind).fit_temperature(logits, codes, weight)
+                for kind in (PROBAS if plain.loss.has_posterior else ["softmax"])
+            }
+        if self.decision == "tuned":
+            self._tuned_offset = plain.fit_offset(
+                logits,
+                lambda answers: score.scorer(answers, score.X, score.y),
+                _targets.positives(codes, len(plain.classes)),
+                prior_offset("uniform", plain.classes, class_prior, plain.multilabel),
+            )
 
     def _check_texts(self, X, *, reset):
         texts = as_texts(X)
