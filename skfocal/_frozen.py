@@ -179,13 +179,16 @@ class FrozenLayers:
     def replay(self, hidden):
         """Let the frozen layers answer `hidden` instead of computing."""
         output = hidden if self.rest is None else (hidden, *self.rest)
+        own = [layer.__dict__.get("forward") for layer in self.layers]
         for layer in self.layers:
             layer.forward = lambda *args, **kwargs: output
         try:
             yield
         finally:
-            for layer in self.layers:
+            for layer, forward in zip(self.layers, own, strict=True):
                 del layer.forward
+                if forward is not None:
+                    layer.forward = forward
 
 
 class _Caught(Exception):

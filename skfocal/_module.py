@@ -9,11 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from skfocal._first_token import give_first_token_layer
 from skfocal._pretrained import load_encoder, quiet_transformers
 
 
 class EncoderClassifier(nn.Module):
     """A Hugging Face sequence classifier that gives plain logits.
+
+    Where the architecture allows it, the last layer computes the first token only, which is all
+    that the head reads.
 
     Parameters
     ----------
@@ -24,10 +28,12 @@ class EncoderClassifier(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model = model
+        short = give_first_token_layer(model, layers_of(model)[-1])
+        self.extra = {"first_token_only": True} if short else {}
 
     def forward(self, input_ids, attention_mask):
         """Return logits of shape (n_samples, n_classes)."""
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **self.extra).logits
 
 
 class CosineLinear(nn.Linear):

@@ -7,6 +7,7 @@ import torch
 from skorch import NeuralNet
 
 from skfocal._frozen import FrozenLayers
+from skfocal._memory import kept_memory
 from skfocal._module import parameter_groups
 from skfocal._text import Collate, TokenDataset, sorted_batches
 
@@ -78,10 +79,11 @@ class FocalNet(NeuralNet):
         self.notify("on_train_begin", X=dataset, y=None)
         if frozen := self._frozen_layers():
             frozen.prepare(dataset.ids)
-        try:
-            self.fit_loop(dataset)
-        except StopTraining:
-            pass
+        with kept_memory():
+            try:
+                self.fit_loop(dataset)
+            except StopTraining:
+                pass
         self.notify("on_train_end", X=dataset, y=None)
         if not all(p.isfinite().all() for p in self.module_.parameters()):
             raise FloatingPointError(_advice("the last update left weights that are not finite"))
@@ -246,7 +248,9 @@ class FocalNet(NeuralNet):
         """Return float32 logits of shape (n, n_classes) for lists of token ids, in their order."""
         dataset = TokenDataset(ids)
         loader = self.get_iterator(dataset, training=False)
-        return self._in_order([self.evaluation_step(b) for b in loader], loader.batch_sampler)
+        with kept_memory() if len(loader) > 1 else contextlib.nullcontext():
+            outputs = [self.evaluation_step(batch) for batch in loader]
+        return self._in_order(outputs, loader.batch_sampler)
 
     def _prediction_batches(self, dataset):
         lengths = [len(row) for row in dataset.ids]

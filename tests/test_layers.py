@@ -19,6 +19,8 @@ LEVELS = {
     "_text": 1,
     "_pretrained": 1,
     "_store": 0,
+    "_first_token": 0,
+    "_memory": 0,
     "losses": 1,
     "losses._make": 0.9,
     "losses._multi": 0.8,
