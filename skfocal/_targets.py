@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skfocal._text import is_missing
 
 
-def encode(y, texts, declared=None):
+def encode(y, texts, declared=None, multilabel=None):
     """Return ``(classes, codes)``.
 
     Parameters
@@ -21,7 +21,10 @@ def encode(y, texts, declared=None):
     texts : list of length n
         The documents.
     declared : array-like, default=None
-        All classes; with indicators the names of the columns. None: what y has.
+        All classes; with indicators the names of the columns, which the named columns of a
+        DataFrame are brought into the order of. None: what y has.
+    multilabel : bool, default=None
+        What it has to be; None: what y looks like.
 
     Returns
     -------
@@ -36,53 +39,108 @@ def encode(y, texts, declared=None):
     """
     if y is None:
         raise ValueError("BertFocalClassifier requires y to be passed, but the target y is None.")
-    if _holds_collections(y):
-        return _encode_collections(y, texts, declared)
-    if sparse.issparse(y):
-        y = y.toarray()
-    shape = np.asarray(y).shape
-    if len(shape) == 2 and shape[1] > 1:
-        return _encode_indicator(y, texts, declared)
-    return _encode_classes(y, texts, declared)
+    if _holds_collections(y, multilabel):
+        classes, codes = _encode_collections(y, texts, declared)
+    else:
+        if sparse.issparse(y):
+            y = y.toarray()
+        shape = np.shape(y) if not isinstance(y, list | tuple) else _shape(y)
+        several = len(shape) == 2 and shape[1] > 1
+        classes, codes = (_encode_indicator if several else _encode_classes)(y, texts, declared)
+    if multilabel not in (None, codes.ndim == 2):
+        kinds = ["one label", "several labels"]
+        raise ValueError(
+            f"y must have {kinds[multilabel]} a document, as in the earlier calls. "
+            f"Got {kinds[not multilabel]}."
+        )
+    return classes, codes
 
 
-def _holds_collections(y):
-    """Say whether the elements are collections of labels, not rows of an array."""
+def _shape(rows):
+    try:
+        return np.asarray(rows).shape
+    except ValueError:  # rows of different lengths that are no collections of labels
+        return (len(rows),)
+
+
+_COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
+
+
+def _holds_collections(y, multilabel=None):
+    """Say whether the elements are collections of labels, not rows of an array.
+
+    A set can be nothing else, and so can what a Series or an array of objects holds. Lists of
+    lists could be rows: they are collections if their lengths differ, or if they hold names and
+    more than one a row, or where several labels are known to come.
+    """
     if sparse.issparse(y) or getattr(y, "ndim", 1) != 1:
         return False
     rows = list(y) if isinstance(y, list | tuple) or hasattr(y, "dtype") else []
-    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+    found = [isinstance(row, _COLLECTIONS) and getattr(row, "ndim", 1) == 1 for row in rows]
+    if not any(found):
         return False
-    if any(isinstance(row, set | frozenset) for row in rows):
+    if not all(found):
+        i = found.index(False)
+        raise ValueError(
+            f"y must have a collection of labels for each document. Got {rows[i]!r} in row {i}."
+        )
+    if hasattr(y, "dtype") or any(isinstance(row, set | frozenset) for row in rows):
         return True
     lengths = {len(row) for row in rows}
     names = any(isinstance(label, str) for row in rows for label in row)
-    return len(lengths) > 1 or (names and lengths != {1})
+    return len(lengths) > 1 or bool(names and (lengths != {1} or multilabel))
 
 
 def _encode_collections(y, texts, declared):
-    check_consistent_length(texts, list(y))
-    found = sorted({label for row in y for label in row})
-    classes = np.array(found) if declared is None else np.unique(column_or_1d(declared))
+    rows = list(y)
+    check_consistent_length(texts, rows)
+    for i, row in enumerate(rows):
+        for label in row:
+            if is_missing(label) or isinstance(label, _COLLECTIONS):
+                raise ValueError(
+                    "y must hold collections of labels that are str or numbers. "
+                    f"Got {label!r} in row {i}."
+                )
+    try:
+        found = sorted({label for row in rows for label in row})
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for row in rows for label in row})
+        raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.") from error
+    if not found and declared is None:
+        raise ValueError("y must have a label somewhere. Got empty collections only.")
+    classes = np.array(found) if declared is None else _unique(declared)
     _check_known(np.setdiff1d(found, classes), classes)
     binarizer = MultiLabelBinarizer(classes=classes.tolist())
-    return classes, binarizer.fit_transform(y).astype(np.float32)
+    return classes, binarizer.fit_transform(rows).astype(np.float32)
 
 
 def _encode_indicator(y, texts, declared):
     columns = getattr(y, "columns", None)
-    y = np.asarray(y)
+    declared = None if declared is None else column_or_1d(declared)
+    names = columns if declared is None else declared
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"classes must name each column of y once. Got {list(names)}.")
+    if declared is not None and columns is not None and isinstance(columns[0], str):
+        if set(columns) != set(declared.tolist()):
+            raise ValueError(
+                f"classes must name the columns of y, {list(columns)}. Got {declared.tolist()}."
+            )
+        y = y[declared.tolist()]
+    y = _as_numbers(y)
     check_consistent_length(texts, y)
-    kind = type_of_target(y, input_name="y")
-    # A column of zeros, or all of them: scikit-learn calls it so as long as values are 0 and 1.
-    if kind != "multilabel-indicator":
+    # type_of_target calls any two whole numbers an indicator, and any column with one value.
+    if not np.isin(y, (0, 1)).all():
+        kind = type_of_target(y, input_name="y")
+        if kind == "multilabel-indicator":
+            kind = f"{np.unique(y)[:5].tolist()} in"
         raise ValueError(
-            "y with several columns must be an indicator of 0 and 1, one column a label. "
-            f"Got {kind} data of shape {y.shape}."
+            "y with several columns must be an indicator of 0 and 1, one column a label. Got "
+            f"{kind} data of shape {y.shape}. If these are labels, give a set of them for each "
+            "document, or an indicator by sklearn.preprocessing.MultiLabelBinarizer."
         )
     classes = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
     if declared is not None:
-        classes = column_or_1d(declared)
+        classes = declared
         if len(classes) != y.shape[1]:
             raise ValueError(
                 f"classes must name the {y.shape[1]} columns of y. Got {classes.tolist()}."
@@ -90,12 +148,33 @@ def _encode_indicator(y, texts, declared):
     return classes, y.astype(np.float32)
 
 
+def _as_numbers(y):
+    """Return the array, of floats where nullable columns made objects of them."""
+    y = np.asarray(y)
+    if y.dtype.kind != "O":
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        return y
+    for i, row in enumerate(y):
+        if any(is_missing(value) for value in row):
+            raise ValueError(f"y must have 0 or 1 for each label. Got a missing value in row {i}.")
+    try:
+        return y.astype(np.float64)
+    except (TypeError, ValueError):
+        return y
+
+
 def _encode_classes(y, texts, declared):
     if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
         y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
+    if isinstance(y, list | tuple):
+        _check_no_missing(y)  # an array of str would make a label "nan" of it
     y = column_or_1d(y, warn=True)
     check_consistent_length(texts, y)
-    _check_no_missing(y)
+    if y.dtype.kind == "O":
+        _check_no_missing(y)
+    elif y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
     check_classification_targets(y)
     present, codes = np.unique(y, return_inverse=True)
     if declared is None:
@@ -105,9 +184,13 @@ def _encode_classes(y, texts, declared):
                 f"{present.tolist()[0]!r}. If there are more, name them all in classes=."
             )
         return present, codes
-    classes = np.unique(column_or_1d(declared))
+    classes = _unique(declared)
     _check_known(np.setdiff1d(present, classes), classes)
     return classes, np.searchsorted(classes, y)
+
+
+def _unique(declared):
+    return np.unique(column_or_1d(declared))
 
 
 def _check_known(unknown, classes):
@@ -119,12 +202,9 @@ def _check_known(unknown, classes):
 
 
 def _check_no_missing(y):
-    if y.dtype.kind == "O":
-        for i, label in enumerate(y):
-            if is_missing(label):
-                raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
-    elif y.dtype.kind == "f":
-        assert_all_finite(y, input_name="y")
+    for i, label in enumerate(y):
+        if is_missing(label):
+            raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
 
 
 def decode(classes, codes):

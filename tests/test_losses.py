@@ -1,6 +1,8 @@
 """The losses against mpmath, float64, torch, transformers and two independent packages."""
 
+import functools
 import math
+import sys
 
 import mpmath
 import numpy as np
@@ -18,6 +20,7 @@ from skfocal.losses import (
     FocalLoss,
     LDAMLoss,
     LogitAdjustedLoss,
+    Loss,
     Poly1FocalLoss,
     Poly1Loss,
     SigmoidFocalLoss,
@@ -668,6 +671,44 @@ def test_a_loss_of_ones_own_may_be_a_function_a_class_or_an_instance():
     assert made.function is not instance
 
 
+def test_what_a_partial_has_bound_wins_over_the_estimators_settings():
+    logits, target = draw(1)
+    made = make_loss(functools.partial(focal_loss, gamma=5.0), **PLAIN)
+    torch.testing.assert_close(made(logits, target), focal_loss(logits, target, gamma=5.0).mean())
+    made = make_loss(focal_loss, **PLAIN | {"gamma": 3.0})
+    torch.testing.assert_close(made(logits, target), focal_loss(logits, target, gamma=3.0).mean())
+    smooth = functools.partial(F.cross_entropy, label_smoothing=0.2, reduction="none")
+    torch.testing.assert_close(
+        make_loss(smooth, **PLAIN)(logits, target), smooth(logits, target).mean()
+    )
+    assert make_loss(functools.partial(FocalLoss, gamma=5.0), **PLAIN).gamma == 5.0
+
+
+def test_a_callable_object_is_copied():
+    class Counting:
+        n = 0
+
+        def __call__(self, logits, target):
+            self.n += 1
+            return F.cross_entropy(logits, target, reduction="none")
+
+    mine = Counting()
+    make_loss(mine, **PLAIN)(*draw(1))
+    assert mine.n == 0
+
+
+def test_a_class_without_samples_has_no_larger_margin_than_the_rarest():
+    assert LDAMLoss([0, 100, 5], max_margin=0.4).margin.tolist() == pytest.approx(
+        [0.4, 0.4 * (5 / 100) ** 0.25, 0.4]
+    )
+
+
+@pytest.mark.parametrize("weight", [[1.0, -1.0], [1.0, math.nan], [0.0, 1.0]])
+def test_a_wrong_weight_is_named(weight):
+    with pytest.raises(ValueError, match="weight must hold positive finite numbers"):
+        FocalLoss(weight=weight)
+
+
 def test_an_instance_of_our_own_is_copied_and_completed():
     mine = FocalLoss(3.0, normalize=None)
     made = make_loss(mine, **PLAIN | {"weight": UNEVEN})
@@ -691,6 +732,26 @@ def test_an_instance_of_our_own_is_copied_and_completed():
         ),
         (hinge, {"label_smoothing": 0.1}, "label_smoothing=0.1 is not defined for loss='hinge'"),
         (FocalLoss(weight=UNEVEN), {"weight": UNEVEN}, "alpha and the weight of the loss"),
+        (FocalLoss(), {"label_smoothing": 0.1}, "is not given to an instance.*label_smoothing=0"),
+        (
+            functools.partial(F.cross_entropy, reduction="none", label_smoothing=0.2),
+            {"label_smoothing": 0.1},
+            "label_smoothing=0.1 and the 0.2 of the loss are both given",
+        ),
+        (functools.partial(FocalLoss, 5.0), {}, "loss as a partial must bind its settings by name"),
+        ("poly1", {"params": {"weight": [1]}}, r"must leave \['weight'\] to alpha="),
+        (
+            "poly1",
+            {"params": {"epsilon": "a"}},
+            "epsilon must be a finite number above -1. Got 'a'",
+        ),
+        ("ldam", {"params": {"scale": "30"}}, "scale must be a finite number above 0. Got '30'"),
+        ("logit_adjusted", {"params": {"tau": "a"}}, "tau must be a finite number.* Got 'a'"),
+        ("logit_adjusted", {"params": {"counts": [1]}}, "counts in loss_params must have one num"),
+        (Loss, {}, "loss=Loss is what losses are made from"),
+        (CustomLoss, {}, "loss=CustomLoss is what losses are made from"),
+        (lambda z, t: z, {"params": {"t": 1}}, r"loss_params must be among \[\]. Got \['t'\]"),
+        (torch.nn.Bilinear(2, 2, 2), {}, "loss must not have weights that learn: those of Bilin"),
     ],
 )
 def test_settings_that_a_loss_has_not_are_named(loss, settings, message):
@@ -726,4 +787,4 @@ def test_losses_import_nothing_but_torch():
         names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     names = {name for name in names if not name.startswith("skfocal.losses.")}
     names = {name.split(".")[0] for name in names}
-    assert names == {"collections", "copy", "functools", "inspect", "math", "torch", "typing"}
+    assert names - {"torch"} <= sys.stdlib_module_names

@@ -26,7 +26,9 @@ from skfocal.losses import (
     FocalLoss,
     SigmoidCrossEntropyLoss,
     SigmoidFocalLoss,
+    asymmetric_loss,
     make_loss,
+    sigmoid_focal_loss,
 )
 
 WORDS = {"sport": "match goal team", "money": "bank prize cash", "food": "soup bread lunch"}
@@ -64,6 +66,11 @@ def as_collections(y):
         (as_collections, NAMES),
         (lambda y: [sorted(row) for row in as_collections(y)], NAMES),
         (lambda y: pd.Series([tuple(row) for row in as_collections(y)]), NAMES),
+        (lambda y: [np.array(sorted(row)) for row in as_collections(y)], NAMES),
+        (lambda y: pd.DataFrame(y).astype("Int64"), [0, 1, 2]),
+        (lambda y: pd.DataFrame(y, columns=list("cab")).astype("boolean"), ["c", "a", "b"]),
+        (lambda y: y.astype(object), [0, 1, 2]),
+        (lambda y: tuple(map(tuple, y)), [0, 1, 2]),
     ],
 )
 def test_every_form_of_y_becomes_the_same_indicator(convert, classes):
@@ -80,14 +87,50 @@ def test_one_label_in_a_list_each_is_a_column_as_it_was():
     assert classes.tolist() == ["a", "b"] and codes.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("rows", [[["a"], ["b"]], [[1], [2]], [[1, 2], [2, 3]]])
+def test_collections_in_a_series_are_collections_whatever_their_lengths(rows):
+    classes, codes = _targets.encode(pd.Series(rows), ["x", "y"])
+    assert codes.shape == (2, len(classes)) == (2, len({v for row in rows for v in row}))
+    if rows[0] == ["a"]:  # in a list they are, too, where several labels are known to come
+        np.testing.assert_array_equal(
+            _targets.encode(rows, ["x", "y"], multilabel=True)[1], [[1, 0], [0, 1]]
+        )
+
+
+def test_named_columns_are_brought_into_the_declared_order():
+    frame = pd.DataFrame([[1, 0, 0], [0, 1, 1]], columns=["b", "a", "c"])
+    classes, codes = _targets.encode(frame, ["x", "y"], ["a", "b", "c"])
+    assert classes.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(codes, [[0, 1, 0], [1, 0, 1]])
+
+
+MISSING = pd.DataFrame([[1, None], [0, 1]]).astype("Int64")
+
+
 @pytest.mark.parametrize(
     ("y", "classes", "message"),
     [
-        ([[0, 2], [1, 0]], None, "must be an indicator of 0 and 1.*multiclass-multioutput"),
+        ([[0, 2], [1, 0]], None, "must be an indicator of 0 and 1.*multiclass-multioutput.*a set"),
         ([[0.5, 1], [1, 0]], None, "must be an indicator of 0 and 1.*continuous-multioutput"),
+        ([[-1, 1], [1, -1]], None, r"must be an indicator of 0 and 1.*Got \[-1, 1\] in"),
+        ([[5, 5], [5, 5]], None, r"must be an indicator of 0 and 1.*Got \[5\] in"),
         ([[0, 1], [1, 0]], ["a"], "classes must name the 2 columns of y"),
+        ([[0, 1], [1, 0]], ["a", "a"], "classes must name each column of y once"),
+        (pd.DataFrame([[0, 1], [1, 0]], columns=["a", "a"]), None, "each column of y once"),
+        (
+            pd.DataFrame([[0, 1], [1, 0]], columns=["a", "b"]),
+            ["a", "c"],
+            r"classes must name the columns of y, \['a', 'b'\]. Got \['a', 'c'\]",
+        ),
+        (MISSING, None, "y must have 0 or 1 for each label. Got a missing value in row 0"),
         ([{"a"}, {"b"}], ["a", "c"], r"without \['b'\] of y"),
         ([{"a"}, {"a"}], None, "classes must name at least two labels"),
+        ([{"a"}, None], None, "y must have a collection of labels for each.*Got None in row 1"),
+        ([{"a"}, {"b", None}], None, "labels that are str or numbers. Got None in row 1"),
+        (pd.Series([[("a",)], ["b", "c"]]), None, r"Got \('a',\) in row 0"),
+        ([{"a"}, {1}], None, "y must have labels of one kind. Got int and str"),
+        ([set(), set()], None, "Got empty collections only"),
+        (["a", float("nan")], None, "y must have a label for each document. Got nan in row 1"),
         ([{"a"}], None, "inconsistent numbers of samples"),
         ([[0, 1]], None, "inconsistent numbers of samples"),
     ],
@@ -140,7 +183,8 @@ def test_each_label_is_a_binary_problem_of_its_own(name):
     loss = make_loss(name, weight=WEIGHT, multilabel=True, **settings)
     total = loss.per_sample(logits, target)
     if name == "asymmetric":
-        assert (total > 0).all()
+        weight = torch.where(target > 0, WEIGHT[:, 1], WEIGHT[:, 0])
+        torch.testing.assert_close(total, (weight * asymmetric_loss(logits, target)).mean(1))
         return
     gamma = 0.0 if name == "cross_entropy" else 2.0
     each = []
@@ -148,6 +192,50 @@ def test_each_label_is_a_binary_problem_of_its_own(name):
         two = torch.stack([torch.zeros_like(logits[:, j]), logits[:, j]], 1)
         each.append(FocalLoss(gamma, weight=WEIGHT[j]).per_sample(two, target[:, j].long()))
     torch.testing.assert_close(total, torch.stack(each, 1).mean(1))
+
+
+def test_smoothing_and_weights_together_are_those_of_two_classes():
+    logits, target = draw()
+    found = SigmoidFocalLoss(2.0, weight=WEIGHT, label_smoothing=0.1).per_class(logits, target)
+    for j in range(3):
+        two = torch.stack([torch.zeros_like(logits[:, j]), logits[:, j]], 1)
+        loss = FocalLoss(2.0, weight=WEIGHT[j], label_smoothing=0.1)
+        torch.testing.assert_close(3 * found[:, j], loss.per_sample(two, target[:, j].long()))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("clip", [0.01, 0.05, 0.2, 1e-9])
+def test_asymmetric_loss_keeps_its_digits_just_above_the_clip(clip, gamma):
+    edge = np.log(clip / (1 - clip))
+    wide = edge + np.array([1e-6, 1e-4, 0.01, 1.0, 10.0, 40.0])
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        logits = torch.tensor(wide, dtype=torch.float32).to(dtype).requires_grad_()
+        loss = asymmetric_loss(logits, torch.zeros_like(logits), gamma_neg=gamma, clip=clip)
+        loss.sum().backward()
+        posterior = AsymmetricLoss(1.0, gamma, clip).log_posterior(logits[:, None])
+        assert posterior.isfinite().all()
+        results.append((loss[2:].detach().double(), logits.grad[2:].double()))
+    for narrow, exact in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(narrow, exact, rtol=2e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [((2.0, 2.0, 0.0), True), ((2.0, 2.0, 0.05), False), ((1.0, 2.0, 0.0), False)],
+)
+def test_the_asymmetric_loss_keeps_the_decision_only_where_both_sides_are_the_same(settings, kept):
+    assert AsymmetricLoss(*settings).keeps_decision == kept
+
+
+def test_weights_of_labels_have_two_columns():
+    with pytest.raises(ValueError, match=r"weight must have shape \(n_labels, 2\)"):
+        SigmoidFocalLoss(weight=[1.0, 2.0, 3.0])
+
+
+def test_alpha_outside_its_range_is_named():
+    with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\].* Got -1"):
+        sigmoid_focal_loss(torch.zeros(2), torch.ones(2), alpha=-1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

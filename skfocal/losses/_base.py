@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,8 @@ def label_weight(weight: Tensor, target: Tensor) -> Tensor:
 
 def as_weight(weight: ArrayLike) -> Tensor:
     tensor = torch.as_tensor(weight)
+    if not (tensor.isfinite().all() and (tensor > 0).all()):
+        raise ValueError(f"weight must hold positive finite numbers. Got {tensor.tolist()}.")
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
@@ -167,7 +170,11 @@ def as_counts(name: str, counts: ArrayLike) -> Tensor:
     return tensor
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not (low <= value < high):
+    if not is_number(value) or not low <= value < high:
         least = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
         raise ValueError(f"{name} must be a finite number {least}. Got {value!r}.")

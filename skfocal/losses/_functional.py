@@ -1,13 +1,18 @@
 """Losses of single samples, as functions."""
 
-import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skfocal.losses._margin import at_least_float32, class_margins, focal_term, target_margin
+from skfocal.losses._margin import (
+    at_least_float32,
+    class_margins,
+    clipped_negative,
+    focal_term,
+    target_margin,
+)
 
 
 def focal_loss(
@@ -411,13 +416,12 @@ def asymmetric_loss(
 def _clipped_negative(logits: Tensor, gamma: float, clip: float) -> Tensor:
     if not clip:
         return focal_term(logits, gamma)
-    # Where p is at most clip the value is 0. The power of a number just above 0 has an infinite
-    # slope for gamma < 1, and where() would turn what it hides into NaN: hide it before, too.
-    above = torch.sigmoid(logits) > clip
-    p = torch.where(above, torch.sigmoid(logits), torch.ones_like(logits))
-    # 1 - m = (1 - p) + clip, without a subtraction from 1.
-    rest = torch.sigmoid(torch.where(above, -logits, torch.full_like(logits, -math.inf))) + clip
-    return torch.where(above, (p - clip) ** gamma * -torch.log(rest), torch.zeros_like(logits))
+    m, nll = clipped_negative(logits, clip)
+    # The power of 0 has an infinite slope for gamma < 1, and where() would turn what it hides
+    # into NaN: hide it before, too.
+    above = m > 0
+    power = torch.where(above, m, torch.ones_like(m)) ** gamma
+    return torch.where(above, power * nll, torch.zeros_like(m))
 
 
 def sigmoid_focal_loss(
@@ -451,7 +455,7 @@ def sigmoid_focal_loss(
     Raises
     ------
     ValueError
-        If logits and target differ in shape.
+        If logits and target differ in shape, or a number alpha is not in [0, 1].
 
     References
     ----------
@@ -465,6 +469,8 @@ def sigmoid_focal_loss(
     tensor([1.7329e-01, 1.0928e-04])
     """
     _check_same_shape(logits, target)
+    if isinstance(alpha, float | int) and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1], or None for no weights. Got {alpha}.")
     logits = at_least_float32(logits)
     target = target.to(logits.dtype)
     positive = target * focal_term(-logits, gamma)

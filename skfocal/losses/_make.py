@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from skfocal.losses._base import ArrayLike, Loss, as_weight, label_weight
 from skfocal.losses._margin import at_least_float32
-from skfocal.losses._multi import AsymmetricLoss, SigmoidCrossEntropyLoss, SigmoidFocalLoss
+from skfocal.losses._multi import (
+    AsymmetricLoss,
+    MultilabelLoss,
+    SigmoidCrossEntropyLoss,
+    SigmoidFocalLoss,
+)
 from skfocal.losses._single import (
     CrossEntropyLoss,
     DiceLoss,
@@ -114,7 +119,8 @@ def make_loss(
         A name in `LOSSES`; a class of this module or another; an instance, which is copied; or
         a function ``(logits, target) -> one value a sample``.
     gamma, label_smoothing
-        Given to losses that have them. Label smoothing of any other raises.
+        Given to losses that have them, unless a partial has bound them or an instance has its
+        own. Label smoothing of any other raises.
     normalize, weight
         As in :class:`Loss`. An instance of it keeps its own normalisation unless that is None.
     counts : array-like of shape (n_classes,)
@@ -143,6 +149,9 @@ def make_loss(
                 f"loss for {_KINDS[multilabel]} must be one of {list(table)}. Got {loss!r}."
             )
         loss = table[loss]
+    bound: dict = {}
+    if isinstance(loss, functools.partial):
+        loss, bound = _taken_apart(loss)
     _check_kind(loss, multilabel)
     if isinstance(loss, nn.Module):
         if params:
@@ -150,14 +159,30 @@ def make_loss(
                 f"loss_params are for a name, a class or a function. Got {sorted(params)} with an "
                 f"instance of {type(loss).__name__}, which has its settings already."
             )
+        own = getattr(loss, "label_smoothing", 0)
+        if label_smoothing and own != label_smoothing:
+            raise ValueError(
+                f"label_smoothing={label_smoothing} is not given to an instance: give it to "
+                f"{type(loss).__name__} when you make it. Got one with label_smoothing={own}."
+            )
         loss = copy.deepcopy(loss)
         if isinstance(loss, Loss):
             return _completed(loss, normalize, weight)
+        return CustomLoss(_checked(loss), weight=weight, normalize=normalize)
     names = _setting_names(loss)
+    if reserved := sorted({*params, *bound} & {"weight", "normalize"}):
+        raise ValueError(
+            f"loss_params must leave {reserved} to alpha= and normalize= of the estimator."
+        )
     unknown = sorted(set(params) - set(names)) if None not in names else []
     if unknown:
-        own = sorted(set(names) - {"weight", "normalize", "logits", "target", "counts", "support"})
+        own = sorted(set(names) - {"weight", "normalize", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {unknown}.")
+    if label_smoothing and bound.get("label_smoothing", label_smoothing) != label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} and the {bound['label_smoothing']} of the loss "
+            "are both given: leave one of the two out."
+        )
     if label_smoothing and "label_smoothing" not in names:
         raise ValueError(
             f"label_smoothing={label_smoothing} is not defined for loss="
@@ -169,20 +194,50 @@ def make_loss(
         "counts": counts,
         "support": counts if support is None else support,
     }
-    settings = {name: value for name, value in offered.items() if name in names} | params
+    settings: dict[str, Any] = {k: value for k, value in offered.items() if k in names}
+    settings |= bound | params
+    for name in {"counts", "support"} & set(params):
+        if len(params[name]) != len(counts):
+            raise ValueError(
+                f"{name} in loss_params must have one number for each of the {len(counts)} "
+                f"classes. Got {len(params[name])}."
+            )
     if isinstance(loss, type) and issubclass(loss, Loss):
         return loss(**settings, weight=weight, normalize=normalize)
     if isinstance(loss, type):
         if "reduction" in names:
             settings.setdefault("reduction", "none")
-        function = loss(**settings)
+        function = _checked(loss(**settings))
     else:
-        function = functools.partial(loss, **settings) if settings else loss
+        function = copy.deepcopy(loss)
+        function = functools.partial(function, **settings) if settings else function
     return CustomLoss(function, weight=weight, normalize=normalize)
+
+
+def _taken_apart(partial: functools.partial) -> tuple[Any, dict]:
+    """Return what a partial calls and the settings it is bound to, which win over offered ones."""
+    if partial.args:
+        raise ValueError(
+            f"loss as a partial must bind its settings by name. Got {partial!r}, whose first "
+            "arguments would stand where logits and target belong."
+        )
+    return partial.func, dict(partial.keywords)
+
+
+def _checked(loss: Any) -> Any:
+    """Refuse weights that nobody would train."""
+    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
+        raise ValueError(
+            f"loss must not have weights that learn: those of {type(loss).__name__} are not given "
+            "to the optimizer. Make them buffers, or call requires_grad_(False)."
+        )
+    return loss
 
 
 def _check_kind(loss: Any, multilabel: bool) -> None:
     kind = loss if isinstance(loss, type) else type(loss)
+    if loss in (Loss, MultilabelLoss, CustomLoss):
+        raise ValueError(f"loss={kind.__name__} is what losses are made from: give one of them.")
     own = kind.multilabel if issubclass(kind, Loss) else None
     if own is not None and own != multilabel:
         raise ValueError(
@@ -192,11 +247,11 @@ def _check_kind(loss: Any, multilabel: bool) -> None:
 
 
 def _setting_names(loss: Any) -> list:
-    """Return the names of a loss's arguments; None among them if it takes any."""
-    if isinstance(loss, nn.Module):
-        return []
-    signature = inspect.signature(loss).parameters.values()
-    return [None if p.kind is p.VAR_KEYWORD else p.name for p in signature]
+    """Return the names of a loss's settings; None among them if it takes any."""
+    parameters = list(inspect.signature(loss).parameters.values())
+    if not isinstance(loss, type):
+        parameters = parameters[2:]  # logits and target, whatever they are called
+    return [None if p.kind is p.VAR_KEYWORD else p.name for p in parameters]
 
 
 def _completed(loss: Loss, normalize: str, weight: ArrayLike | None) -> Loss:

@@ -49,3 +49,12 @@ def log_slope(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
     ratio = torch.where(near, torch.ones_like(ratio), ratio)
     p = torch.exp(log_p)
     return gamma * log_rest - log_p + torch.log1p(gamma * ratio + epsilon * (gamma + 1) * p)
+
+
+def clipped_negative(logits: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Return ``m = max(p - clip, 0)`` of the sigmoid p, and ``-log(1 - m)``."""
+    m = (torch.sigmoid(logits) - clip).clamp(min=0)
+    # Each form where it has its digits: near m = 0, and near p = 1 without a subtraction from 1.
+    near_zero = -torch.log1p(-m.clamp(max=0.5))
+    near_one = -torch.log(torch.sigmoid(-logits) + clip)
+    return m, torch.where(m < 0.5, near_zero, near_one)

@@ -7,10 +7,28 @@ from torch import Tensor
 
 from skfocal.losses._base import LEAST, ArrayLike, Loss, check_range, label_weight
 from skfocal.losses._functional import asymmetric_loss, sigmoid_focal_loss
-from skfocal.losses._margin import at_least_float32, focal_term, log_slope
+from skfocal.losses._margin import at_least_float32, clipped_negative, focal_term, log_slope
 
 
-class SigmoidFocalLoss(Loss):
+class MultilabelLoss(Loss):
+    """What the losses for several labels a sample share: weights of absence and presence."""
+
+    multilabel = True
+
+    def __init__(self, *, weight: ArrayLike | None, normalize: str | None) -> None:
+        super().__init__(weight=weight, normalize=normalize)
+        if self.weight is not None and (self.weight.ndim != 2 or self.weight.shape[1] != 2):
+            raise ValueError(
+                "weight must have shape (n_labels, 2), of a label's absence and its presence. "
+                f"Got {tuple(self.weight.shape)}."
+            )
+
+    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each sample, of shape (n_samples,)."""
+        return self.per_class(logits, target).sum(1)
+
+
+class SigmoidFocalLoss(MultilabelLoss):
     """Focal loss of a batch of multi-label targets, the mean over the labels.
 
     Parameters
@@ -36,8 +54,6 @@ class SigmoidFocalLoss(Loss):
     tensor(0.6931)
     """
 
-    multilabel = True
-
     def __init__(
         self,
         gamma: float = 2.0,
@@ -57,10 +73,6 @@ class SigmoidFocalLoss(Loss):
     def has_posterior(self) -> bool:
         """Always."""
         return True
-
-    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each sample, of shape (n_samples,)."""
-        return self.per_class(logits, target).sum(1)
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the part of each label; see :meth:`Loss.per_class`."""
@@ -108,7 +120,7 @@ class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
         super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
 
 
-class AsymmetricLoss(Loss):
+class AsymmetricLoss(MultilabelLoss):
     """Asymmetric loss of a batch of multi-label targets, the mean over the labels.
 
     Parameters
@@ -133,8 +145,6 @@ class AsymmetricLoss(Loss):
     >>> AsymmetricLoss(0.0, 0.0, 0.0)(torch.zeros(2, 3), torch.zeros(2, 3))
     tensor(0.6931)
     """
-
-    multilabel = True
 
     def __init__(
         self,
@@ -163,10 +173,6 @@ class AsymmetricLoss(Loss):
         """Only where both sides are the same: else the threshold of one half moves."""
         return self.gamma_pos == self.gamma_neg and not self.clip
 
-    def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each sample, of shape (n_samples,)."""
-        return self.per_class(logits, target).sum(1)
-
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the part of each label; see :meth:`Loss.per_class`."""
         loss = asymmetric_loss(
@@ -188,13 +194,11 @@ class AsymmetricLoss(Loss):
         apart.
         """
         logits = at_least_float32(logits)
-        tiny = torch.finfo(logits.dtype).tiny
         positive = -log_slope(-logits, self.gamma_pos, 0.0)
         if self.clip:
-            m = (torch.sigmoid(logits) - self.clip).clamp(min=0)
-            rest = torch.sigmoid(-logits) + self.clip
-            ratio = rest * -rest.log() / m.clamp(min=tiny)
-            negative = rest.log() - self.gamma_neg * m.log() - torch.log1p(self.gamma_neg * ratio)
+            m, nll = clipped_negative(logits, self.clip)
+            ratio = torch.exp(-nll) * nll / m.clamp(min=torch.finfo(m.dtype).tiny)
+            negative = -nll - self.gamma_neg * m.log() - torch.log1p(self.gamma_neg * ratio)
             odds = (positive - negative).clamp(min=math.log(LEAST))
             odds = torch.where(m > 0, odds, math.log(LEAST))
         else:

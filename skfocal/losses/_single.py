@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skfocal.losses._base import LEAST, ArrayLike, Loss, as_counts, check_range
+from skfocal.losses._base import LEAST, ArrayLike, Loss, as_counts, check_range, is_number
 from skfocal.losses._functional import (
     dice_loss,
     focal_loss,
@@ -54,7 +54,7 @@ class Poly1FocalLoss(Loss):
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("gamma", gamma, 0)
-        if not -1 < epsilon < math.inf:
+        if not is_number(epsilon) or not -1 < epsilon < math.inf:
             raise ValueError(f"epsilon must be a finite number above -1. Got {epsilon!r}.")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1). Got {label_smoothing!r}.")
@@ -327,7 +327,7 @@ class LDAMLoss(Loss):
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("max_margin", max_margin, 0)
-        if not 0 < scale < math.inf:
+        if not is_number(scale) or not 0 < scale < math.inf:
             raise ValueError(f"scale must be a finite number above 0. Got {scale!r}.")
         counts = as_counts("support", support)
         fewest = counts[counts > 0].min() if (counts > 0).any() else counts.new_ones(())
@@ -406,7 +406,7 @@ class DiceLoss(Loss):
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("power", power, 0, 1)
-        if not 0 < smooth < math.inf:
+        if not is_number(smooth) or not 0 < smooth < math.inf:
             raise ValueError(f"smooth must be a finite number above 0. Got {smooth!r}.")
         self.power = power
         self.smooth = smooth
