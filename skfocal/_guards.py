@@ -3,13 +3,15 @@
 import warnings
 
 import numpy as np
+from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
-_PROBABILITY_SCORES = ("neg_log_loss", "neg_brier_score", "d2_log_loss_score", "d2_brier_score")
+_PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
 
 
-def warn_gamma(gamma):
+def warn_gamma(loss):
     """Warn beyond the gammas that anybody has found useful."""
+    gamma = max(getattr(loss, name, 0) for name in ("gamma", "gamma_pos", "gamma_neg"))
     if gamma > 5:
         warnings.warn(
             f"gamma={gamma} leaves a document of p = 0.5 less than {0.5**gamma:.1g} of its loss: "
@@ -18,33 +20,60 @@ def warn_gamma(gamma):
         )
 
 
-def warn_adjusted_twice(implied, alpha):
-    """Warn when a loss that adjusts for the counts meets class weights, or has nothing to do."""
-    if implied is None:
+def warn_corrected_twice(raw, weight, shift, implied):
+    """Warn when alpha, sampler and loss together correct more than the imbalance there is.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_classes,)
+        Amount of each class in the data.
+    weight, shift, implied : ndarrays of shape (n_classes,)
+        What alpha, sampler and loss multiply a class by.
+    """
+    parts = {"alpha": weight, "sampler": shift, "the loss's logit adjustment": implied}
+    active = [name for name, part in parts.items() if not np.allclose(part, 1, rtol=0.05)]
+    present = raw > 0
+    effective = (weight * shift * implied)[present]
+    spread, needed = effective.max() / effective.min(), raw[present].max() / raw[present].min()
+    if len(active) > 1 and spread > 1.5 * needed:
+        warnings.warn(
+            f"{' and '.join(active)} all correct the imbalance: together they weigh some class "
+            f"{spread:.3g} times as much as another, where the data have {needed:.3g} times as "
+            "many documents. If that is too much, leave one out, or use a named alpha, which is "
+            "computed from what the sampler draws.",
+            stacklevel=3,
+        )
+
+
+def warn_no_effect(alpha, weight, shift, implied):
+    """Warn when the sampler has left nothing to do for a named alpha or the loss's adjustment."""
+    if np.allclose(shift, 1, rtol=0.05):
         return
-    if alpha is not None:
+    idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str) and np.allclose(weight, 1))
+    adjusts = implied is not None
+    idle += ["The loss's logit adjustment"] * (adjusts and np.allclose(implied, 1, rtol=0.05))
+    for name in idle:
         warnings.warn(
-            f"alpha={alpha!r} and the loss's logit adjustment both correct the imbalance: leave "
-            "one of the two out.",
-            stacklevel=3,
-        )
-    elif np.allclose(implied, 1, rtol=0.05):
-        warnings.warn(
-            "The loss's logit adjustment has no effect: it is computed from what the sampler "
-            "draws, which is balanced already.",
+            f"{name} has no effect: it is computed from what the sampler draws, which is "
+            "balanced already. Leave one of the two out.",
             stacklevel=3,
         )
 
 
-def warn_deferred(defer, weighted, sampler):
-    """Warn when there is nothing to defer, or the sampler does not wait."""
+def warn_deferred(defer, n_epochs, weighted, sampler, shift):
+    """Warn when there is nothing to defer, or the sampler does not wait for it."""
     if not weighted:
         warnings.warn(
             f"defer={defer} has no effect without alpha: deferred re-weighting is "
             "alpha='effective' with beta=0.9999.",
             stacklevel=3,
         )
-    elif sampler is not None:
+    elif n_epochs == 0:
+        warnings.warn(
+            f"defer={defer} has no effect: it is less than half of one epoch of max_epochs.",
+            stacklevel=3,
+        )
+    elif not np.allclose(shift, 1, rtol=0.05):
         warnings.warn(
             f"defer={defer} lets the classes wait for their weights, but sampler={sampler!r} "
             "balances them from the first epoch on: leave one of the two out.",
@@ -54,7 +83,9 @@ def warn_deferred(defer, weighted, sampler):
 
 def warn_reweighted_score(scoring, proba, class_weight):
     """Warn when early stopping compares the data with probabilities of reweighted classes."""
-    if scoring in _PROBABILITY_SCORES and proba != "natural" and not np.allclose(class_weight, 1):
+    scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
+    function = getattr(getattr(scorer, "_score_func", None), "__name__", None)
+    if function in _PROBABILITY_SCORES and proba != "natural" and _uneven(class_weight):
         warnings.warn(
             f"early_stopping watches scoring={scoring!r}, but alpha, sampler or loss reweight the "
             f"classes and proba={proba!r} leaves it so: the score does not tell when to stop. "
@@ -63,12 +94,13 @@ def warn_reweighted_score(scoring, proba, class_weight):
         )
 
 
-def warn_reweighted_loss(callbacks, weighted):
+def warn_reweighted_loss(callbacks, class_weight):
     """Warn when a callback of skorch's stops by a validation loss with class weights in it."""
     for callback in callbacks or ():
         callback = callback[-1] if isinstance(callback, tuple) else callback
         watched = getattr(callback, "monitor", None)
-        if weighted and isinstance(callback, EarlyStopping) and watched == "valid_loss":
+        stops = isinstance(callback, EarlyStopping) and watched == "valid_loss"
+        if stops and _uneven(class_weight):
             warnings.warn(
                 "EarlyStopping watches 'valid_loss', which is weighted by class as the training "
                 "is: a few rare documents decide it. Use early_stopping=True, or "
@@ -77,25 +109,41 @@ def warn_reweighted_loss(callbacks, weighted):
             )
 
 
-def warn_inexact(proba, normalize, weighted, sampler, defer):
+def warn_temperature(temperature, proba, class_weight):
+    """Warn when a temperature is to repair what class weights have done."""
+    if temperature == "auto" and proba != "natural" and _uneven(class_weight):
+        warnings.warn(
+            f"temperature='auto' cannot undo class weights, and proba={proba!r} leaves them in: "
+            "it is fitted to few documents of the rare classes or to the wrong shares. Use "
+            "proba='natural' with it.",
+            stacklevel=3,
+        )
+
+
+def _uneven(class_weight):
+    return not np.allclose(class_weight, 1, rtol=0.05)
+
+
+def warn_inexact(proba, decision, normalize, weighted, sampler, defer):
     """Warn when the inverse does not know the weights that were really at work."""
-    if proba != "natural":
+    if proba != "natural" and decision != "prior":
         return
+    name = "proba='natural'" if proba == "natural" else "decision='prior'"
     if weighted and normalize == "weights":
         warnings.warn(
-            "proba='natural' is exact for a mean over samples: with normalize='weights' a batch's "
+            f"{name} is exact for a mean over samples: with normalize='weights' a batch's "
             "divisor takes away a part of alpha that depends on the batch.",
             stacklevel=3,
         )
     if isinstance(sampler, str) and sampler == "progressive":
         warnings.warn(
-            "proba='natural' undoes the distribution of the last epoch: with "
+            f"{name} undoes the distribution of the last epoch: with "
             "sampler='progressive' the earlier ones drew others, so it is approximate.",
             stacklevel=3,
         )
     if weighted and defer:
         warnings.warn(
-            f"proba='natural' undoes alpha as if it had been there from the first epoch: with "
+            f"{name} undoes alpha as if it had been there from the first epoch: with "
             f"defer={defer} it is approximate.",
             stacklevel=3,
         )

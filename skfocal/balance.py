@@ -4,7 +4,6 @@ Both correct imbalance, so both look at the same thing: how much of each class a
 draws. The two together act on a class with ``effective = alpha * drawn share / raw share``.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -222,27 +221,6 @@ def effective_class_weight(weight, raw, drawn):
     raw, drawn = raw / raw.sum(), drawn / drawn.sum()
     shift = np.divide(drawn, raw, out=np.ones(len(raw)), where=raw > 0)
     return weight * shift
-
-
-def warn_double_correction(alpha, weight, raw, drawn):
-    """Warn when alpha and the sampler meet: twice the correction, or none left for alpha."""
-    shift = effective_class_weight(np.ones(len(raw)), raw, drawn)
-    if np.allclose(shift, 1, rtol=0.05) or alpha is None:
-        return
-    if not isinstance(alpha, str):
-        effective = np.round(weight * shift, 4).tolist()
-        warnings.warn(
-            "alpha and sampler both correct the imbalance: together they weigh the classes "
-            f"{effective} relative to the data. If that is too much, leave one of them out, or "
-            "use a named alpha, which is computed from what the sampler draws.",
-            stacklevel=3,
-        )
-    elif np.allclose(weight, 1):
-        warnings.warn(
-            f"alpha={alpha!r} has no effect: it is computed from what the sampler draws, which "
-            "is balanced already. Leave one of the two out.",
-            stacklevel=3,
-        )
 
 
 # -- samplers ------------------------------------------------------------------------------

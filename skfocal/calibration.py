@@ -8,7 +8,6 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import UndefinedMetricWarning
 
 from skfocal.losses import Loss
 
@@ -50,6 +49,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         self.scores = scores
         self.multilabel = multilabel
         self.decision_scores = scores if decision_scores is None else decision_scores
+        self.has_decided_ = False
 
     def __sklearn_is_fitted__(self):
         """Say that there is nothing to fit."""
@@ -67,6 +67,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
     def predict(self, X=None):
         """Return the most probable label, or an indicator of those more likely than not."""
+        self.has_decided_ = True
         if self.multilabel:
             return (self.decision_scores > 0).astype(np.int64)
         return self.classes_[self.decision_scores.argmax(axis=1)]
@@ -170,13 +171,14 @@ class Calibration:
 
         return float(np.exp(minimize_scalar(log_loss, bounds=(-3, 3), method="bounded").x))
 
-    def fit_offset(self, logits, score, n_documents, direction):
+    def fit_offset(self, logits, score, n_documents, n_all, direction):
         """Return the offsets for ``decision="tuned"`` that score best on held-out documents.
 
         First one number for all classes: of 11 values in [-1, 1.5], the best multiple of
         `direction`. From there one class after the other, the most frequent first, twice over,
-        tries 25 steps in [-3, 3] times ``n / (n + 20)`` with ``n`` its held-out documents: what
-        two documents say moves the decision little. Of equal scores the smallest stays.
+        tries 25 steps in [-3, 3]. Either is taken times ``n / (n + 20)``, with ``n`` all held-out
+        documents or those of the class: what two documents say moves the decision little. Of
+        equal scores the smallest stays.
 
         Parameters
         ----------
@@ -185,20 +187,33 @@ class Calibration:
             Larger is better.
         n_documents : ndarray of shape (n_classes,)
             Held-out documents of each class.
+        n_all : int
+            Held-out documents.
         direction : ndarray of shape (n_classes,)
             What `prior_offset` gives for "uniform".
         """
+        trials = []
 
         def score_of(offset):
+            trials.append(replace(self, decision="tuned", offset=offset).answers(logits))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UndefinedMetricWarning)  # at each of many trials
-                return score(replace(self, decision="tuned", offset=offset).answers(logits))
+                warnings.simplefilter("ignore", UserWarning)  # the scorer's, at each of many trials
+                return score(trials[-1])
 
         best, start = -np.inf, np.zeros(len(self.classes))
         for tau in _TAUS:
-            found = score_of(tau * direction)
+            common = tau * n_all / (n_all + _HALF_TRUST) * direction
+            found = score_of(common)
             if found > best + 1e-12:
-                best, start = found, tau * direction + 0.0  # without -0
+                best, start = found, common + 0.0  # without -0
+        if not any(trial.has_decided_ for trial in trials):
+            warnings.warn(
+                "decision='tuned' has no effect: scoring asks for no predictions, only for "
+                "probabilities, which the decision does not change. Tune for a score like "
+                "'f1_macro'.",
+                stacklevel=2,
+            )
+            return start
         offset = start
         trust = n_documents / (n_documents + _HALF_TRUST)
         order = np.argsort(-n_documents, kind="stable")
@@ -253,16 +268,26 @@ def prior_offset(prior, classes, class_prior, multilabel):
     if isinstance(prior, str) and prior == "uniform":
         shares = np.full(n, 0.5 if multilabel else 1 / n)
     else:
-        if isinstance(prior, dict):
-            prior = [prior.get(label, np.nan) for label in classes.tolist()]
-        shares = np.asarray(prior, dtype=np.float64) if np.ndim(prior) == 1 else np.zeros(0)
-        top = 1 if multilabel else np.inf
-        if shares.shape != (n,) or not ((shares > 0) & (shares < top)).all():
-            raise ValueError(
-                "prior must be 'uniform' or give each of the classes a positive share"
-                f"{' below 1' * multilabel}, as a dict or in the order of {classes.tolist()}. "
-                f"Got {prior!r}."
-            )
+        shares = _given_shares(prior, classes.tolist(), multilabel)
     if multilabel:
         return logit(shares) - logit(class_prior)
     return np.log(shares / shares.sum()) - np.log(class_prior)
+
+
+def _given_shares(prior, labels, multilabel):
+    """Return the shares that a dict or Series gives by label, any other in their order."""
+    by_label = prior.to_dict() if hasattr(prior, "to_dict") else prior
+    known = not isinstance(by_label, dict) or set(by_label) == set(labels)
+    if isinstance(by_label, dict):
+        by_label = [by_label.get(label, np.nan) for label in labels]
+    try:
+        shares = np.asarray(by_label, dtype=np.float64)
+    except (TypeError, ValueError):
+        shares = np.zeros(0)
+    top = 1 if multilabel else np.inf
+    if not known or shares.shape != (len(labels),) or not ((shares > 0) & (shares < top)).all():
+        raise ValueError(
+            "prior must be 'uniform' or give each of the classes a positive share"
+            f"{' below 1' * multilabel}, as a dict or in the order of {labels}. Got {prior!r}."
+        )
+    return shares

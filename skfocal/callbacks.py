@@ -1,5 +1,6 @@
 """skorch callbacks: the learning-rate schedule, the validation score, the progress line."""
 
+import inspect
 import math
 import sys
 import time
@@ -150,6 +151,8 @@ class ValidationScore(Callback):
         Its name in the history and in the progress line.
     classes, X, y : ndarray, list of str, ndarray
         Labels in the order of the logits; the validation documents and their labels.
+    weight : ndarray of shape (n,) or None
+        Their weights, for a scorer that takes them.
     answers : callable ``(logits) -> fitted classifier``
         Answers for the validation documents' logits.
     patience : int, default=None
@@ -157,12 +160,13 @@ class ValidationScore(Callback):
         weights. None: only score.
     """
 
-    def __init__(self, scorer, name, classes, X, y, answers, patience=None):
+    def __init__(self, scorer, name, classes, X, y, weight, answers, patience=None):
         self.scorer = scorer
         self.name = name
         self.classes = classes
         self.X = X
         self.y = y
+        self.weight = weight
         self.answers = answers
         self.patience = patience
 
@@ -170,25 +174,31 @@ class ValidationScore(Callback):
         """Forget an earlier training."""
         self.best_score_, self.best_epoch_, self.best_state_ = -np.inf, None, None
 
-    def on_epoch_end(self, net, **kwargs):
-        """Score the logits that the validation pass left in the net."""
+    def score(self, answers):
+        """Return the score of a fitted classifier's answers for the validation documents."""
+        weighted = {} if self.weight is None else {"sample_weight": self.weight}
         try:
-            score = self.scorer(self.answers(net.valid_logits_), self.X, self.y)
+            return self.scorer(answers, self.X, self.y, **weighted)
         except ValueError as error:
-            one = np.ndim(self.y) == 1
-            absent = self.classes[~self.y.any(0)] if not one else np.setdiff1d(self.classes, self.y)
-            absent = absent.tolist()
-            if not absent:  # then it is the scorer's own affair
+            several = np.ndim(self.y) == 2
+            absent = self.classes[~self.y.any(0)] if several else np.setdiff1d(self.classes, self.y)
+            if not len(absent):  # then it is the scorer's own affair
                 raise
             raise ValueError(
-                f"scoring={self.name!r} cannot score the held-out documents, which have none of "
-                f"the classes {absent}: hold out more, or score with 'f1_macro'. It said: {error}"
+                f"scoring={self.name!r} cannot score the held-out documents: {error} If it is "
+                f"because they have none of the classes {absent.tolist()}, hold out more, or "
+                "score with 'f1_macro'."
             ) from error
+
+    def on_epoch_end(self, net, **kwargs):
+        """Score the logits that the validation pass left in the net."""
+        score = self.score(self.answers(net.valid_logits_))
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
         if self.patience is None:
             return
-        is_best = self.best_epoch_ is None or score > self.best_score_
+        is_best = not score <= self.best_score_ and not np.isnan(score)
+        is_best = is_best or self.best_epoch_ is None
         net.history.record("valid_score_best", bool(is_best))
         if is_best:
             self.best_score_, self.best_epoch_ = score, epoch
@@ -203,6 +213,11 @@ class ValidationScore(Callback):
         if self.best_state_ is not None:
             net.module_.load_state_dict(self.best_state_)
             self.best_state_ = None
+
+
+def takes_weight(scorer):
+    """Say whether a scorer can weigh documents."""
+    return "sample_weight" in inspect.signature(getattr(scorer, "_score_func", scorer)).parameters
 
 
 class Progress(Callback):

@@ -14,7 +14,12 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -39,6 +44,7 @@ from skfocal.callbacks import (
     Progress,
     ValidationScore,
     WarmupSchedule,
+    takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
@@ -126,7 +132,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         much as it did in training. `predict` takes the largest. May be set after `fit`.
 
     temperature : None, "auto" or float, default=None
-        Divides the log-probabilities of `proba`, which are normalised again. "auto" fits it on
+        Divides the log-probabilities of `proba`, which are normalised again; in [0.001, 1000].
+        May be a number set after `fit`. "auto" fits it on
         the held-out documents (0.1 of them if `train_split` is None).
 
     decision : {"argmax", "prior", "tuned"}, default="argmax"
@@ -296,7 +303,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "loss_params": [None, dict],
         "proba": [StrOptions({"auto", *PROBAS})],
-        "temperature": [None, StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "temperature": [None, StrOptions({"auto"}), Interval(Real, 1e-3, 1e3, closed="both")],
         "decision": [StrOptions(set(DECISIONS))],
         "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
         "classes": [None, "array-like"],
@@ -454,7 +461,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         _warn_absent(classes, codes)
         rng = check_random_state(self.random_state)
         train, valid = self._split(codes, texts, groups, rng)
-        weight = self._check_weights(sample_weight, texts, train)
+        weight = self._check_weights(sample_weight, texts, train, valid)
         self._train(texts, classes, codes, weight, train, valid, rng)
         self.__dict__.pop("_chunks", None)
         return self
@@ -494,7 +501,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         fitted = hasattr(self, "net_")
         texts = self._check_texts(X, reset=not fitted)
         declared = self._declared_classes(classes)
-        classes, codes = _targets.encode(y, texts, declared)
+        several = self.class_weight_.ndim == 2 if fitted else None
+        if several and classes is not None and list(classes) != list(declared):
+            raise ValueError(
+                "classes must come in the order of the earlier calls, which is that of y's "
+                f"columns, {list(declared)}. Got {list(classes)}."
+            )
+        classes, codes = _targets.encode(y, texts, declared, several)
         chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
             check_random_state(self.random_state), np.zeros(()), np.zeros(())
         )
@@ -555,13 +568,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             raw = _targets.amounts(codes[train], weight[train], len(classes))
             support = raw if chunks is None else chunks.raw
             loss = self._resolve_loss(class_weight, drawn, support)
+            class_weight = self._weight_at_work(class_weight, loss)
             self._fit_head(module.model, loss)
             effective = class_weight * shift * _implied(loss)
-            proba = resolve_proba(self.proba, loss)
-            self._check_proba(proba, loss, effective)
-            score = self._make_score(
-                texts, codes, valid, Calibration(loss, classes, effective, shift, proba)
-            )
+            calibration = Calibration(loss, classes, effective, shift)
+            class_prior = _targets.shares(support)
+            self._check_answers(calibration, class_prior)
+            self._warn(loss, support, class_weight, shift, effective)
+            score = self._make_score(texts, codes, weight, valid, calibration)
             batches = LengthBatches(
                 tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
             )
@@ -580,16 +594,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
             )
-            class_prior = _targets.shares(support)
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
+                logits = net.logits([tokens.ids[i] for i in valid])
                 self._calibrate(
-                    Calibration(loss, classes, effective, shift),
-                    net.logits([tokens.ids[i] for i in valid]),
-                    codes[valid],
-                    weight[valid],
-                    score,
-                    class_prior,
+                    calibration, logits, codes[valid], weight[valid], score, class_prior
                 )
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
@@ -612,6 +621,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.tokenizer_ = tokenizer
         self.net_ = net
         self._fitted_model = str(self.model)
+        self._warned_for = (self.proba_, self.decision)
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):
         """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
@@ -623,8 +633,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if self.decision == "tuned":
             self._tuned_offset = plain.fit_offset(
                 logits,
-                lambda answers: score.scorer(answers, score.X, score.y),
-                _targets.positives(codes, len(plain.classes)),
+                score.score,
+                _targets.positives(codes[weight > 0], len(plain.classes)),
+                int((weight > 0).sum()),
                 prior_offset("uniform", plain.classes, class_prior, plain.multilabel),
             )
 
@@ -639,7 +650,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self.__dict__.pop(name, None)
         return texts
 
-    def _check_weights(self, sample_weight, texts, train):
+    def _check_weights(self, sample_weight, texts, train, valid=None):
         """Return the weights, of mean 1 over the rows to train on."""
         weight = _check_sample_weight(
             sample_weight, texts, dtype=np.float64, ensure_non_negative=True
@@ -647,6 +658,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if not weight[train].any():
             raise ValueError(
                 "sample_weight must have a positive weight among the documents to train on. "
+                "Got zeros only."
+            )
+        if valid is not None and not weight[valid].any():
+            raise ValueError(
+                "sample_weight must have a positive weight among the held-out documents. "
                 "Got zeros only."
             )
         return weight / weight[train].mean()
@@ -734,7 +750,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             raw, drawn = chunks.count(raw, drawn)
             drawn_last = drawn
         alpha = balance.class_weight(self.alpha, classes, drawn, beta=self.beta)
-        balance.warn_double_correction(self.alpha, alpha, raw, drawn)
         shift = balance.effective_class_weight(np.ones(len(classes)), raw, drawn_last)
         return sampling, alpha, drawn, shift
 
@@ -764,11 +779,19 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             params=self.loss_params,
             multilabel=class_weight.ndim == 2,
         )
-        _guards.warn_gamma(getattr(loss, "gamma", 0))
-        _guards.warn_adjusted_twice(loss.implied_class_weight(), self.alpha)
-        if self.defer:
-            _guards.warn_deferred(self.defer, loss.weight is not None, self.sampler)
         return loss
+
+    def _weight_at_work(self, class_weight, loss):
+        """Return the class weights of `alpha`, or those that an instance in `loss` came with."""
+        if self.alpha is not None or loss.weight is None:
+            return class_weight
+        weight = loss.weight.detach().cpu().double().numpy()
+        if weight.shape != class_weight.shape:
+            raise ValueError(
+                f"the weight of the loss must have shape {class_weight.shape}, for the classes of "
+                f"y. Got {weight.shape}."
+            )
+        return weight
 
     def _fit_head(self, encoder, loss):
         """Give the encoder the head that the loss is made for."""
@@ -781,7 +804,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
             )
 
-    def _check_proba(self, proba, loss, class_weight):
+    def _check_answers(self, calibration, class_prior):
+        """Refuse a `proba` or `decision` that the loss does not allow, and a wrong `prior`."""
+        loss, proba = calibration.loss, resolve_proba(self.proba, calibration.loss)
         if proba != "softmax" and not loss.has_posterior:
             raise ValueError(
                 f"proba={proba!r} needs a loss with an inverse to the posterior, which "
@@ -795,17 +820,43 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     "decision='prior' needs a loss with an inverse to the posterior, which "
                     f"{loss} has not: use decision='tuned'."
                 )
-        weighted = self.alpha is not None
-        _guards.warn_inexact(proba, loss.normalize, weighted, self.sampler, self.defer)
-        adjusted = loss.implied_class_weight() is not None
-        _guards.warn_reweighted_loss(self.callbacks, weighted or adjusted)
+            prior_offset(self.prior, calibration.classes, class_prior, calibration.multilabel)
+        if self.early_stopping and self.defer:
+            raise ValueError(
+                f"defer={self.defer} and early_stopping=True cannot be combined: the best "
+                "epoch may be one before alpha set in. Leave one of the two out."
+            )
+
+    def _warn(self, loss, raw, class_weight, shift, effective):
+        """Warn about settings that are allowed and seldom meant."""
+        _guards.warn_gamma(loss)
+        implied = loss.implied_class_weight()
+        if raw.ndim == 1:
+            adjustment = _implied(loss)
+            _guards.warn_corrected_twice(raw, class_weight, shift, adjustment)
+            _guards.warn_no_effect(
+                self.alpha, class_weight, shift, None if implied is None else adjustment
+            )
+        weighted = loss.weight is not None
+        if self.defer:
+            n_epochs = self._n_deferred()
+            _guards.warn_deferred(self.defer, n_epochs, weighted, self.sampler, shift)
+        proba = resolve_proba(self.proba, loss)
+        _guards.warn_temperature(self.temperature, proba, effective)
+        _guards.warn_reweighted_loss(self.callbacks, class_weight * _implied(loss))
         if self.early_stopping:
-            if self.defer:
-                raise ValueError(
-                    f"defer={self.defer} and early_stopping=True cannot be combined: the best "
-                    "epoch may be one before alpha set in. Leave one of the two out."
-                )
-            _guards.warn_reweighted_score(self.scoring, proba, class_weight)
+            _guards.warn_reweighted_score(self.scoring, proba, effective)
+        self._warn_inexact(proba, loss)
+
+    def _warn_inexact(self, proba, loss):
+        weighted = loss.weight is not None
+        _guards.warn_inexact(
+            proba, self.decision, loss.normalize, weighted, self.sampler, self.defer
+        )
+
+    def _n_deferred(self):
+        """Return how many epochs train without `alpha`; it gets one at least."""
+        return min(round(self.defer * self.max_epochs), self.max_epochs - 1)
 
     def _resolve_lr(self, module):
         if self.lr != "auto":
@@ -839,7 +890,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _make_callbacks(self, score, chunks, loss):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
         if self.defer and loss.weight is not None:
-            callbacks.append(("defer", DeferredWeight(round(self.defer * self.max_epochs))))
+            callbacks.append(("defer", DeferredWeight(self._n_deferred())))
         if self.gradient_clip is not None:
             callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:
@@ -850,20 +901,25 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # seeing the end of the epoch.
         return callbacks + copy.deepcopy(list(self.callbacks or []))
 
-    def _make_score(self, texts, codes, valid, calibration):
+    def _make_score(self, texts, codes, weight, valid, calibration):
         if valid is None:
             return None
+        scorer = check_scoring(self, scoring=self.scoring)
+        even = np.allclose(weight[valid], weight[valid[0]])
         return ValidationScore(
-            check_scoring(self, scoring=self.scoring),
+            scorer,
             self.scoring if isinstance(self.scoring, str) else "score",
             calibration.classes,
             [texts[i] for i in valid],
             _targets.decode(calibration.classes, codes[valid]),
-            calibration.answers,
+            None if even or not takes_weight(scorer) else weight[valid],
+            replace(calibration, proba=resolve_proba(self.proba, calibration.loss)).answers,
             self.patience if self.early_stopping else None,
         )
 
     def _make_net(self, module, loss, tokenizer, device, **kwargs):
+        if "callbacks" in (self.net_params or {}):
+            raise ValueError("net_params must not hold 'callbacks': give them as callbacks=.")
         settings = {
             "pad_id": tokenizer.pad_token_id,
             "precision": self._resolve_precision(device),
@@ -921,8 +977,32 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._answers(X).predict_proba()
 
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the accuracy; with several labels the share of documents with all of them right.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One str a document.
+        y : as in :meth:`fit`
+            Labels.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of at least 0.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
+        check_is_fitted(self)
+        if self.class_weight_.ndim == 2:
+            y = _targets.decode(*_targets.encode(y, as_texts(X), self.classes_, True))
+        return super().score(X, y, sample_weight)
+
     def decision_function(self, X) -> np.ndarray:
-        """Return the logarithm of :meth:`predict_proba`; for two classes the log-odds.
+        """Return the logarithm of :meth:`predict_proba`; for two classes or labels the log-odds.
+
+        With a `decision` other than "argmax", `predict` takes the largest of other numbers.
 
         Parameters
         ----------
@@ -937,17 +1017,33 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _answers(self, X):
         check_is_fitted(self)
+        self._check_settings()
         logits = self._logits(X)
-        return Calibration(
-            self.loss_,
-            self.classes_,
-            self.effective_class_weight_,
-            self._shift,
-            self.proba_,
-            self.temperature_,
-            self.decision,
-            self.decision_offset_,
+        return self._calibration(
+            proba=self.proba_,
+            temperature=self.temperature_,
+            decision=self.decision,
+            offset=self.decision_offset_,
         ).answers(logits)
+
+    def _calibration(self, **settings):
+        return Calibration(
+            self.loss_, self.classes_, self.effective_class_weight_, self._shift, **settings
+        )
+
+    def _check_settings(self):
+        """Check the parameters that may be set after `fit`."""
+        names = "proba", "temperature", "decision", "prior"
+        validate_parameter_constraints(
+            {name: self._parameter_constraints[name] for name in names},
+            {name: getattr(self, name) for name in names},
+            caller_name=type(self).__name__,
+        )
+        self._check_answers(self._calibration(), self.class_prior_)
+        present = (self.proba_, self.decision)
+        if present != self._warned_for:
+            self._warned_for = present
+            self._warn_inexact(self.proba_, self.loss_)
 
     def _logits(self, X):
         texts = self._check_texts(X, reset=False)

@@ -13,7 +13,6 @@ from skfocal.balance import (
     effective_class_weight,
     resolve_sampling,
     stratified_holdout,
-    warn_double_correction,
 )
 
 CLASSES = np.array(["a", "b", "c"])
@@ -126,21 +125,6 @@ def test_effective_weight_multiplies_alpha_and_the_shift_of_the_sampler():
     np.testing.assert_allclose(effective_class_weight(np.ones(3), COUNTS, drawn), expected)
     absent = effective_class_weight(np.ones(3), np.array([5, 0, 5]), np.array([5, 0, 5]))
     assert absent.tolist() == [1, 1, 1]
-
-
-def test_explicit_alpha_with_a_balancing_sampler_warns_with_the_effective_weights():
-    drawn = np.array([1000, 1000, 1000]) / 3
-    with pytest.warns(UserWarning, match=r"both correct.*\[0.4762, 3.3333, 10.0\]"):
-        warn_double_correction([1, 2, 3], np.array([1.0, 2.0, 3.0]), COUNTS, drawn)
-    with pytest.warns(UserWarning, match="alpha='balanced' has no effect"):
-        warn_double_correction("balanced", np.ones(3), COUNTS, drawn)
-
-
-def test_no_warning_where_nothing_is_corrected_twice(recwarn):
-    warn_double_correction([1, 2, 3], np.array([1.0, 2.0, 3.0]), COUNTS, COUNTS)
-    warn_double_correction(None, np.ones(3), COUNTS, np.array([1.0, 1.0, 1.0]))
-    warn_double_correction("sqrt", np.array([0.5, 1, 2]), COUNTS, np.sqrt(COUNTS))
-    assert not recwarn.list
 
 
 # -- samplers --------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import imbalanced
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import f1_score, log_loss, precision_score
-from sklearn.model_selection import cross_val_score
+from sklearn.metrics import f1_score, get_scorer, log_loss, precision_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
@@ -174,6 +175,7 @@ def test_natural_undoes_alpha(make, data):
     np.testing.assert_allclose(odds, np.log(natural[:, 1] / natural[:, 0]))
 
 
+@pytest.mark.filterwarnings("ignore:temperature='auto' cannot undo class weights")
 @pytest.mark.parametrize(
     ("params", "meant"),
     [
@@ -309,7 +311,7 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
     ("params", "message"),
     [
         ({"gamma": 6}, "gamma=6 leaves a document"),
-        ({"loss": "balanced_softmax", "alpha": "balanced"}, "both correct the imbalance"),
+        ({"loss": "balanced_softmax", "alpha": "balanced"}, "all correct the imbalance"),
         ({"defer": 0.8, "max_epochs": 2}, "defer=0.8 has no effect without alpha"),
         (
             {"loss": "ldam", "defer": 0.5, "alpha": "effective", "sampler": "sqrt"},
@@ -326,6 +328,32 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
         ),
         ({"proba": "natural", "sampler": "progressive"}, "the last epoch.*approximate"),
         ({"proba": "natural", "alpha": "sqrt", "defer": 0.5}, "with defer=0.5 it is approximate"),
+        ({"alpha": [1, 3], "sampler": "balanced"}, "alpha and sampler all correct the imbalance"),
+        ({"alpha": "balanced", "sampler": "balanced"}, "alpha='balanced' has no effect"),
+        (
+            {"loss": FocalLoss(weight=[1.0, 3.0]), "sampler": "balanced"},
+            "alpha and sampler all correct",
+        ),
+        (
+            {"alpha": "balanced", "sampler": "progressive", "max_epochs": 4},
+            "alpha and sampler all correct the imbalance",
+        ),
+        ({"defer": 0.1, "alpha": "balanced"}, "defer=0.1 has no effect: it is less than half"),
+        ({"temperature": "auto", "alpha": "balanced"}, "temperature='auto' cannot undo class wei"),
+        (
+            {
+                "early_stopping": True,
+                "scoring": get_scorer("neg_log_loss"),
+                "alpha": "balanced",
+                "proba": "softmax",
+            },
+            "early_stopping watches scoring=",
+        ),
+        (
+            {"decision": "prior", "prior": "uniform", "normalize": "weights", "alpha": "balanced"},
+            "decision='prior' is exact for a mean over samples",
+        ),
+        ({"decision": "tuned", "scoring": "roc_auc"}, "decision='tuned' has no effect: scoring"),
         (
             {"callbacks": [EarlyStopping()], "alpha": "balanced", "train_split": 0.3},
             "EarlyStopping watches 'valid_loss', which is weighted",
@@ -351,6 +379,15 @@ def test_settings_that_are_seldom_meant_warn(make, data, params, message):
         {"early_stopping": True, "scoring": "neg_log_loss"},
         {"early_stopping": True, "scoring": "neg_log_loss", "alpha": "sqrt", "proba": "natural"},
         {"proba": "natural", "normalize": "weights"},
+        {"alpha": [1, 1], "sampler": "balanced"},
+        {"alpha": [3, 1], "sampler": "balanced"},
+        {"alpha": [1, 1.1], "sampler": "sqrt"},
+        {"alpha": "sqrt", "sampler": "sqrt"},
+        {"loss": "logit_adjusted", "loss_params": {"tau": 0.0}},
+        {"loss": "logit_adjusted", "loss_params": {"tau": 0.5}, "alpha": "sqrt"},
+        {"temperature": "auto", "alpha": "balanced", "proba": "natural"},
+        {"alpha": "balanced", "sampler": 1.0, "defer": 0.5},
+        {"gamma": 5.0},
         {"proba": "reweighted", "alpha": "balanced"},
         {"sampler": "progressive"},
         {"callbacks": [EarlyStopping()], "train_split": 0.3, "sampler": "sqrt"},
@@ -358,6 +395,7 @@ def test_settings_that_are_seldom_meant_warn(make, data, params, message):
     ],
 )
 def test_settings_that_are_fine_do_not_warn(make, params):
+    # Twice as many of one class as of the other: what is double has to show against that.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(**params).fit(*imbalanced(60, 30))
@@ -371,6 +409,61 @@ def test_logit_adjustment_of_a_class_without_documents_is_finite(make, data):
         )
     assert np.isfinite(clf.predict_proba(X)).all()
     assert isinstance(clf.loss_, LogitAdjustedLoss)
+
+
+def test_a_loss_of_balanced_classes_has_nothing_to_warn_of(make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(loss="logit_adjusted").fit(*imbalanced(30, 30))
+        make(alpha="balanced", sampler="sqrt").fit(*imbalanced(30, 30))
+        callbacks = [EarlyStopping()]
+        make(alpha="balanced", train_split=0.3, callbacks=callbacks).fit(*imbalanced(30, 30))
+
+
+def test_the_weight_of_an_instance_is_known(make, data):
+    X, y = data
+    clf = make(loss=FocalLoss(2.0, weight=[1.0, 50.0])).fit(X, y)
+    np.testing.assert_array_equal(clf.class_weight_, [1, 50])
+    np.testing.assert_array_equal(clf.effective_class_weight_, [1, 50])
+    assert clf.proba_ == "reweighted"
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[clf._logits(X).argmax(1)])
+    same = make(gamma=2.0, alpha=[1.0, 50.0]).fit(X, y)
+    for proba in PROBAS:
+        np.testing.assert_allclose(
+            clf.set_params(proba=proba).predict_proba(X),
+            same.set_params(proba=proba).predict_proba(X),
+        )
+    with pytest.raises(ValueError, match=r"the weight of the loss must have shape \(2,\)"):
+        make(loss=FocalLoss(weight=[1.0, 2.0, 3.0])).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"proba": "naturel"}, "The 'proba' parameter of BertFocalClassifier must be"),
+        ({"temperature": -1.0}, "The 'temperature' parameter"),
+        ({"temperature": 0.0}, "The 'temperature' parameter"),
+        ({"temperature": 1e-310}, "The 'temperature' parameter"),
+        ({"temperature": "foo"}, "The 'temperature' parameter"),
+        ({"decision": "bogus"}, "The 'decision' parameter"),
+        ({"decision": "prior", "prior": [1, 0]}, "prior must be 'uniform' or"),
+    ],
+)
+def test_parameters_set_after_fit_are_checked(make, data, params, message):
+    clf = make().fit(*data).set_params(**params)
+    for answer in (clf.predict, clf.predict_proba, clf.decision_function):
+        with pytest.raises(ValueError, match=message):
+            answer(data[0])
+
+
+def test_what_the_loss_does_not_allow_is_refused_after_fit_too(make, data):
+    clf = make(loss="dice").fit(*data)
+    with pytest.raises(ValueError, match="proba='natural' needs a loss with an inverse"):
+        clf.set_params(proba="natural").predict(data[0])
+    clf = make(sampler="progressive").fit(*data).set_params(proba="natural")
+    with pytest.warns(UserWarning, match="proba='natural' undoes the distribution of the last"):
+        clf.predict(data[0])
+    clf.predict(data[0])  # once is enough
 
 
 # -- decisions ---------------------------------------------------------------------------------
@@ -408,11 +501,23 @@ def test_a_class_without_documents_wins_nothing_by_the_prior(make):
     np.testing.assert_allclose(several, [0, 0, np.log(4)])
 
 
-@pytest.mark.parametrize("prior", [[1], [1, 0], {"ham": 1}, [1, np.nan], [[1, 2]], [-1, 2]])
+@pytest.mark.parametrize(
+    "prior",
+    [
+        [1],
+        [1, 0],
+        {"ham": 1},
+        {"ham": 1, "spam": 1, "eggs": 1},
+        [1, np.nan],
+        [[1, 2]],
+        [-1, 2],
+        ["a", "b"],
+    ],
+)
 def test_a_wrong_prior_is_named(make, data, prior):
     clf = make(decision="prior", prior=prior)
     with pytest.raises(ValueError, match="prior must be 'uniform' or give each of the classes"):
-        clf.fit(*data).predict(data[0])
+        clf.fit(*data)
 
 
 def test_decisions_that_need_something_say_so(make, data):
@@ -427,6 +532,126 @@ def test_decisions_that_need_something_say_so(make, data):
         clf.set_params(decision="tuned").predict(data[0])
     with pytest.raises(ValueError, match="temperature='auto' must be set before fit"):
         clf.set_params(decision="argmax", temperature="auto").predict(data[0])
+
+
+def test_prior_of_a_series_goes_by_label_as_a_dict_does(make, data):
+    shares = {"spam": 0.99, "ham": 0.01}
+    clf = make(decision="prior", prior=shares, sampler="balanced").fit(*data)
+    # Of the data, not of what the sampler drew.
+    expected = np.log([0.01, 0.99]) - np.log([0.75, 0.25])
+    np.testing.assert_allclose(clf.decision_offset_, expected)
+    np.testing.assert_allclose(clf.set_params(prior=pd.Series(shares)).decision_offset_, expected)
+
+
+def test_an_absent_class_is_taken_for_one_of_average_share():
+    offset = prior_offset([1, 1, 2], np.arange(3), np.array([0.0, 0.5, 0.5]), False)
+    np.testing.assert_allclose(offset, np.log([0.25 * 3, 0.5, 1]))
+
+
+def test_temperature_of_reweighted_probabilities_weighs_the_classes():
+    """As if each document were there as often as its class counts."""
+    rng = np.random.RandomState(0)
+    logits, codes = rng.normal(size=(200, 2)) * 3, (rng.uniform(size=200) < 0.2).astype(int)
+    weight = np.array([1.0, 4.0])
+    logits[:, 1] += 4 * codes
+    calibration = Calibration(
+        CrossEntropyLoss(weight=weight), np.arange(2), weight, np.ones(2), "reweighted"
+    )
+    found = calibration.fit_temperature(logits, codes, np.ones(200))
+    times = weight[codes].astype(int)
+    even = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2), "reweighted")
+    repeated = even.fit_temperature(
+        np.repeat(logits, times, axis=0), np.repeat(codes, times), np.ones(times.sum())
+    )
+    assert found == pytest.approx(repeated, rel=1e-4)
+    assert found != pytest.approx(even.fit_temperature(logits, codes, np.ones(200)), rel=0.05)
+    # Of labels: absence counts 1, presence 4.
+    target = codes[:, None].astype(float)
+    logits = logits[:, ::-1].copy()
+    pair = np.array([[1.0, 4.0]])
+    loss = SigmoidFocalLoss(0.0, weight=pair)
+    several = Calibration(loss, np.arange(1), pair, np.ones((1, 2)), "reweighted")
+    found = several.fit_temperature(logits[:, :1], target, np.ones(200))
+    two = np.stack([np.zeros(200), logits[:, 0]], 1)
+    assert found == pytest.approx(
+        calibration.fit_temperature(two, target[:, 0].astype(int), np.ones(200)), rel=1e-4
+    )
+
+
+def test_the_temperature_is_not_in_the_decision():
+    logits = np.array([[0.0, 1.0]])
+    for decision in ("prior", "tuned"):
+        answers = Calibration(
+            CrossEntropyLoss(),
+            np.arange(2),
+            np.ones(2),
+            np.ones(2),
+            temperature=10.0,
+            decision=decision,
+            offset=np.array([0.9, 0.0]),
+        ).answers(logits)
+        assert answers.predict().tolist() == [1]
+
+
+def test_three_documents_move_the_common_part_little():
+    logits = np.array([[1.0, 0.0]] * 3)
+    calibration = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2))
+
+    def score(answers):
+        return answers.predict().mean()
+
+    offset = calibration.fit_offset(logits, score, np.array([0, 0]), 3, np.array([0.0, 5.0]))
+    assert abs(offset).max() <= 1.5 * 5 * 3 / 23
+    many = calibration.fit_offset(logits, score, np.array([0, 0]), 3000, np.array([0.0, 5.0]))
+    assert many[1] > 1
+
+
+def test_documents_of_no_weight_have_no_say(make, data):
+    """Held-out documents with the wrong label and weight 0: as if they were not there."""
+    X, y = data
+    fold = np.full(40, -1)
+    fold[-16:] = 0
+    wrong = y.copy()
+    wrong[-8:] = np.where(y[-8:] == "ham", "spam", "ham")
+    weight = np.ones(40)
+    weight[-8:] = 0
+    settings = {
+        "decision": "tuned",
+        "temperature": "auto",
+        "scoring": "f1_macro",
+        "lr": 1e-3,
+    }
+    with_them = make(**settings, train_split=PredefinedSplit(fold)).fit(X, wrong, weight)
+    without = make(**settings, train_split=PredefinedSplit(fold[:-8])).fit(X[:-8], y[:-8])
+    np.testing.assert_allclose(with_them.decision_offset_, without.decision_offset_)
+    assert with_them.temperature_ == pytest.approx(without.temperature_, rel=1e-3)
+    assert with_them.history_[-1]["valid_score"] == without.history_[-1]["valid_score"]
+    with pytest.raises(ValueError, match="sample_weight must have a positive weight among the he"):
+        make(train_split=PredefinedSplit(fold)).fit(X, y, (fold < 0).astype(float))
+
+
+def test_a_score_that_is_no_number_is_not_the_best(make, data):
+    scores = iter([np.nan, 0.2, 0.9, 0.5])
+    clf = make(
+        early_stopping=True, scoring=lambda *args: next(scores), max_epochs=4, patience=2
+    ).fit(*data)
+    assert [row["valid_score_best"] for row in clf.history_] == [True, True, True, False]
+
+
+def test_of_equal_scores_the_first_epoch_is_the_best(make, data):
+    clf = make(early_stopping=True, scoring=lambda *args: 0.5, max_epochs=3, patience=1)
+    assert [row["valid_score_best"] for row in clf.fit(*data).history_] == [True, False]
+
+
+def test_a_scorer_that_cannot_is_quoted(make):
+    X, y = imbalanced(20, 8)
+    several = np.stack([y == "ham", y == "spam", y == "eggs"], 1).astype(int)
+    clf = make(scoring="balanced_accuracy", train_split=0.3)
+    with (
+        pytest.raises(ValueError, match="'balanced_accuracy' cannot .* multilabel-indicator .* If"),
+        pytest.warns(UserWarning, match="no document"),
+    ):
+        clf.fit(X, several)
 
 
 def noisy_scores(counts, seed):
@@ -447,7 +672,9 @@ def test_tuned_offsets_raise_the_score_they_are_tuned_for_on_new_documents():
     def score(answers):
         return f1_score(codes, answers.predict(), average="macro")
 
-    offset = calibration.fit_offset(logits, score, counts, -np.log(counts / counts.mean()))
+    offset = calibration.fit_offset(
+        logits, score, counts, counts.sum(), -np.log(counts / counts.mean())
+    )
     tuned = dataclasses.replace(calibration, decision="tuned", offset=offset)
     logits, codes = noisy_scores(counts, seed=1)
     assert score(tuned.answers(logits)) > score(calibration.answers(logits)) + 0.05
@@ -464,9 +691,11 @@ def test_a_class_of_few_documents_gets_a_small_offset():
     def score(answers):
         return (answers.predict()[codes == 1] == 1).mean()
 
-    offset = calibration.fit_offset(logits, score, counts, np.zeros(2))
+    offset = calibration.fit_offset(logits, score, counts, 202, np.zeros(2))
     assert abs(offset[1]) <= 3 * 2 / 22
-    constant = calibration.fit_offset(logits, lambda answers: 1.0, counts, np.ones(2))
+    constant = calibration.fit_offset(
+        logits, lambda answers: float(len(answers.predict())), counts, 202, np.ones(2)
+    )
     np.testing.assert_array_equal(constant, 0)
 
 
@@ -479,10 +708,10 @@ def test_classes_without_held_out_documents_get_the_common_part_only():
         return f1_score(codes, answers.predict(), average="macro")
 
     direction = -np.log(counts / counts.mean())
-    offset = calibration.fit_offset(logits, score, np.array([200, 50, 0]), direction)
-    tau = offset[2] / direction[2]
+    offset = calibration.fit_offset(logits, score, np.array([200, 50, 0]), 250, direction)
+    tau = offset[2] / direction[2] / (250 / 270)
     assert 0 < tau < 1.6 and tau == pytest.approx(round(4 * tau) / 4)
-    steps = (offset - tau * direction)[:2] / (np.array([200, 50]) / np.array([220, 70]))
+    steps = (offset - tau * 250 / 270 * direction)[:2] / (np.array([200, 50]) / np.array([220, 70]))
     np.testing.assert_allclose(steps, np.round(4 * steps) / 4, atol=1e-9)
 
 
@@ -493,7 +722,7 @@ def test_a_scorer_that_warns_at_each_trial_is_not_heard():
     def score(answers):
         return precision_score([0, 0, 1, 1], answers.predict())
 
-    offset = calibration.fit_offset(scores, score, np.array([2, 2]), np.zeros(2))
+    offset = calibration.fit_offset(scores, score, np.array([2, 2]), 4, np.zeros(2))
     assert offset[1] > offset[0]
 
 
@@ -508,6 +737,27 @@ def test_tuned_through_the_estimator(make):
     assert cross_val_score(make(decision="tuned"), X, y, cv=2).shape == (2,)
     held_out = make(decision="tuned").fit(X, y)
     assert "valid_score" in held_out.history_[-1]
+
+
+def test_the_offsets_are_tuned_to_the_held_out_documents(make):
+    """As by hand: their logits, labels and counts, the direction of the training's shares."""
+    X, y = imbalanced(60, 20)
+    y = np.random.RandomState(0).permutation(y)  # nothing can be learned, only the shares
+    fold = np.where(np.arange(80) < 30, 0, -1)
+    params = {"decision": "tuned", "train_split": PredefinedSplit(fold), "lr": 1e-4}
+    codes = (y[:30] == "spam").astype(int)
+
+    def score(answers, *args):  # recall of the rare class
+        return (answers.predict()[codes == 1] == "spam").mean()
+
+    clf = make(**params, scoring=score).fit(X, y)
+    shares = (y[30:] == np.array([["ham"], ["spam"]])).mean(1)
+    plain = Calibration(clf.loss_, CLASSES, np.ones(2), np.ones(2))
+    logits = clf._logits(X[:30])
+    direction = prior_offset("uniform", CLASSES, shares, False)
+    expected = plain.fit_offset(logits, score, np.bincount(codes), 30, direction)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(clf.decision_offset_, expected)
 
 
 def test_decisions_of_several_labels(make):

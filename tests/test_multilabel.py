@@ -505,3 +505,30 @@ def test_real_messages_with_group_and_super_group(minilm, loss):
     truth = MultiLabelBinarizer(classes=clf.classes_.tolist()).fit_transform(y_test)
     assert f1_score(truth, predicted, average="micro") > 0.75
     assert f1_score(truth, predicted, average=None, zero_division=0).min() > 0.4
+
+
+def test_score_takes_every_form_of_y(make):
+    X, y = documents()
+    clf = make().fit(X, as_collections(y))
+    expected = (clf.predict(X) == y).all(1).mean()
+    for form in (y, as_collections(y), sparse.csr_matrix(y), pd.DataFrame(y, columns=NAMES)):
+        assert clf.score(X, form) == pytest.approx(expected)
+    weight = np.arange(len(y))
+    wrong = clf.score(X, as_collections(y), sample_weight=weight)
+    assert wrong == pytest.approx(np.average((clf.predict(X) == y).all(1), weights=weight))
+
+
+def test_chunks_keep_their_kind_and_order(make):
+    X, y = documents(24)
+    with pytest.raises(ValueError, match="y must have one label a document, as in the earlier"):
+        make().partial_fit(X, y[:, 0], classes=[0, 1]).partial_fit(X, y[:, :2])
+    clf = make().partial_fit(X, as_collections(y), classes=NAMES)
+    clf.partial_fit(X[:3], [[name] for name in NAMES])
+    np.testing.assert_allclose(clf.class_prior_, (y.sum(0) + 1) / 27)
+    with pytest.raises(ValueError, match="y must have several labels a document"):
+        clf.partial_fit(X[:3], NAMES)
+    clf = make().partial_fit(X, pd.DataFrame(y, columns=NAMES), classes=NAMES)
+    clf.partial_fit(X, pd.DataFrame(y, columns=NAMES)[NAMES[::-1]])
+    np.testing.assert_allclose(clf.class_prior_, y.mean(0))
+    with pytest.raises(ValueError, match="classes must come in the order of the earlier calls"):
+        clf.partial_fit(X, y, classes=NAMES[::-1])
