@@ -199,7 +199,7 @@ class ReliabilityDisplay:
         self.ece = float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_bins=15, name=None, ax=None):
+    def from_estimator(cls, estimator, X, y, *, n_bins=15, name=None, ax=None, **kwargs):
         """Draw a fitted classifier's probabilities of documents.
 
         Parameters
@@ -210,6 +210,8 @@ class ReliabilityDisplay:
         name : str, default=None
             None: the estimator's class.
         ax : matplotlib Axes, default=None
+        **kwargs
+            For the line.
 
         Returns
         -------
@@ -222,10 +224,13 @@ class ReliabilityDisplay:
             n_bins=n_bins,
             name=name or type(estimator).__name__,
             ax=ax,
+            **kwargs,
         )
 
     @classmethod
-    def from_predictions(cls, y_true, proba, *, classes=None, n_bins=15, name=None, ax=None):
+    def from_predictions(
+        cls, y_true, proba, *, classes=None, n_bins=15, name=None, ax=None, **kwargs
+    ):
         """Draw probabilities.
 
         Parameters
@@ -237,6 +242,8 @@ class ReliabilityDisplay:
         n_bins : int, default=15
         name : str, default=None
         ax : matplotlib Axes, default=None
+        **kwargs
+            For the line.
 
         Returns
         -------
@@ -250,7 +257,7 @@ class ReliabilityDisplay:
         0.35
         """
         bins = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
-        return cls(*bins, name=name).plot(ax=ax)
+        return cls(*bins, name=name).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
         """Draw.
@@ -271,7 +278,7 @@ class ReliabilityDisplay:
         x, y = self.confidence[full], self.accuracy[full]
         label = f"{self.name or 'ECE'} {'ECE ' * bool(self.name)}{self.ece:.3f}"
         (self.ref_line_,) = ax.plot([0, 1], [0, 1], ":", color="black", label="_perfect")
-        (self.line_,) = ax.plot(x, y, **{"marker": "s", "label": label, **kwargs})
+        (self.line_,) = ax.plot(x, y, **{"marker": "s", "label": label, "clip_on": False} | kwargs)
         self.gap_ = ax.vlines(x, x, y, color=self.line_.get_color(), alpha=0.4, linewidth=3)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         ax.legend(loc="upper left")
@@ -303,24 +310,38 @@ class ClassPrecisionRecallDisplay:
         self.counts = counts
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None):
+    def from_estimator(cls, estimator, X, y, *, sample_weight=None, top=8, ax=None, **kwargs):
         """Draw a fitted classifier's probabilities of documents.
 
         Parameters
         ----------
         estimator : fitted classifier with predict_proba
         X, y : documents and their labels
+        sample_weight : array-like of shape (n,), default=None
+        top : int, default=8
+            Classes that get a colour and a name; the others are grey.
         ax : matplotlib Axes, default=None
+        **kwargs
+            For each line.
 
         Returns
         -------
         ClassPrecisionRecallDisplay
         """
-        proba = estimator.predict_proba(X)
-        return cls.from_predictions(y, proba, classes=estimator.classes_, ax=ax)
+        return cls.from_predictions(
+            y,
+            estimator.predict_proba(X),
+            classes=estimator.classes_,
+            sample_weight=sample_weight,
+            top=top,
+            ax=ax,
+            **kwargs,
+        )
 
     @classmethod
-    def from_predictions(cls, y_true, proba, *, classes=None, ax=None):
+    def from_predictions(
+        cls, y_true, proba, *, classes=None, sample_weight=None, top=8, ax=None, **kwargs
+    ):
         """Draw probabilities.
 
         Parameters
@@ -329,11 +350,21 @@ class ClassPrecisionRecallDisplay:
         proba : array-like of shape (n, n_classes)
         classes : array-like of shape (n_classes,), default=None
             Labels of the columns; None: the sorted labels of `y_true`.
+        sample_weight : array-like of shape (n,), default=None
+        top : int, default=8
+            Classes that get a colour and a name; the others are grey.
         ax : matplotlib Axes, default=None
+        **kwargs
+            For each line.
 
         Returns
         -------
         ClassPrecisionRecallDisplay
+
+        Raises
+        ------
+        ValueError
+            If a label has no column, or there is no document.
 
         Examples
         --------
@@ -344,26 +375,31 @@ class ClassPrecisionRecallDisplay:
         """
         y_true, proba = column_or_1d(y_true), np.asarray(proba)
         classes = np.unique(y_true) if classes is None else np.asarray(classes)
-        if proba.ndim != 2 or len(classes) != proba.shape[1]:
+        unknown = np.setdiff1d(y_true, classes).tolist()
+        if proba.ndim != 2 or len(classes) != proba.shape[1] or unknown or not len(y_true):
             raise ValueError(
-                f"proba must have one column for each of the classes {classes.tolist()}. Got "
-                f"shape {proba.shape}."
+                "proba must have a row for each of at least one document and one column for each "
+                f"of the classes {classes.tolist()}. Got shape {proba.shape} for {len(y_true)} "
+                f"documents, with labels {unknown} besides."
             )
         counts = {label: int((y_true == label).sum()) for label in classes.tolist()}
         order = sorted((c for c in counts if counts[c]), key=lambda c: -counts[c])
         columns = {label: proba[:, classes.tolist().index(label)] for label in order}
+        weighted = {"sample_weight": sample_weight}
         return cls(
-            {c: precision_recall_curve(y_true == c, columns[c])[:2] for c in order},
-            {c: float(average_precision_score(y_true == c, columns[c])) for c in order},
+            {c: precision_recall_curve(y_true == c, columns[c], **weighted)[:2] for c in order},
+            {c: float(average_precision_score(y_true == c, columns[c], **weighted)) for c in order},
             {c: counts[c] for c in order},
-        ).plot(ax=ax)
+        ).plot(ax=ax, top=top, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax=None, *, top=8, **kwargs):
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+        top : int, default=8
+            Classes that get a colour and a name; the others are grey.
         **kwargs
             For each line.
 
@@ -374,24 +410,29 @@ class ClassPrecisionRecallDisplay:
         self.ax_ = ax = _axes(self, ax)
         self.figure_ = ax.figure
         self.lines_ = {}
-        for label, (precision, recall) in self.curves.items():
+        n_others = len(self.curves) - top
+        for i, (label, (precision, recall)) in enumerate(self.curves.items()):
             text = f"{label} ({self.counts[label]}) AP {self.average_precision[label]:.2f}"
-            (self.lines_[label],) = ax.plot(
-                recall, precision, **{"drawstyle": "steps-post", "label": text, **kwargs}
-            )
+            style = {"color": _COLOURS[i % len(_COLOURS)], "label": text, "zorder": 3}
+            if i >= top:
+                style = {"color": "0.75", "linewidth": 0.8}
+                style["label"] = f"{n_others} others" if i == top else f"_{text}"
+            style = {"drawstyle": "steps-post", "linestyle": _STYLES[i % len(_STYLES)]} | style
+            (self.lines_[label],) = ax.plot(recall, precision, **style | kwargs)
         ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
-        ax.legend(loc="lower left", fontsize="small")
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         return self
 
 
 class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
     """scikit-learn's confusion matrix with the most frequent true class first.
 
-    Use ``from_estimator`` or ``from_predictions``; `labels`, if given, wins.
+    Use ``from_estimator`` or ``from_predictions``; `labels`, if given, wins. Beyond 15 classes the
+    cells have no numbers unless ``include_values=True``, and the figure grows.
     """
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, labels=None, **kwargs):
+    def from_predictions(cls, y_true, y_pred, *, labels=None, sample_weight=None, **kwargs):
         """Draw predictions; see :class:`sklearn.metrics.ConfusionMatrixDisplay`.
 
         Parameters
@@ -399,6 +440,8 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         y_true, y_pred : array-like of shape (n,)
         labels : array-like, default=None
             None: by their frequency in `y_true`, then those that were only predicted.
+        sample_weight : array-like of shape (n,), default=None
+            Weighs the frequency, too.
         **kwargs
             As in scikit-learn.
 
@@ -415,9 +458,18 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         """
         if labels is None:
             known = np.unique(np.concatenate([column_or_1d(y_true), column_or_1d(y_pred)]))
-            counts = (np.asarray(y_true)[:, None] == known).sum(0)
+            each = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight)
+            counts = each @ (np.asarray(y_true)[:, None] == known)
             labels = known[np.argsort(-counts, kind="stable")]
-        return super().from_predictions(y_true, y_pred, labels=labels, **kwargs)
+        if len(labels) > 15:
+            kwargs = {"include_values": False, "xticks_rotation": "vertical"} | kwargs
+            if kwargs.get("ax") is None:
+                kwargs["ax"] = _axes(cls, None)
+                kwargs["ax"].figure.set_size_inches(2 * [3 + 0.16 * len(labels)])
+                kwargs["ax"].tick_params(labelsize="x-small")
+        return super().from_predictions(
+            y_true, y_pred, labels=labels, sample_weight=sample_weight, **kwargs
+        )
 
 
 class TrainingHistoryDisplay:
@@ -470,7 +522,7 @@ class TrainingHistoryDisplay:
             column("epoch").astype(int),
             {name: column(name) for name in names},
             score,
-            estimator.scoring if isinstance(estimator.scoring, str) else "score",
+            _score_name(estimator),
         ).plot(ax=ax)
 
     def plot(self, ax=None):
@@ -489,7 +541,7 @@ class TrainingHistoryDisplay:
         self.lines_, self.score_ax_ = {}, None
         for name, values in self.losses.items():
             (self.lines_[name],) = ax.plot(self.epochs, values, marker="o", label=name)
-        ax.set(xlabel="epoch", ylabel="loss", xticks=self.epochs)
+        ax.set(xlabel="epoch", ylabel="loss", xticks=_some(self.epochs))
         handles = list(self.lines_.values())
         if self.score is not None:
             self.score_ax_ = ax.twinx()
@@ -499,7 +551,10 @@ class TrainingHistoryDisplay:
             self.score_ax_.set_ylabel(self.score_name)
             self.lines_[self.score_name] = line
             handles.append(line)
-        ax.legend(handles=handles)
+        # On the upper axes, whose line would run over it.
+        (self.score_ax_ or ax).legend(
+            handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(handles)
+        )
         return self
 
 
@@ -572,23 +627,45 @@ class ClassLossDisplay:
         x = np.arange(len(shares))
         below = np.zeros(len(shares))
         self.bars_ = {}
-        for label, height in zip(self.labels, shares.T, strict=True):
-            self.bars_[label] = ax.bar(x, height, 0.8, below, label=label)
+        for i, (label, height) in enumerate(zip(self.labels, shares.T, strict=True)):
+            style = {"color": _COLOURS[i % len(_COLOURS)], "edgecolor": "white", "linewidth": 0.6}
+            style["hatch"] = _HATCHES[i // len(_COLOURS) % len(_HATCHES)]
+            self.bars_[label] = ax.bar(x, height, 0.8, below, label=label, **style)
             below = below + height
-        ax.set_xticks(x, ["documents", *map(str, x[1:])])
+        shown = _some(x[1:])
+        ax.set_xticks([0, *shown], ["documents", *map(str, shown)])
+        if len(x) > 8:
+            ax.tick_params(axis="x", labelrotation=90)
         ax.set(xlabel="epoch", ylabel="share", ylim=(0, 1))
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
         return self
 
 
+# Okabe and Ito's colours, told apart by colour-blind eyes too.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_STYLES = ("-", "--", "-.", ":")
+_HATCHES = (None, "///", "...", "xxx")
+
+
+def _some(epochs, most=15):
+    """Return evenly spaced ones of the epochs that leave room for their numbers."""
+    return epochs[:: -(-len(epochs) // most)]
+
+
+def _score_name(estimator):
+    """Return the name of the score that was computed; a pickle has only the present parameter."""
+    score = dict(estimator.net_.callbacks_).get("score")
+    name = estimator.scoring if score is None else score.name
+    return name if isinstance(name, str) else "score"
+
+
 def _axes(display, ax):
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError(
-            f"{type(display).__name__} needs matplotlib: pip install skfocal[examples]"
-        ) from error
+        name = display.__name__ if isinstance(display, type) else type(display).__name__
+        raise ImportError(f"{name} needs matplotlib: pip install skfocal[examples]") from error
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 

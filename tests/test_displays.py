@@ -52,7 +52,11 @@ def test_reliability_draws_the_bins_that_have_documents(linear):
         rows = np.floor(confidence * 10) == b
         assert (x[k], height[k]) == pytest.approx((confidence[rows].mean(), right[rows].mean()))
     assert f"Pipeline ECE {display.ece:.3f}" == display.line_.get_label()
-    assert len(display.gap_.get_segments()) == len(filled)
+    ends = [segment[:, 1].tolist() for segment in display.gap_.get_segments()]
+    np.testing.assert_allclose(ends, np.stack([x, height], 1))  # from the diagonal to the point
+    np.testing.assert_array_equal(display.ref_line_.get_data(), [[0, 1], [0, 1]])
+    assert display.ax_.get_xlabel() == "confidence" and display.ax_.get_ylabel() == "accuracy"
+    assert len(display.ax_.get_legend().get_texts()) == 1
 
 
 def test_reliability_draws_several_on_one_axes(linear):
@@ -61,6 +65,16 @@ def test_reliability_draws_several_on_one_axes(linear):
     second = ReliabilityDisplay.from_predictions(y, model.predict_proba(X), ax=first.ax_)
     assert second.ax_ is first.ax_ and second.figure_ is first.figure_
     assert second.line_.get_label() == f"ECE {first.ece:.3f}"
+    third = ReliabilityDisplay.from_estimator(model, X, y, ax=first.ax_, color="red", marker="o")
+    assert third.ax_ is first.ax_
+    assert (third.line_.get_color(), third.line_.get_marker()) == ("red", "o")
+
+
+def test_reliability_takes_the_classes_of_the_estimator(linear):
+    model, X, y = linear
+    rows = np.flatnonzero(y != "eggs")
+    display = ReliabilityDisplay.from_estimator(model, [X[i] for i in rows], y[rows])
+    assert display.counts.sum() == len(rows)
 
 
 def test_precision_recall_of_each_class_most_frequent_first(linear):
@@ -77,6 +91,33 @@ def test_precision_recall_of_each_class_most_frequent_first(linear):
         expected = average_precision_score(y == label, scores)
         assert display.average_precision[label] == pytest.approx(expected)
         assert f"{label} ({counts[label]}) AP {expected:.2f}" == display.lines_[label].get_label()
+        assert display.lines_[label].get_drawstyle() == "steps-post"
+    assert display.ax_.get_xlabel() == "recall" and display.ax_.get_ylabel() == "precision"
+    again = ClassPrecisionRecallDisplay.from_estimator(model, X, y, ax=display.ax_, linewidth=5)
+    assert again.ax_ is display.ax_
+    assert {line.get_linewidth() for line in again.lines_.values()} == {5}
+
+
+def test_precision_recall_is_weighted(linear):
+    model, X, y = linear
+    weight = np.arange(len(y)) % 3
+    display = ClassPrecisionRecallDisplay.from_estimator(model, X, y, sample_weight=weight)
+    expected = average_precision_score(
+        y == "spam", model.predict_proba(X)[:, 2], sample_weight=weight
+    )
+    assert display.average_precision["spam"] == pytest.approx(expected)
+
+
+def test_of_many_classes_the_frequent_ones_are_named():
+    y = np.repeat(np.arange(20), np.arange(20, 0, -1))
+    proba = np.random.RandomState(0).dirichlet(np.ones(20), size=len(y))
+    display = ClassPrecisionRecallDisplay.from_predictions(y, proba, top=5)
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert [name.split()[0] for name in names] == ["0", "1", "2", "3", "4", "15"]
+    assert names[-1] == "15 others" and len(display.lines_) == 20
+    matrix = FrequencyConfusionMatrixDisplay.from_predictions(y, proba.argmax(1))
+    assert matrix.text_ is None and matrix.figure_.get_size_inches()[0] > 6
+    assert FrequencyConfusionMatrixDisplay.from_predictions(y % 15, y % 15).text_ is not None
 
 
 def test_a_class_without_documents_has_no_curve(linear):
@@ -84,8 +125,14 @@ def test_a_class_without_documents_has_no_curve(linear):
     rows = np.flatnonzero(y != "eggs")
     display = ClassPrecisionRecallDisplay.from_estimator(model, [X[i] for i in rows], y[rows])
     assert set(display.lines_) == {"ham", "spam"}
-    with pytest.raises(ValueError, match="proba must have one column for each"):
+    with pytest.raises(ValueError, match="one column for each of the classes"):
         ClassPrecisionRecallDisplay.from_predictions(y, np.ones((len(y), 2)))
+    with pytest.raises(ValueError, match=r"with labels \['eggs'\] besides"):
+        ClassPrecisionRecallDisplay.from_predictions(
+            y, np.ones((len(y), 2)), classes=["ham", "spam"]
+        )
+    with pytest.raises(ValueError, match="at least one document"):
+        ClassPrecisionRecallDisplay.from_predictions([], np.ones((0, 2)), classes=["ham", "spam"])
 
 
 def test_confusion_matrix_is_ordered_by_frequency(linear):
@@ -99,6 +146,13 @@ def test_confusion_matrix_is_ordered_by_frequency(linear):
     np.testing.assert_array_equal(display.im_.get_array(), expected)
     given = FrequencyConfusionMatrixDisplay.from_predictions(y, y, labels=labels)
     assert list(given.display_labels) == list(labels)
+    predicted = np.where(y == "eggs", "toast", y)
+    only_predicted = FrequencyConfusionMatrixDisplay.from_predictions(y, predicted)
+    assert list(only_predicted.display_labels) == [*order, "toast"]
+    weight = np.where(y == "eggs", 100.0, 1.0)
+    weighted = FrequencyConfusionMatrixDisplay.from_predictions(y, y, sample_weight=weight)
+    assert weighted.display_labels[0] == "eggs"
+    assert weighted.confusion_matrix[0, 0] == 100 * (y == "eggs").sum()
 
 
 def test_history_draws_losses_and_score(make, data):
@@ -109,6 +163,14 @@ def test_history_draws_losses_and_score(make, data):
         x, height = display.lines_[name].get_data()
         np.testing.assert_array_equal(x, [1, 2, 3])
         np.testing.assert_array_equal(height, [row[key] for row in clf.history_])
+    assert display.lines_["f1_macro"].axes is display.score_ax_ is not display.ax_
+    assert display.lines_["train_loss"].axes is display.ax_
+    assert len(display.score_ax_.get_legend().get_texts()) == 3
+    clf.set_params(scoring="accuracy")  # not what was computed
+    again = TrainingHistoryDisplay.from_estimator(clf, ax=plt.subplots()[1])
+    assert again.score_name == "f1_macro" and again.figure_ is not display.figure_
+    long = TrainingHistoryDisplay(np.arange(1, 41), {"train_loss": np.ones(40)}).plot()
+    assert long.ax_.get_xticks().tolist() == list(range(1, 41, 3))
     plain = TrainingHistoryDisplay.from_estimator(make().fit(*data))
     assert set(plain.lines_) == {"train_loss"} and plain.score_ax_ is None
 
@@ -124,7 +186,11 @@ def test_class_loss_draws_documents_and_the_loss_of_each_epoch(make, data):
     bottoms = [bar.get_y() for bar in display.bars_["spam"]]
     np.testing.assert_allclose(bottoms, heights["ham"])
     _, ax = plt.subplots()
-    assert display.plot(ax=ax).ax_ is ax
+    assert ClassLossDisplay.from_estimator(clf, ax=ax).ax_ is ax
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["documents", "1", "2", "3"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["spam", "ham"]  # as they lie
+    rare_first = make(max_epochs=1).fit(X, np.where(y == "ham", "z", "a"))
+    assert ClassLossDisplay.from_estimator(rare_first).labels == ["z", "a"]
 
 
 def test_rare_classes_share_a_bar(make):
