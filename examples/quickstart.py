@@ -57,7 +57,7 @@ def make_classifier(options):
     }
     if options.model:
         return BertFocalClassifier(options.model, **settings)
-    # docs/benchmarks: on MiniLM, training the upper half at a higher rate is faster and better.
+    # docs/benchmarks: on MiniLM, training the upper half at a higher rate is faster.
     return BertFocalClassifier(fetch_minilm(), freeze=3, lr=5e-4, **settings)
 
 

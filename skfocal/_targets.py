@@ -44,7 +44,7 @@ def encode(y, texts, declared=None, multilabel=None):
     else:
         if sparse.issparse(y):
             y = y.toarray()
-        shape = np.shape(y) if not isinstance(y, list | tuple) else _shape(y)
+        shape = _shape(y)
         several = len(shape) == 2 and shape[1] > 1
         classes, codes = (_encode_indicator if several else _encode_classes)(y, texts, declared)
     if multilabel not in (None, codes.ndim == 2):
@@ -167,7 +167,7 @@ def _as_numbers(y):
 def _encode_classes(y, texts, declared):
     if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
         y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
-    if isinstance(y, list | tuple):
+    if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
         _check_no_missing(y)  # an array of str would make a label "nan" of it
     y = column_or_1d(y, warn=True)
     check_consistent_length(texts, y)

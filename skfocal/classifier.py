@@ -82,7 +82,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         those of each label's sigmoid, beside "asymmetric". "ldam" gives the encoder a head of
         cosines. A torch module, its class or a function
         is called with logits and codes and returns one value a document
-        (``reduction="none"``); a module is copied.
+        (``reduction="none"``); it is copied. A class or function gets `gamma` and
+        `label_smoothing` if it has arguments of these names that no partial has bound; an
+        instance keeps its own settings, its class weights included.
 
     gamma : float, default=2.0
         Focusing parameter of the focal losses, at least 0; 0 is cross-entropy. The factor
@@ -114,7 +116,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     normalize : {"samples", "weights", "sum"}, default="samples"
         What a batch's summed loss is divided by: its number of documents, the sum of their
-        class weights (as ``torch.nn.CrossEntropyLoss(weight=...)``; it takes away most of
+        class weights (as ``torch.nn.CrossEntropyLoss(weight=...)``; it takes away much of
         alpha's effect in small batches), or nothing.
 
     label_smoothing : float, default=0.0

@@ -462,11 +462,11 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
             counts = each @ (np.asarray(y_true)[:, None] == known)
             labels = known[np.argsort(-counts, kind="stable")]
         if len(labels) > 15:
-            kwargs = {"include_values": False, "xticks_rotation": "vertical"} | kwargs
+            kwargs = {"include_values": False, "xticks_rotation": "vertical", **kwargs}
             if kwargs.get("ax") is None:
-                kwargs["ax"] = _axes(cls, None)
-                kwargs["ax"].figure.set_size_inches(2 * [3 + 0.16 * len(labels)])
-                kwargs["ax"].tick_params(labelsize="x-small")
+                kwargs["ax"] = ax = _axes(cls, None)
+                ax.figure.set_size_inches(2 * [3 + 0.16 * len(labels)])
+                ax.tick_params(labelsize="x-small")
         return super().from_predictions(
             y_true, y_pred, labels=labels, sample_weight=sample_weight, **kwargs
         )

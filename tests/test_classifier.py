@@ -250,7 +250,7 @@ def test_class_weights_follow_what_the_sampler_draws(make, data):
 
 
 def test_explicit_alpha_and_a_sampler_warn_with_the_weights(make, data):
-    with pytest.warns(UserWarning, match=r"both correct .* \[0.6667, 6.0\]"):
+    with pytest.warns(UserWarning, match="alpha and sampler all correct.* 9 times .* 3 times"):
         clf = make(alpha={"ham": 1, "spam": 3}, sampler="balanced", max_epochs=1).fit(*data)
     np.testing.assert_allclose(clf.effective_class_weight_, [2 / 3, 6])
 
@@ -807,3 +807,8 @@ def test_cuda_gives_the_answers_of_the_cpu(make, data):
     assert make(device="cuda").fit(X, y).net_.precision == "bfloat16"
     del clf
     assert torch.cuda.memory_allocated() == before
+
+
+def test_callbacks_in_net_params_are_refused_before_training(make, data):
+    with pytest.raises(ValueError, match="net_params must not hold 'callbacks'"):
+        make(net_params={"callbacks": []}).fit(*data)
