@@ -11,6 +11,7 @@ are not in it.
 
 import argparse
 import contextlib
+import json
 import time
 import warnings
 from unittest import mock
@@ -152,6 +153,18 @@ def main():
         for name, (estimator, context) in contenders(options, len(np.unique(train[1]))).items():
             results.setdefault(name, []).append(measure(estimator, context, train, test))
             print(turn, name, *(f"{value:.1f}" for value in results[name][-1]), flush=True)
+    rows = [
+        {
+            "turn": turn,
+            "name": name,
+            "documents": options.documents,
+            "train": fit,
+            "predict": predict,
+        }
+        for name, turns in results.items()
+        for turn, (fit, predict) in enumerate(turns)
+    ]
+    (DOCS / "speed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = (
         f"# One epoch and one prediction: R52, MiniLM, {options.documents} documents each, "
         f"`max_length={options.max_length}`, batch 16, float32\n\n"
