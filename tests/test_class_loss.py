@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import imbalanced
+from sklearn.model_selection import PredefinedSplit
 
 from skfocal.losses import AsymmetricLoss, CustomLoss, FocalLoss, LDAMLoss, SigmoidFocalLoss
 
@@ -72,3 +73,21 @@ def test_labels_carry_their_own_part(make, data):
         clf = make(max_epochs=2).fit(X, indicator.astype(int))
     assert clf.class_loss_.shape == (2, 3)
     np.testing.assert_allclose(clf.class_loss_.sum(1), 1)
+
+
+def test_epochs_of_chunks_come_in_their_order(make, data):
+    X, y = data
+    clf = make(lr=3e-2).partial_fit(X[:20], y[:20], classes=["ham", "spam"])
+    first = clf.class_loss_.copy()
+    clf.partial_fit(X[20:], y[20:])
+    assert clf.class_loss_.shape == (2, 2)
+    np.testing.assert_array_equal(clf.class_loss_[:1], first)
+    assert not np.allclose(clf.class_loss_[1], first)
+
+
+def test_held_out_documents_do_not_count(make, data):
+    X, y = data
+    fold = np.where(np.arange(40) < 15, 0, -1)
+    with_them = make(train_split=PredefinedSplit(fold), lr=1e-9).fit(X, y)
+    without = make(lr=1e-9).fit(X[15:], y[15:])
+    np.testing.assert_allclose(with_them.class_loss_, without.class_loss_, rtol=1e-4)
