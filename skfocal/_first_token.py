@@ -77,8 +77,8 @@ def _attend(hidden, mask, projections, n_heads, dropout):
     # The key's bias adds the same to every token's score and is gone in the softmax.
     score = over_width @ hidden.transpose(1, 2).to(over_width.dtype)
     if mask is not None:
-        hidden_from = ~mask if mask.dtype == torch.bool else None
-        score = score + mask if hidden_from is None else score.masked_fill(hidden_from, -torch.inf)
+        is_bool = mask.dtype == torch.bool
+        score = score.masked_fill(~mask, -torch.inf) if is_bool else score + mask
     p = dropout(F.softmax(score, dim=-1))
     mixed = p.to(hidden.dtype) @ hidden
     context = torch.einsum("nhw,hsw->nhs", mixed, value.weight.unflatten(0, (n_heads, size)))
