@@ -6,6 +6,7 @@ import math
 import torch
 from skorch import NeuralNet
 
+from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
 from skfocal._module import parameter_groups
@@ -232,6 +233,8 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             half = self.precision == "bfloat16"
             stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
+            if self.module_.training and kind == "cpu" and not self.compile:
+                stack.enter_context(FastDropout())
             return super().infer(x, **fit_params)
 
     def _frozen_layers(self):

@@ -21,6 +21,7 @@ LEVELS = {
     "_store": 0,
     "_first_token": 0,
     "_memory": 0,
+    "_dropout": 0,
     "losses": 1,
     "losses._make": 0.9,
     "losses._multi": 0.8,
