@@ -136,10 +136,10 @@ class FrozenLayers:
 
     # -- keep and replay -------------------------------------------------------------------
 
-    def prepare(self, ids):
+    def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
-        for start in range(0, len(ids), _AT_ONCE):
-            some = ids[start : start + _AT_ONCE]
+        for start in range(0, len(tokens), _AT_ONCE):
+            some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
             if not self._has_room(sum(map(len, some))):
                 return
             self.store.fetch(

@@ -79,7 +79,7 @@ class FocalNet(NeuralNet):
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
         if frozen := self._frozen_layers():
-            frozen.prepare(dataset.ids)
+            frozen.prepare(dataset.tokens)
         with kept_memory():
             try:
                 self.fit_loop(dataset)
@@ -247,17 +247,16 @@ class FocalNet(NeuralNet):
             self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 
-    def logits(self, ids):
-        """Return float32 logits of shape (n, n_classes) for lists of token ids, in their order."""
-        dataset = TokenDataset(ids)
+    def logits(self, tokens):
+        """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order."""
+        dataset = TokenDataset(tokens)
         loader = self.get_iterator(dataset, training=False)
         with kept_memory() if len(loader) > 1 else contextlib.nullcontext():
             outputs = [self.evaluation_step(batch) for batch in loader]
         return self._in_order(outputs, loader.batch_sampler)
 
     def _prediction_batches(self, dataset):
-        lengths = [len(row) for row in dataset.ids]
-        return sorted_batches(lengths, 4 * self.batch_size)  # no gradients to keep
+        return sorted_batches(dataset.tokens.lengths, 4 * self.batch_size)  # no gradients to keep
 
     def _in_order(self, outputs, batches):
         result = torch.cat(outputs).float().cpu().numpy()

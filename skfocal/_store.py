@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 _N_PARTS = 16
+_ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
 
 
@@ -88,7 +89,7 @@ class MemoryStore:
     Parameters
     ----------
     limit : int
-        Bytes of arrays; a store that holds more is emptied before it takes any.
+        Bytes of entries; a store that holds more is emptied before it takes any.
     """
 
     def __init__(self, limit):
@@ -114,7 +115,7 @@ class MemoryStore:
             positions = _first_positions(keys, self.entries)
             for i, (array, extra) in zip(positions, make(positions), strict=True):
                 self.entries[keys[i]] = array, extra
-                self.n_bytes += array.nbytes
+                self.n_bytes += array.nbytes + _ENTRY_BYTES
             self.n_made += len(positions)
             return [self.entries[key] for key in keys]
 

@@ -1,6 +1,7 @@
 """Text containers to lists of str, token ids kept across fits, batches of near-equal length."""
 
 import math
+import tempfile
 import weakref
 from dataclasses import dataclass
 
@@ -133,30 +134,42 @@ def _short(value, limit=60):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of documents.
+    """Token ids of documents, one behind the other: 4 bytes a token and 16 a document.
 
     Attributes
     ----------
-    ids : list of int32 ndarrays
-        Special tokens included, at most max_length each.
-    full_lengths : int64 ndarray of shape (n,)
+    flat : int32 ndarray of shape (n_tokens,)
+        Token ids, special tokens included; in a memory-mapped file where they are very many.
+    starts : int64 ndarray of shape (n,)
+        Where each document begins in `flat`.
+    lengths : int32 ndarray of shape (n,)
+        Number of tokens kept of each document, at most max_length.
+    full_lengths : int32 ndarray of shape (n,)
         What the lengths would have been without truncation.
     """
 
-    ids: list
+    flat: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
     full_lengths: np.ndarray
 
-    @property
-    def lengths(self):
-        """Number of tokens kept of each document."""
-        return np.fromiter((len(row) for row in self.ids), np.int64, len(self.ids))
+    def __len__(self):
+        return len(self.starts)
+
+    def __getitem__(self, i):
+        start = self.starts[i]
+        return self.flat[start : start + self.lengths[i]]
+
+    def take(self, rows):
+        """Return some of the documents; the token ids are shared."""
+        return Tokens(self.flat, self.starts[rows], self.lengths[rows], self.full_lengths[rows])
 
     def truncation_message(self, max_length):
         """Return one sentence on what truncation cost, or None where it cost nothing."""
         cut = self.full_lengths > max_length
         if not cut.any():
             return None
-        lost = 1 - self.lengths.sum() / self.full_lengths.sum()
+        lost = 1 - self.lengths.sum(dtype=np.int64) / self.full_lengths.sum(dtype=np.int64)
         return (
             f"{cut.sum()} of {len(cut)} documents have more than max_length={max_length} tokens "
             f"and lose their end, {lost:.1%} of all tokens; the longest has "
@@ -164,23 +177,82 @@ class Tokens:
         )
 
 
+class _TokenWriter:
+    """Take up token ids chunk by chunk; beyond `limit` bytes they go to a file."""
+
+    def __init__(self, limit):
+        self.limit = limit
+        self.n_bytes = 0
+        self.file = None
+        self.chunks: list = []
+        self.lengths: list = []
+        self.full_lengths: list = []
+
+    def write(self, entries):
+        """Add ``(ids, length without truncation)`` of some documents."""
+        rows, full_lengths = zip(*entries, strict=True)
+        self.lengths.append(np.fromiter(map(len, rows), np.int32, len(rows)))
+        self.full_lengths.append(np.array(full_lengths, np.int32))
+        self.chunks.append(np.concatenate(rows))
+        self.n_bytes += self.chunks[-1].nbytes
+        if self.n_bytes > self.limit:
+            if self.file is None:
+                self.file = tempfile.TemporaryFile(prefix="tokens-", dir=shared_folder())
+            while self.chunks:
+                self.chunks.pop(0).tofile(self.file)
+
+    def tokens(self):
+        """Return the :class:`Tokens`; the file goes away with them."""
+        lengths = np.concatenate(self.lengths)
+        if self.file is None:
+            flat = self.chunks[0] if len(self.chunks) == 1 else np.concatenate(self.chunks)
+        else:
+            with self.file:
+                self.file.flush()
+                flat = np.memmap(self.file, np.int32, "r")
+        starts = np.zeros(len(lengths), np.int64)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths))
+
+
 _MEMORY = MemoryStore(limit=1_000_000_000)
 _SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def tokenize(tokenizer, texts, max_length):
+# Documents of one call up to which their ids are kept for later calls: to tokenise more again
+# takes less than a hundredth of what it takes to train on them.
+CACHED_DOCUMENTS = 50_000
+_MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
+_AT_ONCE = 1024  # texts given to the tokenizer together
+
+
+def tokenize(tokenizer, texts, max_length, keep=True):
     """Return the :class:`Tokens` of `texts`.
 
     Each distinct text is tokenised once a process, and once for all worker processes together:
-    those keep token ids in files. Neither is ever part of a pickle.
+    those keep token ids in files. Neither is ever part of a pickle. The ids of more than 50,000
+    texts, or without `keep`, are not kept; more than 1 GB of them lie in a temporary file.
     """
+    writer = _TokenWriter(_MAPPED_BYTES)
+    if keep and len(texts) <= CACHED_DOCUMENTS:
+        writer.write(_kept_entries(tokenizer, texts, max_length))
+    else:
+        for start in range(0, len(texts), _AT_ONCE):
+            writer.write(_encode(tokenizer, texts[start : start + _AT_ONCE], max_length))
+    return writer.tokens()
+
+
+def _kept_entries(tokenizer, texts, max_length):
     key = digest(_fingerprint(tokenizer), max_length)
     keys = [digest(key, text) for text in texts]
-    entries = _token_store(key).fetch(
-        keys, lambda rows: _encode(tokenizer, [texts[i] for i in rows], max_length)
-    )
-    return Tokens([ids for ids, _ in entries], np.array([full for _, full in entries]))
+
+    def make(rows):
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            yield from _encode(tokenizer, [texts[i] for i in some], max_length)
+
+    return _token_store(key).fetch(keys, lambda rows: list(make(rows)))
 
 
 def _token_store(key):
@@ -245,7 +317,7 @@ class TokenDataset(Dataset):
 
     Parameters
     ----------
-    ids : list of int ndarrays
+    tokens : Tokens
         Token ids of each document.
     codes : int64 ndarray of shape (n,) or float32 of shape (n, n_labels), default=None
         Class codes or indicators; None for prediction.
@@ -253,16 +325,21 @@ class TokenDataset(Dataset):
         Weights of mean 1; None for ones.
     """
 
-    def __init__(self, ids, codes=None, sample_weight=None):
-        self.ids = ids
-        self.codes = np.zeros(len(ids), np.int64) if codes is None else codes
-        self.sample_weight = np.ones(len(ids)) if sample_weight is None else sample_weight
+    def __init__(self, tokens, codes=None, sample_weight=None):
+        self.tokens = tokens
+        self.codes = np.zeros(len(tokens), np.int64) if codes is None else codes
+        weight = np.ones(len(tokens)) if sample_weight is None else sample_weight
+        self.sample_weight = weight.astype(np.float32)
 
     def __len__(self):
-        return len(self.ids)
+        return len(self.tokens)
 
     def __getitem__(self, i):
-        return self.ids[i], self.codes[i], self.sample_weight[i]
+        return self.tokens[i], self.codes[i], self.sample_weight[i]
+
+    def __getitems__(self, rows):
+        """Return the documents of a batch; torch's loaders ask for all of them at once."""
+        return self.tokens.take(rows), self.codes[rows], self.sample_weight[rows]
 
 
 class Collate:
@@ -271,19 +348,20 @@ class Collate:
     def __init__(self, pad_id):
         self.pad_id = pad_id
 
-    def __call__(self, rows):
-        """Return ``({input_ids, attention_mask, sample_weight}, codes)`` of a list of rows."""
-        ids, codes, weights = zip(*rows, strict=True)
-        lengths = np.array([len(row) for row in ids])
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        input_ids = np.full(inside.shape, self.pad_id, np.int64)
-        input_ids[inside] = np.concatenate(ids)
+    def __call__(self, batch):
+        """Return ``({input_ids, attention_mask, sample_weight}, codes)`` of a dataset's rows."""
+        tokens, codes, weight = batch
+        columns = np.arange(tokens.lengths.max())
+        inside = columns < tokens.lengths[:, None]
+        places = np.minimum(tokens.starts[:, None] + columns, len(tokens.flat) - 1)
+        input_ids = tokens.flat[places].astype(np.int64)
+        input_ids[~inside] = self.pad_id
         inputs = {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
-            "sample_weight": torch.tensor(np.array(weights), dtype=torch.float32),
+            "sample_weight": torch.from_numpy(weight),
         }
-        return inputs, torch.from_numpy(np.array(codes))
+        return inputs, torch.from_numpy(codes)
 
 
 class LengthBatches(Sampler):

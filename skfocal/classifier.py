@@ -35,7 +35,7 @@ from skfocal import _guards, _module, _targets, balance
 from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
-from skfocal._text import LengthBatches, TokenDataset, as_texts, tokenize
+from skfocal._text import CACHED_DOCUMENTS, LengthBatches, TokenDataset, as_texts, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
 from skfocal.callbacks import (
     SCHEDULES,
@@ -47,6 +47,8 @@ from skfocal.callbacks import (
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
+
+_CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
 
 @dataclass
@@ -598,7 +600,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
-                logits = net.logits([tokens.ids[i] for i in valid])
+                logits = net.logits(tokens.take(valid))
                 self._calibrate(
                     calibration, logits, codes[valid], weight[valid], score, class_prior
                 )
@@ -1049,7 +1051,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X):
         texts = self._check_texts(X, reset=False)
-        return self.net_.logits(tokenize(self.tokenizer_, texts, self.max_length_).ids)
+        # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
+        keep = len(texts) <= CACHED_DOCUMENTS
+        parts = []
+        for start in range(0, len(texts), _CHUNK):
+            some = texts[start : start + _CHUNK]
+            tokens = tokenize(self.tokenizer_, some, self.max_length_, keep)
+            parts.append(self.net_.logits(tokens))
+        return np.concatenate(parts)
 
     @property
     def decision_offset_(self):
@@ -1164,7 +1173,7 @@ def _joined(earlier, later):
 
 
 def _dataset(tokens, codes, weight, rows):
-    return TokenDataset([tokens.ids[i] for i in rows], codes[rows], weight[rows])
+    return TokenDataset(tokens.take(rows), codes[rows], weight[rows])
 
 
 def _as_arrays(moments):

@@ -791,7 +791,7 @@ def test_nothing_of_the_training_stays_in_memory(make, data):
 
 def test_tokens_seen_are_those_of_the_tokenizer(make, data):
     clf = make(max_epochs=1).fit(*data)
-    ids = tokenize(clf.tokenizer_, data[0], clf.max_length_).ids
+    ids = tokenize(clf.tokenizer_, data[0], clf.max_length_)
     assert [i.tolist() for i in ids] == clf.tokenizer_(data[0])["input_ids"]
 
 

@@ -101,10 +101,10 @@ def test_processes_at_the_same_time_make_each_key_once(tmp_path):
 
 
 def test_memory_is_bounded():
-    store = MemoryStore(100)
+    store = MemoryStore(1000)
     for i in range(20):
         store.fetch([KEYS[i]], lambda p: [(np.zeros(20, np.int32), 0)])
-        assert store.n_bytes <= 180
+        assert store.n_bytes <= 1480 and len(store.entries) <= 3
     assert store.n_made == 20
 
 

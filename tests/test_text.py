@@ -13,6 +13,7 @@ from skfocal._text import (
     Collate,
     LengthBatches,
     TokenDataset,
+    Tokens,
     as_texts,
     clear_token_cache,
     sorted_batches,
@@ -108,9 +109,13 @@ def test_ids_are_those_of_the_tokenizer(tokenizer):
     texts = ["a short one", "word " * 200, "", "a short one"]
     tokens = tokenize(tokenizer, texts, 16)
     plain = [tokenizer(t, truncation=True, max_length=16)["input_ids"] for t in texts]
-    assert [ids.tolist() for ids in tokens.ids] == plain
+    assert [ids.tolist() for ids in tokens] == plain
     assert tokens.full_lengths.tolist() == [5, 202, 2, 5]
     assert tokens.lengths.tolist() == [5, 16, 2, 5]
+    assert tokens.flat.tolist() == sum(plain, [])
+    some = tokens.take([3, 1])
+    assert [ids.tolist() for ids in some] == [plain[3], plain[1]]
+    assert some.full_lengths.tolist() == [5, 202]
 
 
 def test_each_distinct_text_is_tokenised_once(tokenizer, monkeypatch):
@@ -132,8 +137,31 @@ def test_each_distinct_text_is_tokenised_once(tokenizer, monkeypatch):
 def test_cache_is_emptied_when_it_grows_too_large(tokenizer, monkeypatch):
     monkeypatch.setattr(_text._MEMORY, "limit", 40)
     for text in ["a few words", "some other words", "and these too", "one more of them"]:
-        assert len(tokenize(tokenizer, [text], 16).ids) == 1
+        assert len(tokenize(tokenizer, [text], 16)) == 1
     assert len(_text._MEMORY.entries) < 3
+
+
+def test_tokens_take_four_bytes_each_and_sixteen_a_document(tokenizer):
+    tokens = tokenize(tokenizer, ["a few words", "some other words"] * 50, 16)
+    parts = tokens.flat, tokens.starts, tokens.lengths, tokens.full_lengths
+    assert sum(part.nbytes for part in parts) == 4 * tokens.lengths.sum() + 16 * 100
+    assert np.shares_memory(tokens.take([3, 5]).flat, tokens.flat)
+
+
+def test_very_many_documents_are_not_kept_and_give_the_same(tokenizer, monkeypatch):
+    texts = [f"text {i} " + "word " * (i % 9) for i in range(200)]
+    plain = tokenize(tokenizer, texts, 8)
+    kept = len(_text._MEMORY.entries)
+    monkeypatch.setattr(_text, "CACHED_DOCUMENTS", 100)
+    monkeypatch.setattr(_text, "_AT_ONCE", 30)
+    for limit in (10**9, 2000, 0):
+        monkeypatch.setattr(_text, "_MAPPED_BYTES", limit)
+        tokens = tokenize(tokenizer, texts, 8)
+        assert isinstance(tokens.flat, np.memmap) == (limit < 10**9)
+        for name in ("flat", "starts", "lengths", "full_lengths"):
+            assert np.array_equal(getattr(tokens, name), getattr(plain, name))
+    tokenize(tokenizer, ["never seen"], 8, keep=False)
+    assert len(_text._MEMORY.entries) == kept
 
 
 def test_truncation_is_told_with_numbers(tokenizer):
@@ -159,7 +187,7 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_strange_text_does_not_crash(tokenizer, name):
     tokens = tokenize(tokenizer, [STRANGE[name]], 16)
-    assert 2 <= len(tokens.ids[0]) <= 16
+    assert 2 <= len(tokens[0]) <= 16
 
 
 @pytest.mark.parametrize(
@@ -225,10 +253,14 @@ def test_prediction_batches_hold_each_row_once_longest_first():
 
 
 def test_collate_pads_to_the_longest_of_the_batch():
-    data = TokenDataset([np.array([5, 6]), np.array([7, 8, 9])], np.array([0, 1]))
-    inputs, codes = Collate(pad_id=99)([data[0], data[1]])
+    flat = np.array([5, 6, 0, 7, 8, 9], np.int32)
+    tokens = Tokens(flat, np.array([0, 2, 3]), np.array([2, 1, 3]), np.array([2, 1, 3]))
+    data = TokenDataset(tokens, np.array([0, 1, 1]), np.array([0.5, 1, 1.5]))
+    inputs, codes = Collate(pad_id=99)(data.__getitems__([0, 2]))
     assert inputs["input_ids"].tolist() == [[5, 6, 99], [7, 8, 9]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert inputs["sample_weight"].tolist() == [1, 1]
+    assert inputs["sample_weight"].tolist() == [0.5, 1.5]
     assert codes.tolist() == [0, 1] and codes.dtype == torch.int64
-    assert len(data) == 2
+    assert len(data) == 3
+    ids, code, weight = data[2]
+    assert ids.tolist() == [7, 8, 9] and code == 1 and weight == 1.5
