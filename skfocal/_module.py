@@ -89,15 +89,28 @@ def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=
 # -- structure -----------------------------------------------------------------------------
 
 
+# Some attention layers keep a bare number and hand it to the attention function.
+_DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
+
+
 def set_dropout(encoder, probability):
     """Give every dropout of the encoder this probability, in modules and in attention calls."""
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
-        # Some attention layers keep a bare number and hand it to the attention function.
-        for name in ("attention_dropout", "dropout_prob"):
+        for name in _DROPOUT_NUMBERS:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, probability)
+
+
+def has_dropout(encoder):
+    """Say whether anything is dropped in training."""
+    return any(
+        isinstance(module, nn.Dropout)
+        and module.p > 0
+        or any(getattr(module, name, 0.0) for name in _DROPOUT_NUMBERS)
+        for module in encoder.modules()
+    )
 
 
 def layers_of(encoder):
@@ -121,7 +134,7 @@ def length_limit(encoder, tokenizer):
     return min(known) if known else 512
 
 
-def _head(encoder):
+def head_of(encoder):
     """Return the module that has the last linear layer, and the layer's name in it."""
     inside = set(encoder.base_model.modules())
     found = [
@@ -143,7 +156,7 @@ def cosine_scale(encoder):
 
 def give_cosine_head(encoder, scale):
     """Put a :class:`CosineLinear` in the place of the encoder's linear head."""
-    parent, name = _head(encoder)
+    parent, name = head_of(encoder)
     setattr(parent, name, CosineLinear(getattr(parent, name), scale))
 
 

@@ -1,6 +1,7 @@
 """The skorch net: token batches in, logits out, one training step."""
 
 import contextlib
+import functools
 import math
 
 import torch
@@ -9,11 +10,13 @@ from skorch import NeuralNet
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
-from skfocal._module import parameter_groups
+from skfocal._module import has_dropout, parameter_groups
+from skfocal._reduced import reduced_copy
 from skfocal._text import Collate, TokenDataset, sorted_batches
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
+_TOKENS_AT_ONCE = 2048  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
 
 
 class StopTraining(Exception):
@@ -77,6 +80,9 @@ class FocalNet(NeuralNet):
         self.initialize()
         self.set_moments(moments or {})
         self.stop_ = False
+        # A compiled graph keeps torch's own dropout; CUDA's is fast.
+        on_cpu = torch.device(self.device).type == "cpu"
+        self.drops_ = on_cpu and not self.compile and has_dropout(self.module_)
         self.notify("on_train_begin", X=dataset, y=None)
         if frozen := self._frozen_layers():
             frozen.prepare(dataset.tokens)
@@ -233,7 +239,7 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             half = self.precision == "bfloat16"
             stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
-            if self.module_.training and kind == "cpu" and not self.compile:
+            if self.module_.training and self.drops_:
                 stack.enter_context(FastDropout())
             return super().infer(x, **fit_params)
 
@@ -247,16 +253,35 @@ class FocalNet(NeuralNet):
             self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 
-    def logits(self, tokens):
-        """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order."""
-        dataset = TokenDataset(tokens)
-        loader = self.get_iterator(dataset, training=False)
+    def logits(self, tokens, precision=None):
+        """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order.
+
+        `precision` is one of :mod:`skfocal._reduced`; None predicts as the net was trained.
+        """
+        step = self.evaluation_step
+        if precision is not None:
+            step = functools.partial(_plain_step, self._reduced(precision), self.device)
+        loader = self.get_iterator(TokenDataset(tokens), training=False)
         with kept_memory() if len(loader) > 1 else contextlib.nullcontext():
-            outputs = [self.evaluation_step(batch) for batch in loader]
+            outputs = [step(batch) for batch in loader]
         return self._in_order(outputs, loader.batch_sampler)
 
+    def _reduced(self, precision):
+        """Return the module in another precision, made once for the present weights."""
+        module: torch.nn.Module = getattr(self.module_, "_orig_mod", self.module_)
+        key = precision, [(p.data_ptr(), p._version) for p in module.parameters()]
+        kept, made = getattr(self, "reduced_", (None, None))
+        if kept != key:
+            made = reduced_copy(module, precision)
+            self.reduced_ = key, made
+        return made
+
     def _prediction_batches(self, dataset):
-        return sorted_batches(dataset.tokens.lengths, 4 * self.batch_size)  # no gradients to keep
+        """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
+        size = 4 * self.batch_size  # no gradients to keep
+        if torch.device(self.device).type == "cpu":
+            return sorted_batches(dataset.tokens.lengths, None, _TOKENS_AT_ONCE)
+        return sorted_batches(dataset.tokens.lengths, size)
 
     def _in_order(self, outputs, batches):
         result = torch.cat(outputs).float().cpu().numpy()
@@ -264,6 +289,12 @@ class FocalNet(NeuralNet):
         ordered = result.copy()
         ordered[rows] = result
         return ordered
+
+
+def _plain_step(module, device, batch):
+    inputs = {name: batch[0][name].to(device) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        return module.eval()(**inputs)
 
 
 def _advice(problem):

@@ -411,7 +411,16 @@ class LengthBatches(Sampler):
             yield batches[i].tolist()
 
 
-def sorted_batches(lengths, batch_size):
-    """Return batches of row numbers in order of length, longest first, for prediction."""
-    order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def sorted_batches(lengths, batch_size, n_tokens=None):
+    """Return batches of row numbers in order of length, longest first, for prediction.
+
+    A batch has at most `batch_size` documents, or `n_tokens` tokens with its padding where that
+    is given; one document at least.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = batch_size or max(n_tokens // max(lengths[order[start]], 1), 1)
+        batches.append(order[start : start + size].tolist())
+        start += size
+    return batches

@@ -35,6 +35,7 @@ from skfocal import _guards, _module, _targets, balance
 from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
+from skfocal._reduced import PRECISIONS
 from skfocal._text import CACHED_DOCUMENTS, LengthBatches, TokenDataset, as_texts, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
 from skfocal.callbacks import (
@@ -161,7 +162,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Passes over the documents.
 
     batch_size : int, default=16
-        Documents in a batch. Prediction takes four times as many.
+        Documents in a batch. Prediction takes four times as many, on a CPU as many as have 2048
+        tokens together.
 
     lr : float or "auto", default="auto"
         Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
@@ -214,6 +216,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "bfloat16" runs the encoder under autocast, weights stay float32. "auto" is bfloat16 on
         CUDA and float32 elsewhere.
+
+    predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
+        What `predict` and its like compute in. None: as in training. "bfloat16" pays on
+        processors with instructions for it, and on CUDA. "int8" quantises the matrix products of
+        the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
+        costs: docs/benchmarks/speed.md.
 
     device : str, default="auto"
         A torch device. "auto" is CUDA where there is one, else the CPU.
@@ -329,6 +337,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "freeze": [Interval(Integral, 0, None, closed="left")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "predict_precision": [None, StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
         "compile": ["boolean"],
         "trust_remote_code": ["boolean"],
@@ -375,6 +384,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         freeze=0,
         layer_decay=1.0,
         precision="auto",
+        predict_precision=None,
         device="auto",
         compile=False,
         trust_remote_code=False,
@@ -417,6 +427,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.freeze = freeze
         self.layer_decay = layer_decay
         self.precision = precision
+        self.predict_precision = predict_precision
         self.device = device
         self.compile = compile
         self.trust_remote_code = trust_remote_code
@@ -625,7 +636,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.tokenizer_ = tokenizer
         self.net_ = net
         self._fitted_model = str(self.model)
-        self._warned_for = (self.proba_, self.decision)
+        self._warned_for = (self.proba_, self.decision, None)
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):
         """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
@@ -870,12 +881,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _resolve_precision(self, device):
         if self.precision == "auto":
             return "bfloat16" if device.startswith("cuda") else "float32"
-        if self.precision == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
-            warnings.warn(
-                "precision='bfloat16' is slower than 'float32' on this processor, which has no "
-                "instructions for it.",
-                stacklevel=2,
-            )
+        _warn_bfloat16("precision", self.precision, device)
         return self.precision
 
     def _make_schedule(self, chunks):
@@ -1037,16 +1043,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_settings(self):
         """Check the parameters that may be set after `fit`."""
-        names = "proba", "temperature", "decision", "prior"
+        names = "proba", "temperature", "decision", "prior", "predict_precision"
         validate_parameter_constraints(
             {name: self._parameter_constraints[name] for name in names},
             {name: getattr(self, name) for name in names},
             caller_name=type(self).__name__,
         )
         self._check_answers(self._calibration(), self.class_prior_)
-        present = (self.proba_, self.decision)
+        present = (self.proba_, self.decision, self.predict_precision)
         if present != self._warned_for:
             self._warned_for = present
+            _warn_bfloat16("predict_precision", self.predict_precision, str(self.net_.device))
             self._warn_inexact(self.proba_, self.loss_)
 
     def _logits(self, X):
@@ -1057,7 +1064,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         for start in range(0, len(texts), _CHUNK):
             some = texts[start : start + _CHUNK]
             tokens = tokenize(self.tokenizer_, some, self.max_length_, keep)
-            parts.append(self.net_.logits(tokens))
+            parts.append(self.net_.logits(tokens, self.predict_precision))
         return np.concatenate(parts)
 
     @property
@@ -1199,6 +1206,15 @@ def _tell_truncation(tokens, max_length):
     message = tokens.truncation_message(max_length)
     if message:
         warnings.warn(message, stacklevel=4)
+
+
+def _warn_bfloat16(name, precision, device):
+    if precision == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
+        warnings.warn(
+            f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
+            "instructions for it.",
+            stacklevel=2,
+        )
 
 
 def _cpu_has_bfloat16():

@@ -22,6 +22,7 @@ LEVELS = {
     "_first_token": 0,
     "_memory": 0,
     "_dropout": 0,
+    "_reduced": 3,
     "losses": 1,
     "losses._make": 0.9,
     "losses._multi": 0.8,

@@ -264,3 +264,13 @@ def test_collate_pads_to_the_longest_of_the_batch():
     assert len(data) == 3
     ids, code, weight = data[2]
     assert ids.tolist() == [7, 8, 9] and code == 1 and weight == 1.5
+
+
+def test_prediction_batches_by_tokens_keep_to_them():
+    lengths = np.random.RandomState(0).randint(2, 300, 500)
+    batches = sorted_batches(lengths, None, 1000)
+    assert sorted(row for batch in batches for row in batch) == list(range(500))
+    assert all(lengths[b].max() * len(b) <= 1000 for b in batches)
+    assert [lengths[b].max() for b in batches] == sorted(lengths[b].max() for b in batches)[::-1]
+    assert sorted_batches([5, 2000], None, 1000) == [[1], [0]]
+    assert sorted_batches([], 4) == []
