@@ -66,13 +66,17 @@ class CosineLinear(nn.Linear):
         return f"{super().extra_repr()}, scale={self.scale}"
 
 
-def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=False):
+def load_module(
+    model, labels, *, pad_token_id, dropout=None, attention_dropout=None, trust_remote_code=False
+):
     """Return the pretrained encoder with a new head; see :func:`skfocal._pretrained.load_encoder`.
 
     Parameters
     ----------
     dropout : float, default=None
         Probability of every dropout in the model; None keeps the configuration's.
+    attention_dropout : float, default=None
+        Probability of the dropout of attention weights, if it is to be another.
 
     Returns
     -------
@@ -83,6 +87,8 @@ def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=
     )
     if dropout is not None:
         set_dropout(encoder, dropout)
+    if attention_dropout is not None:
+        set_attention_dropout(encoder, attention_dropout)
     return EncoderClassifier(encoder)
 
 
@@ -91,6 +97,8 @@ def load_module(model, labels, *, pad_token_id, dropout=None, trust_remote_code=
 
 # Some attention layers keep a bare number and hand it to the attention function.
 _DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
+# What attention layers call the matrix of the queries.
+_QUERIES = {"query", "q_lin", "q_proj", "query_proj", "Wqkv"}
 
 
 def set_dropout(encoder, probability):
@@ -101,6 +109,27 @@ def set_dropout(encoder, probability):
         for name in _DROPOUT_NUMBERS:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, probability)
+
+
+def set_attention_dropout(encoder, probability):
+    """Give the dropout of attention weights another probability than the rest."""
+    found = False
+    for module in encoder.modules():
+        names = {name for name, child in module.named_children() if isinstance(child, nn.Linear)}
+        if not names & _QUERIES:
+            continue
+        for child in module.children():
+            if isinstance(child, nn.Dropout):
+                child.p, found = probability, True
+        for name in _DROPOUT_NUMBERS:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, probability)
+                found = True
+    if not found:
+        raise ValueError(
+            f"attention_dropout must be None for {type(encoder).__name__}, whose dropout of "
+            f"attention weights cannot be told from the others. Got {probability}."
+        )
 
 
 def has_dropout(encoder):

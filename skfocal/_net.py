@@ -160,33 +160,32 @@ class FocalNet(NeuralNet):
         """Run one epoch without waiting for the device at each batch."""
         if iterator is None:
             return
-        n_batches = len(iterator)
         every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
         losses, outputs = [], []
-        for i, batch in enumerate(iterator, start=1):
+        for i, (batch, is_last) in enumerate(_marked(iterator), start=1):
             self.notify("on_batch_begin", batch=batch, training=training)
-            self.updates_ = i % self.accumulate == 0 or i == n_batches
+            self.updates_ = i % self.accumulate == 0 or is_last
             step = step_fn(batch, **fit_params)
             self.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
             losses.append(step["loss"].detach())
-            if len(losses) == every or i == n_batches:
-                self._record_losses(prefix, losses, i, n_batches)
+            if len(losses) == every or is_last:
+                self._record_losses(prefix, losses, i)
                 losses = []
             if not training:
                 outputs.append(step["y_pred"])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_batch_count", n_batches)
+        self.history.record(f"{prefix}_batch_count", i)
         if not training:
             self.valid_logits_ = self._in_order(outputs, iterator.batch_sampler)
 
-    def _record_losses(self, prefix, losses, i, n_batches):
+    def _record_losses(self, prefix, losses, i):
         values = torch.stack(losses).tolist()
         rows = self.history[-1]["batches"][-len(values) :]
         for back, (row, value) in enumerate(zip(rows, values, strict=True)):
             row[f"{prefix}_loss"] = value
             if not abs(value) < float("inf"):
                 number = i - len(values) + back + 1
-                where = f"epoch {len(self.history)}, {prefix} batch {number} of {n_batches}"
+                where = f"epoch {len(self.history)}, {prefix} batch {number}"
                 raise FloatingPointError(_advice(f"the loss is {value} in {where}"))
 
     def train_step(self, batch, **fit_params):
@@ -289,6 +288,16 @@ class FocalNet(NeuralNet):
         ordered = result.copy()
         ordered[rows] = result
         return ordered
+
+
+def _marked(iterator):
+    """Yield each batch and whether it is the last; how many there will be is not known before."""
+    batches = iter(iterator)
+    batch = next(batches, None)
+    while batch is not None:
+        following = next(batches, None)
+        yield batch, following is None
+        batch = following
 
 
 def _plain_step(module, device, batch):

@@ -383,32 +383,48 @@ class LengthBatches(Sampler):
         How many rows `draw` returns.
     random_state : numpy.random.RandomState
         Source of all randomness.
+    keep : callable ``(rows, epoch, random_state) -> rows``, default=None
+        Which of the rows drawn stay in the epoch; None for all.
     pool : int, default=50
         Batches sorted together.
+
+    Attributes
+    ----------
+    batches : list of list of int
+        Row numbers of the batches of the present epoch, in their order.
+    share : float
+        Part of the rows drawn that stayed in it.
     """
 
-    def __init__(self, lengths, batch_size, draw, n_draws, random_state, pool=50):
+    def __init__(self, lengths, batch_size, draw, n_draws, random_state, keep=None, pool=50):
         self.lengths = lengths
         self.batch_size = batch_size
         self.draw = draw
         self.n_draws = n_draws
         self.random_state = random_state
+        self.keep = keep
         self.pool = pool
         self.epoch = 0
+        self.batches: list = []
+        self.share = 1.0
 
     def __len__(self):
         return math.ceil(self.n_draws / self.batch_size)
 
     def __iter__(self):
         rows = self.random_state.permutation(self.draw(self.epoch, self.random_state))
+        if self.keep is not None:
+            rows = self.keep(rows, self.epoch, self.random_state)
+            self.share = len(rows) / self.n_draws
         self.epoch += 1
         batches = []
         for start in range(0, len(rows), self.batch_size * self.pool):
             some = rows[start : start + self.batch_size * self.pool]
             some = some[np.argsort(self.lengths[some], kind="stable")]
             batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
-        for i in self.random_state.permutation(len(batches)):
-            yield batches[i].tolist()
+        order = self.random_state.permutation(len(batches))
+        self.batches = [batches[i].tolist() for i in order]
+        yield from self.batches
 
 
 def sorted_batches(lengths, batch_size, n_tokens=None):

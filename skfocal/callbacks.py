@@ -39,7 +39,7 @@ class WarmupSchedule(Callback):
         """Return the multiple of the peak rate at update `step` of `n_steps`."""
         n_warmup = math.ceil(self.warmup * n_steps)
         if step < n_warmup:
-            return (step + 1) / n_warmup
+            return min((step + 1) / n_warmup, 1.0)
         if self.schedule == "constant":
             return 1.0
         done = min((step - n_warmup) / max(n_steps - n_warmup, 1), 1.0)
@@ -56,7 +56,8 @@ class WarmupSchedule(Callback):
         factor = self.factor(self.step_, self.n_steps_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak
-        self.step_ += 1
+        # An epoch that leaves documents out goes through the schedule in fewer, longer steps.
+        self.step_ += 1 / net.train_batches.share
 
 
 class DeferredWeight(Callback):
@@ -96,6 +97,67 @@ class DeferredWeight(Callback):
                 "epochs without alpha were over: alpha had no effect.",
                 stacklevel=2,
             )
+
+
+class Pruning(Callback):
+    """Leave out documents with a small loss by chance; those that stay of them weigh more.
+
+    A document whose last loss was below the mean is left out of an epoch with `probability`, and
+    counts ``1 / (1 - probability)`` times where it is not: the expected gradient is that of all
+    documents. The first epoch and the last eighth, one epoch at least, have all of them.
+
+    Parameters
+    ----------
+    probability : float
+        In (0, 1).
+    n_documents, n_epochs : int
+        Documents to train on, and epochs.
+
+    References
+    ----------
+    Qin et al.: InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning, ICLR 2024
+    (arXiv:2303.04947).
+    """
+
+    def __init__(self, probability, n_documents, n_epochs):
+        self.probability = probability
+        self.n_documents = n_documents
+        self.n_epochs = n_epochs
+        self.loss_ = np.full(n_documents, np.nan)
+        self.scale_ = np.ones(n_documents, np.float32)
+
+    def keep(self, rows, epoch, random_state):
+        """Return those of an epoch's rows that stay in it."""
+        n_pruned = min(math.ceil(0.875 * self.n_epochs), self.n_epochs - 1)
+        easy = np.zeros(self.n_documents, bool)
+        if 0 < epoch < n_pruned:
+            easy = self.loss_ < np.nanmean(self.loss_)
+        self.scale_ = np.where(easy, 1 / (1 - self.probability), 1).astype(np.float32)
+        stays = random_state.random_sample(len(rows)) >= self.probability
+        return rows[stays | ~easy[rows]]
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin an epoch."""
+        self.seen_ = []
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Weigh the documents of the batch."""
+        if training:
+            rows = net.train_batches.batches[len(self.seen_)]
+            batch[0]["sample_weight"] *= torch.from_numpy(self.scale_[rows])
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        """Keep the losses of the batch; they are read when the epoch is over."""
+        if training:
+            rows = net.train_batches.batches[len(self.seen_)]
+            with torch.no_grad():
+                loss = net.criterion_.per_sample(y_pred.detach(), batch[1].to(y_pred.device))
+            self.seen_.append((rows, loss))
+
+    def on_epoch_end(self, net, **kwargs):
+        """Remember the losses of all documents that were seen."""
+        for rows, loss in self.seen_:
+            self.loss_[rows] = loss.float().cpu().numpy()
 
 
 class ClassLoss(Callback):

@@ -43,6 +43,7 @@ from skfocal.callbacks import (
     ClassLoss,
     DeferredWeight,
     Progress,
+    Pruning,
     ValidationScore,
     WarmupSchedule,
     takes_weight,
@@ -193,6 +194,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     dropout : float or None, default=0.0
         Probability of every dropout in the encoder. None: as its configuration says.
 
+    attention_dropout : float or None, default=None
+        Probability of the dropout of attention weights. None: as `dropout`. The dearest of all
+        dropouts: there are as many weights as pairs of tokens.
+
+    prune : float, default=0.0
+        In [0, 1): probability with which an epoch leaves out a document whose last loss was
+        below the mean; one that stays counts ``1 / (1 - prune)`` times, so that the expected
+        gradient is that of all documents (InfoBatch). The first and the last epoch have all. It
+        changes the result: docs/benchmarks/prune.md.
+
     train_split : None, float or cross-validation splitter, default=None
         Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
         always keeps a document to train on; or the first split of a splitter. None holds out
@@ -330,6 +341,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
         "accumulate": [Interval(Integral, 1, None, closed="left")],
         "dropout": [None, Interval(Real, 0, 1, closed="left")],
+        "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
+        "prune": [Interval(Real, 0, 1, closed="left")],
         "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
         "early_stopping": ["boolean"],
         "patience": [Interval(Integral, 1, None, closed="left")],
@@ -377,6 +390,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         gradient_clip=1.0,
         accumulate=1,
         dropout=0.0,
+        attention_dropout=None,
+        prune=0.0,
         train_split=None,
         early_stopping=False,
         patience=3,
@@ -420,6 +435,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
         self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.prune = prune
         self.train_split = train_split
         self.early_stopping = early_stopping
         self.patience = patience
@@ -510,7 +527,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split`, `defer` and ``sampler="progressive"``.
+            `early_stopping`, `train_split`, `defer`, `prune` and ``sampler="progressive"``.
         """
         self._check_partial()
         fitted = hasattr(self, "net_")
@@ -533,7 +550,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _check_partial(self):
-        for name, needless in (("early_stopping", False), ("train_split", None), ("defer", 0)):
+        all_epochs = {"early_stopping": False, "train_split": None, "defer": 0, "prune": 0}
+        for name, needless in all_epochs.items():
             if getattr(self, name) != needless:
                 raise ValueError(
                     f"partial_fit needs {name}={needless}: it sees one chunk at a time. "
@@ -591,8 +609,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._check_answers(calibration, class_prior)
             self._warn(loss, support, class_weight, shift, effective)
             score = self._make_score(texts, codes, weight, valid, calibration)
+            pruning = Pruning(self.prune, len(train), self.max_epochs) if self.prune else None
             batches = LengthBatches(
-                tokens.lengths[train], self.batch_size, sampling.draw, sampling.n_draws, rng
+                tokens.lengths[train],
+                self.batch_size,
+                sampling.draw,
+                sampling.n_draws,
+                rng,
+                keep=pruning and pruning.keep,
             )
             net = self._make_net(
                 module,
@@ -600,7 +624,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 tokenizer,
                 device,
                 max_epochs=self.max_epochs if chunks is None else 1,
-                callbacks=self._make_callbacks(score, chunks, loss),
+                callbacks=self._make_callbacks(score, chunks, loss, pruning),
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
             )
@@ -700,6 +724,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             module = copy.deepcopy(_plain_module(self.net_))
             if self.dropout is not None:
                 _module.set_dropout(module.model, self.dropout)
+            if self.attention_dropout is not None:
+                _module.set_attention_dropout(module.model, self.attention_dropout)
             return module, self.tokenizer_
         model = os.path.expanduser(self.model)
         tokenizer = load_tokenizer(model, trust_remote_code=self.trust_remote_code)
@@ -708,6 +734,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             classes.tolist(),
             pad_token_id=tokenizer.pad_token_id,
             dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
             trust_remote_code=self.trust_remote_code,
         )
         return module, tokenizer
@@ -897,10 +924,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
 
-    def _make_callbacks(self, score, chunks, loss):
+    def _make_callbacks(self, score, chunks, loss, pruning):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
         if self.defer and loss.weight is not None:
             callbacks.append(("defer", DeferredWeight(self._n_deferred())))
+        if pruning is not None:
+            callbacks.append(("pruning", pruning))
         if self.gradient_clip is not None:
             callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:

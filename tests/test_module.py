@@ -116,6 +116,27 @@ def test_dropout_reaches_modules_and_attention(encoder, probability):
         assert torch.equal(module(ids, torch.ones_like(ids)), module(ids, torch.ones_like(ids)))
 
 
+def test_attention_dropout_is_set_apart(encoder):
+    module, _ = load(encoder, dropout=0.3, attention_dropout=0.125)
+    kinds = {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
+    numbers = {getattr(m, "attention_dropout", None) for m in module.modules()}
+    assert 0.3 in kinds and 0.125 in kinds | numbers and kinds <= {0.3, 0.125}
+    n_layers = len(_module.layers_of(module.model))
+    apart = [
+        m for m in module.modules()
+        if getattr(m, "p", None) == 0.125 or getattr(m, "attention_dropout", None) == 0.125
+    ]  # fmt: skip
+    assert len(apart) >= n_layers
+
+
+def test_attention_dropout_that_cannot_be_found_is_refused():
+    class Odd(torch.nn.Module):
+        pass
+
+    with pytest.raises(ValueError, match=r"attention_dropout must be None for Odd.*Got 0\.1"):
+        _module.set_attention_dropout(Odd(), 0.1)
+
+
 def test_dropout_none_keeps_that_of_the_configuration(tiny):
     module, _ = load(tiny)
     assert {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}

@@ -44,6 +44,16 @@ def device_name():
     return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{extra}"
 
 
+def write_block(path, title, block):
+    """Replace what stands between the markers of a page; what is written around them stays."""
+    begin, end = "<!-- table: begin -->", "<!-- table: end -->"
+    page = path.read_text() if path.exists() else ""
+    if begin not in page or end not in page:
+        page = f"# {title}\n\n{begin}\n{end}\n"
+    before, rest = page.split(begin, 1)
+    path.write_text(f"{before}{begin}\n{block.strip()}\n{end}{rest.split(end, 1)[1]}")
+
+
 def measure(model, train, test):
     """Fit a model and return its scores on the test documents."""
     (X, y), (X_test, y_test) = train, test

@@ -1,0 +1,130 @@
+"""Time and memory a document, from a thousand documents to a million, with a tiny encoder.
+
+python tests/benchmarks/scale.py           # some minutes on two cores
+
+The documents are new ones, of words of R52's in random order and of its lengths up to 64 words.
+Each size runs in a process of its own, whose peak of memory beyond the texts is reported.
+"""
+
+import argparse
+import gc
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common import DOCS, device_name, write_block
+from overhead import tiny_encoder
+from skfocal import BertFocalClassifier, fetch_reuters
+from skfocal._text import LengthBatches, tokenize
+
+
+def generated(n, seed=0):
+    """Return `n` documents that no cache has seen."""
+    X, _ = fetch_reuters("r52", subset="train", return_X_y=True)
+    rng = np.random.RandomState(seed)
+    words = np.array(" ".join(X).split(), dtype=object)
+    lengths = np.minimum([len(x.split()) for x in X], 64)[rng.randint(len(X), size=n)]
+    starts = rng.randint(len(words) - 64, size=n)
+    return [" ".join(words[s : s + k]) for s, k in zip(starts, lengths, strict=True)]
+
+
+def peak():
+    """Return the process's peak of resident memory in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(n, folder, threads, connection):
+    """Measure `n` documents in this process and send the row."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    few = generated(64)
+    clf = BertFocalClassifier(folder, max_epochs=1, max_length=64, random_state=0)
+    clf.fit(few, np.arange(64) % 2)
+    clf.predict(generated(4096, seed=1))  # what does not depend on the number is there now
+    X = generated(n, seed=2)
+    gc.collect()
+    before = peak()
+    start = time.perf_counter()
+    tokens = tokenize(clf.tokenizer_, X, 64)
+    tokenized = time.perf_counter()
+    batches = LengthBatches(
+        tokens.lengths, 16, lambda e, r: np.arange(n), n, np.random.RandomState(0)
+    )
+    n_batches = sum(1 for _ in batches)
+    batched = time.perf_counter()
+    parts = tokens.flat, tokens.starts, tokens.lengths, tokens.full_lengths
+    row = {
+        "documents": n,
+        "tokens": int(tokens.lengths.sum(dtype=np.int64)),
+        "token_bytes": sum(part.nbytes for part in parts),
+        "tokenize": tokenized - start,
+        "batch": batched - tokenized,
+        "batches": n_batches,
+        "tokenize_peak": peak() - before,
+    }
+    del tokens, batches, parts
+    gc.collect()
+    start = time.perf_counter()
+    clf.predict(X)
+    row |= {"predict": time.perf_counter() - start, "peak": peak() - before}
+    connection.send(row)
+
+
+def table(rows):
+    """Return the Markdown table."""
+    head = (
+        "documents", "tokenise, µs/document", "make batches, µs/document", "predict, µs/document",
+        "token storage, bytes/document", "of it beyond 4 a token", "peak beyond the texts, MB",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|---:" * len(head) + "|"]
+    for row in rows:
+        n = row["documents"]
+        each = [1e6 * row[key] / n for key in ("tokenize", "batch", "predict")]
+        stored = row["token_bytes"] / n
+        beyond = stored - 4 * row["tokens"] / n
+        cells = [f"{n:,}", *(f"{x:.1f}" for x in each), f"{stored:.0f}", f"{beyond:.1f}"]
+        lines.append("| " + " | ".join([*cells, f"{row['peak'] / 1e6:.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def main():
+    """Run the sizes and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--largest", type=int, default=1_000_000)
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        tiny_encoder(folder)
+        n = 1000
+        while n <= options.largest:
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(
+                target=measure, args=(n, folder, torch.get_num_threads(), there)
+            )
+            process.start()
+            rows.append(here.recv())
+            process.join()
+            print(rows[-1], flush=True)
+            n *= 10
+    if options.largest >= 1_000_000:
+        Path(DOCS / "scale.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_block(
+        DOCS / "scale.md",
+        "From a thousand documents to a million",
+        f"A two-layer encoder of width 32, `max_length=64`, {rows[-1]['tokens'] / n * 10:.0f} "
+        f"tokens a document; {torch.get_num_threads()} threads on {device_name()}.\n\n"
+        + table(rows),
+    )
+    print((DOCS / "scale.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""What each way of making a step faster adds, one by one, and how near the step is to the limit.
+
+python tests/benchmarks/ways.py            # a quarter of an hour on two cores
+
+The steps are those of a loop over batches of R52 sorted by length, each padded to its longest;
+all contenders take turns on the same batches. The limit is the rate at which the machine multiplies
+matrices of the model's shapes, without padding, and nothing else.
+"""
+
+import argparse
+import contextlib
+import time
+import warnings
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from common import DOCS, device_name, write_block
+from skfocal import _dropout, fetch_minilm, fetch_reuters
+from skfocal._dropout import FastDropout
+from skfocal._memory import kept_memory
+from skfocal._module import EncoderClassifier, set_attention_dropout, set_dropout
+from skfocal._pretrained import load_tokenizer
+from skfocal._reduced import reduced_copy
+from skfocal._text import Collate, TokenDataset, sorted_batches, tokenize
+
+BATCH = 16
+
+
+class Data:
+    """Documents of R52 as batches of tensors."""
+
+    def __init__(self, n_documents, max_length):
+        X, y = fetch_reuters("r52", subset="train", return_X_y=True)
+        rows = np.random.RandomState(0).permutation(len(X))[:n_documents]
+        tokenizer = load_tokenizer(fetch_minilm())
+        self.tokens = tokenize(tokenizer, [X[i] for i in rows], max_length)
+        self.codes = np.unique(y, return_inverse=True)[1][rows]
+        self.n_classes = len(np.unique(y))
+        self.pad_id = tokenizer.pad_token_id
+
+    def batches(self, batch_size=BATCH, n_tokens=None):
+        """Return padded batches in random order."""
+        dataset, collate = TokenDataset(self.tokens, self.codes), Collate(self.pad_id)
+        rows = sorted_batches(self.tokens.lengths, batch_size, n_tokens)
+        order = np.random.RandomState(1).permutation(len(rows))
+        return [collate(dataset.__getitems__(rows[i])) for i in order]
+
+
+def build(data, first_token=True, dropout=None, attention=None):
+    """Return MiniLM with a new head."""
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        fetch_minilm(), num_labels=data.n_classes
+    )
+    if dropout is not None:
+        set_dropout(model, dropout)
+    if attention is not None:
+        set_attention_dropout(model, attention)
+    module = EncoderClassifier(model)
+    if not first_token:
+        module.extra = {}
+    return module
+
+
+# -- training ------------------------------------------------------------------------------
+
+
+class Training:
+    """One way to train: an epoch over the same batches."""
+
+    def __init__(
+        self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
+        rows=False, micro=None, half=False, compile=False, dropout=None, attention=None,
+    ):  # fmt: skip
+        self.batches = data.batches()
+        self.module = build(data, first_token, dropout, attention).train()
+        if rows:
+            self._leave_out_rows()
+        self.micro = micro
+        self.half = half
+        self.memory = kept_memory if memory else contextlib.nullcontext
+        self.fast = FastDropout if fast and dropout != 0 else contextlib.nullcontext
+        self.masks = _by_bits if bits else _dropout._dropout
+        kind = {"fused": True} if fused else {"foreach": fused is None}
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=2e-4, **kind)
+        self.step = torch.compile(self.module, dynamic=True) if compile else self.module
+
+    def _leave_out_rows(self):
+        """Keep the embeddings of tokens that are there; AdamW moves the others by decay alone."""
+        embeddings = self.module.model.base_model.embeddings
+        table = embeddings.word_embeddings
+        present = torch.cat([x["input_ids"].flatten() for x, _ in self.batches]).unique()
+        place = torch.zeros(table.num_embeddings, dtype=torch.int64)
+        place[present] = torch.arange(len(present))
+        padding = int(place[table.padding_idx])
+        few = nn.Embedding(len(present), table.embedding_dim, padding_idx=padding)
+        few.weight.data.copy_(table.weight.data[present])
+        embeddings.word_embeddings = few
+        self.batches = [({**x, "input_ids": place[x["input_ids"]]}, y) for x, y in self.batches]
+
+    def __call__(self):
+        """Train one epoch; return documents a second."""
+        short = {**FastDropout._SHORT, F.dropout: self.masks}
+        with self.memory(), self.fast(), mock.patch.object(FastDropout, "_SHORT", short):
+            start = time.perf_counter()
+            for batch in self.batches:
+                for x, y in self._parts(*batch):
+                    with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                        logits = self.step(x["input_ids"], x["attention_mask"])
+                    (F.cross_entropy(logits.float(), y) * len(y) / len(batch[1])).backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            seconds = time.perf_counter() - start
+        return sum(len(y) for _, y in self.batches) / seconds
+
+    def _parts(self, x, y):
+        size = len(y) if self.micro is None else max(self.micro // x["input_ids"].shape[1], 1)
+        for i in range(0, len(y), size):
+            yield {name: value[i : i + size] for name, value in x.items()}, y[i : i + size]
+
+
+class _Bits(torch.autograd.Function):
+    """Dropout by comparing 16 random bits an element with a threshold."""
+
+    @staticmethod
+    def forward(ctx, x, p):
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = drawn.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 65536) - 32768
+        ctx.save_for_backward(keep)
+        ctx.scale = 1 / (1 - p)
+        return (x * keep).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return (gradient * ctx.saved_tensors[0]).mul_(ctx.scale), None
+
+
+def _by_bits(input, p=0.5, training=True, inplace=False):
+    return _Bits.apply(input, p) if training and p else input
+
+
+def trainings(data, compile):
+    """Return the ways to train by name: first those that are in, each on top of the others."""
+    bare = {"memory": False, "fused": False, "first_token": False, "fast": False}
+    ways = {
+        "bare loop": bare,
+        "+ the allocator keeps its memory": {**bare, "memory": True},
+        "+ fused AdamW": {**bare, "memory": True, "fused": True},
+        "+ last layer for the first token": {"fast": False},
+        "+ dropout by gaps": {},
+        "+ no attention dropout": {"attention": 0.0},
+        "+ no dropout": {"dropout": 0.0},
+        "dropout by 16 random bits instead of gaps": {"bits": True},
+        "no dropout, plain AdamW": {"dropout": 0.0, "fused": False},
+        "no dropout, foreach AdamW": {"dropout": 0.0, "fused": None},
+        "no dropout, without the rows of absent tokens": {"dropout": 0.0, "rows": True},
+        "no dropout, batches in parts of 2048 tokens": {"dropout": 0.0, "micro": 2048},
+        "no dropout, bfloat16": {"dropout": 0.0, "half": True},
+    }
+    if compile:
+        ways["no dropout, torch.compile"] = {"dropout": 0.0, "compile": True}
+    return {name: Training(data, **settings) for name, settings in ways.items()}
+
+
+# -- prediction ----------------------------------------------------------------------------
+
+
+class Prediction:
+    """One way to predict the same documents."""
+
+    def __init__(self, data, *, memory=True, first_token=True, size=None, precision="float32"):
+        by_count = {"batch_size": 4 * BATCH} if size is None else {"batch_size": None}
+        self.batches = data.batches(**by_count, n_tokens=size)
+        self.module = reduced_copy(build(data, first_token).eval(), precision)
+        self.memory = kept_memory if memory else contextlib.nullcontext
+
+    def __call__(self):
+        """Predict; return documents a second."""
+        with self.memory(), torch.inference_mode():
+            start = time.perf_counter()
+            for x, _ in self.batches:
+                self.module(x["input_ids"], x["attention_mask"])
+            seconds = time.perf_counter() - start
+        return sum(len(y) for _, y in self.batches) / seconds
+
+
+def predictions(data):
+    """Return the ways to predict by name."""
+    bare = {"memory": False, "first_token": False}
+    ways = {
+        "bare loop, 64 documents": bare,
+        "+ the allocator keeps its memory": {"first_token": False},
+        "+ last layer for the first token": {},
+        **{f"+ batches of {n} tokens": {"size": n} for n in (512, 1024, 2048, 4096, 8192)},
+        "2048 tokens, bfloat16": {"size": 2048, "precision": "bfloat16"},
+        "2048 tokens, int8": {"size": 2048, "precision": "int8"},
+    }
+    return {name: Prediction(data, **settings) for name, settings in ways.items()}
+
+
+# -- the limit -----------------------------------------------------------------------------
+
+
+def matmul_rate(width, rows=1024, repeats=30):
+    """Return the best floating-point operations a second over the shapes of the model's layers."""
+    best = 0.0
+    for n, m in ((width, width), (width, 4 * width), (4 * width, width)):
+        a, b = torch.randn(rows, n), torch.randn(n, m)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            a @ b
+            best = max(best, 2 * rows * n * m / (time.perf_counter() - start))
+    return best
+
+
+def operations(data, module):
+    """Return the floating-point operations of one forward pass without padding."""
+    config = module.model.config
+    width, inner, depth = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    lengths = data.tokens.lengths.astype(float)
+    each_token = 2 * (4 * width * width + 2 * width * inner)
+    return depth * float((lengths * each_token + 4 * lengths**2 * width).sum())
+
+
+def limits(data):
+    """Return documents a second that training and prediction cannot pass, and the rate behind."""
+    module = build(data)
+    rate = matmul_rate(module.model.config.hidden_size)
+    forward = operations(data, module)
+    return len(data.codes) * rate / (3 * forward), len(data.codes) * rate / forward, rate
+
+
+def profile_step(training):
+    """Return the Markdown table of where an epoch's time goes."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        training()
+    events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    total = sum(e.self_cpu_time_total for e in events)
+    lines = ["| operation | share of the time | calls |", "|---|---:|---:|"]
+    for event in events[:14]:
+        share = event.self_cpu_time_total / total
+        lines.append(f"| `{event.key}` | {100 * share:.1f} % | {event.count} |")
+    return "\n".join(lines)
+
+
+# -- turns and table -----------------------------------------------------------------------
+
+
+def take_turns(ways, repeats):
+    """Run all ways in turn; return documents a second, of shape (n_repeats, n_ways)."""
+    for way in ways.values():
+        way()
+    found = []
+    for turn in range(repeats):
+        found.append([way() for way in ways.values()])
+        print(turn, dict(zip(ways, np.round(found[-1], 1), strict=True)), flush=True)
+    return np.array(found)
+
+
+def table(names, found, limit):
+    """Return the Markdown table of medians and of the ratios within a turn."""
+    ratios = found / found[:, :1]
+    lines = ["| | documents/s | × bare loop | from – to | of the limit |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for name, speed, ratio in zip(names, found.T, ratios.T, strict=True):
+        middle = np.median(speed)
+        lines.append(
+            f"| {name} | {middle:.1f} | {np.median(ratio):.2f} | {ratio.min():.2f} – "
+            f"{ratio.max():.2f} | {100 * middle / limit:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    """Let the ways take turns and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=128)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too; needs gcc")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    data = Data(options.documents, options.max_length)
+    train_limit, predict_limit, rate = limits(data)
+    training = trainings(data, options.compile)
+    trained = take_turns(training, options.repeats)
+    where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout")}
+    prediction = predictions(data)
+    predicted = take_turns(prediction, options.repeats)
+    write_block(
+        DOCS / "ways.md",
+        "What each way adds",
+        f"{options.documents} documents of R52, MiniLM, `max_length={options.max_length}`, "
+        f"{data.tokens.lengths.sum():,} tokens, float32 but where it says otherwise; "
+        f"{torch.get_num_threads()} threads on {device_name()}; torch {torch.__version__}; "
+        f"{options.repeats} turns. The machine multiplies matrices of the model's shapes at "
+        f"{rate / 1e9:.0f} GFLOP/s, which without padding and without anything else would be "
+        f"{train_limit:.1f} documents/s in training and {predict_limit:.1f} in prediction.\n\n"
+        f"## Training, batches of {BATCH}\n\n{table(training, trained, train_limit)}\n\n"
+        f"## Prediction\n\n{table(prediction, predicted, predict_limit)}\n\n"
+        f"## Where an epoch of the bare loop goes\n\n{where['bare loop']}\n\n"
+        f"## Where one with all of it and without dropout goes\n\n{where['+ no dropout']}",
+    )
+
+
+if __name__ == "__main__":
+    main()
