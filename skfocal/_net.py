@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+from typing import Any
 
 import torch
 from skorch import NeuralNet
@@ -100,6 +101,10 @@ class FocalNet(NeuralNet):
             self.optimizer_.state.clear()
         self.module_.eval()
         return self
+
+    def plain_module(self) -> Any:
+        """Return the module behind torch.compile's wrapper, if there is one."""
+        return getattr(self.module_, "_orig_mod", self.module_)
 
     def updates_per_epoch(self):
         """Return how often an epoch updates the weights."""
@@ -267,7 +272,7 @@ class FocalNet(NeuralNet):
 
     def _reduced(self, precision):
         """Return the module in another precision, made once for the present weights."""
-        module: torch.nn.Module = getattr(self.module_, "_orig_mod", self.module_)
+        module = self.plain_module()
         key = precision, [(p.data_ptr(), p._version) for p in module.parameters()]
         kept, made = getattr(self, "reduced_", (None, None))
         if kept != key:

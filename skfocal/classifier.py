@@ -709,7 +709,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _load(self, classes, goes_on):
         """Return the module to train and its tokenizer; `goes_on` trains the one there is."""
         if goes_on and hasattr(self, "net_"):
-            return _plain_module(self.net_), self.tokenizer_
+            return self.net_.plain_module(), self.tokenizer_
         if self.warm_start and hasattr(self, "net_"):
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
@@ -721,7 +721,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     "warm_start=True goes on from the weights of the last fit, of model="
                     f"{self._fitted_model!r}. Got model={str(self.model)!r}."
                 )
-            module = copy.deepcopy(_plain_module(self.net_))
+            module = copy.deepcopy(self.net_.plain_module())
             if self.dropout is not None:
                 _module.set_dropout(module.model, self.dropout)
             if self.attention_dropout is not None:
@@ -1155,7 +1155,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         net, tokenizer = state.pop("net_", None), state.pop("tokenizer_", None)
         if net is not None:
             state["_plain"] = {
-                **_module.module_to_plain(_plain_module(net), tokenizer),
+                **_module.module_to_plain(net.plain_module(), tokenizer),
                 "history": [dict(row) for row in net.history],
                 "moments": _as_arrays(net.moments()),
             }
@@ -1224,11 +1224,6 @@ def _as_tensors(moments):
         name: {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
         for name, state in moments.items()
     }
-
-
-def _plain_module(net):
-    """Return the module behind torch.compile's wrapper, if there is one."""
-    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def _tell_truncation(tokens, max_length):

@@ -43,6 +43,7 @@ def peak():
 def measure(n, folder, threads, connection):
     """Measure `n` documents in this process and send the row."""
     warnings.simplefilter("ignore")
+    multiprocessing.current_process().name = "MainProcess"  # not a worker that shares tokens
     torch.set_num_threads(threads)
     few = generated(64)
     clf = BertFocalClassifier(folder, max_epochs=1, max_length=64, random_state=0)

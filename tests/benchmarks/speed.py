@@ -1,178 +1,320 @@
-"""One epoch and one prediction on R52: skfocal beside a bare PyTorch loop over sorted batches.
+"""Training and prediction: skfocal, a bare loop, Trainer, skorch and simpletransformers in turn.
 
-python tests/benchmarks/speed.py            # some minutes on two cores
+    python tests/benchmarks/speed.py            # R52, about an hour on two cores
+    python tests/benchmarks/speed.py --quick    # a look, some minutes; writes nothing
+    python tests/benchmarks/speed.py --quality  # what each has learned on R8, over seeds
 
-All train the same documents from the same weights, in batches of the same size, in float32. The
-bare loop is what one writes by hand: batches sorted by length, each padded to its longest, AdamW.
-The contenders take turns; the table has medians over the turns and the median of the ratios
-within a turn. A step towards the full comparison: Trainer, skorch's recipe and simpletransformers
-are not in it.
+All get the same documents, weights, sizes of batches, learning rate, schedule and seed, on the CPU
+in float32, and each runs in a process of its own that is ready before anything is timed. What is
+timed goes from texts and labels to a trained model, reading its weights included, and from texts
+to labels. The contenders take turns, so that what slows the machine down for a while slows all of
+them; ratios are taken within a turn.
+
+Others than skfocal and the bare loops run in an environment with peers-requirements.txt, which is
+made at first use. Writes docs/benchmarks/speed.jsonl and .md.
 """
 
 import argparse
 import contextlib
 import json
-import time
-import warnings
-from unittest import mock
+import os
+import tempfile
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from transformers import AutoModelForSequenceClassification
-from transformers.utils import logging
+from transformers import AutoTokenizer
 
-from common import DOCS, device_name
-from skfocal import BertFocalClassifier, _net, fetch_minilm, fetch_reuters
-from skfocal._module import EncoderClassifier
-from skfocal._pretrained import load_tokenizer
-from skfocal._text import Collate, TokenDataset, sorted_batches, tokenize
+import contenders
+import peers
+import speed_quality
+from common import DOCS, device_name, write_block
+from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 
-
-class BareLoop:
-    """Train and predict as in a notebook."""
-
-    def __init__(self, options, n_classes, dropout=None):
-        self.options = options
-        torch.manual_seed(0)
-        self.model = AutoModelForSequenceClassification.from_pretrained(
-            fetch_minilm(), num_labels=n_classes
-        )
-        for module in self.model.modules():
-            if dropout is not None and isinstance(module, torch.nn.Dropout):
-                module.p = dropout
-        self.tokenizer = load_tokenizer(fetch_minilm())
-
-    def _batches(self, X, codes, size):
-        ids = tokenize(self.tokenizer, X, self.options.max_length).ids
-        data, collate = TokenDataset(ids, codes), Collate(self.tokenizer.pad_token_id)
-        for rows in sorted_batches([len(row) for row in ids], size):
-            yield rows, *collate([data[i] for i in rows])
-
-    def fit(self, X, y):
-        """Train one epoch, batches in random order."""
-        codes = np.unique(y, return_inverse=True)[1]
-        batches = list(self._batches(X, codes, 16))
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-4)
-        self.model.train()
-        for i in np.random.RandomState(0).permutation(len(batches)):
-            _, x, target = batches[i]
-            logits = self.model(x["input_ids"], attention_mask=x["attention_mask"]).logits
-            F.cross_entropy(logits, target).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def predict(self, X):
-        """Return class codes."""
-        self.model.eval()
-        found = np.zeros(len(X), int)
-        with torch.inference_mode():
-            for rows, x, _ in self._batches(X, None, 64):
-                logits = self.model(x["input_ids"], attention_mask=x["attention_mask"]).logits
-                found[rows] = logits.argmax(1).numpy()
-        return found
+TITLE = "Speed: one epoch and one prediction on R52"
+GOALS = [  # what is compared, its name, the name it is compared with, how many times as fast
+    ("fit", "skfocal, BERT's dropout", "bare loop", 1.4),
+    ("fit", "skfocal", "bare loop", 1.8),
+    ("fit", "skfocal", "skorch recipe", 3.5),
+    ("fit", "skfocal", "Trainer", 3.5),
+    ("fit", "skfocal", "Trainer, grouped by length", 1.9),
+    ("predict", "skfocal", "bare loop", 1.2),
+    ("predict", "skfocal", "Trainer", 2.5),
+    ("predict", "skfocal", "skorch recipe", 2.5),
+    ("predict", "skfocal, bfloat16", "skfocal", 1.5),
+    ("predict", "skfocal, int8", "skfocal", 1.5),
+]
+WORK = {"fit": "training", "predict": "prediction"}
 
 
-def skfocal(options, **params):
-    """Return our estimator."""
-    settings = {"loss": "cross_entropy", "max_epochs": 1, "batch_size": 16, "lr": 2e-4}
-    settings |= {"max_length": options.max_length, "random_state": 0}
-    return BertFocalClassifier(fetch_minilm(), **settings | params)
+# -- settings and documents --------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def without_shortcuts():
-    """Let the last layer run whole and the allocator do as it likes."""
-    forward = EncoderClassifier.forward
-
-    def whole(self, *args, **kwargs):
-        self.extra = {}
-        return forward(self, *args, **kwargs)
-
-    with (
-        mock.patch.object(EncoderClassifier, "forward", whole),
-        mock.patch.object(_net, "kept_memory", contextlib.nullcontext),
-    ):
-        yield
-
-
-def contenders(options, n_classes):
-    """Return the name, the estimator and the context of each."""
-    plain = contextlib.nullcontext
+def settings_of(options):
+    """Return what all contenders share."""
     return {
-        "bare loop, BERT's dropout": (BareLoop(options, n_classes), plain),
-        "bare loop, no dropout": (BareLoop(options, n_classes, 0.0), plain),
-        "skfocal, BERT's dropout": (skfocal(options, dropout=None), plain),
-        "skfocal": (skfocal(options), plain),
-        "skfocal without its shortcuts": (skfocal(options), without_shortcuts),
+        "model": fetch_minilm(),
+        "max_length": 64 if options.quality else 256,
+        "epochs": 3 if options.quality else 1,
+        "batch_size": 16,
+        "predict_batch_size": 64,
+        "lr": 2e-4,
+        "weight_decay": 0.01,
+        "warmup": 0.1,
+        "clip": 1.0,
+        "threads": options.torch_threads,
     }
 
 
-def measure(estimator, context, train, test):
-    """Return documents a second in training and in prediction."""
-    with context():
-        start = time.perf_counter()
-        estimator.fit(*train)
-        fitted = time.perf_counter()
-        estimator.predict(test)
-        predicted = time.perf_counter()
-    return len(train[0]) / (fitted - start), len(test) / (predicted - fitted)
+def draw(data, subset, n_documents, seed):
+    """Return so many random documents and their labels."""
+    X, y = fetch_reuters(data, subset=subset, return_X_y=True)
+    rows = np.random.RandomState(seed).permutation(len(X))[:n_documents]
+    return [X[i] for i in rows], y[rows].tolist()
+
+
+def count_tokens(texts, settings):
+    """Return the number of tokens of the documents, special ones included."""
+    tokenizer = AutoTokenizer.from_pretrained(settings["model"])
+    rows = tokenizer(texts, truncation=True, max_length=settings["max_length"])["input_ids"]
+    return sum(map(len, rows))
+
+
+def hosts_of(names):
+    """Return which processes the rows need: name to the rows that it predicts for."""
+    hosts = {name: [name] for name in contenders.CONTENDERS if name in names}
+    for name in contenders.PRECISIONS:
+        if name in names:
+            hosts.setdefault("skfocal", []).append(name)
+    return hosts
+
+
+# -- measuring ---------------------------------------------------------------------------------
+
+
+def start_all(hosts, settings, folder, options, stack):
+    """Start the processes and warm them up; leave out what does not run, and say so."""
+    running = {}
+    for name in hosts:
+        try:
+            process = peers.start(name, settings, folder, options.peers_env)
+            stack.callback(process.close)
+            texts, labels = draw("r52", "train", 8, 0)
+            process.fit(texts, labels, 0)
+            process.predict(texts)
+        except peers.ContenderError as error:
+            print(f"left out: {error}", flush=True)
+            continue
+        running[name] = process
+        print(f"ready: {name}", flush=True)
+    return running
+
+
+def take_turn(process, names, train, test, seed):
+    """Let one contender train and predict; return a result for each measurement."""
+    report = process.fit(*train, seed)
+    results = [{"name": process.name, "work": "fit", "documents": len(train[0]), **report}]
+    for name in names:
+        labels, report = process.predict(test[0], contenders.PRECISIONS.get(name))
+        right = float(np.mean(np.array(labels) == np.array(test[1])))
+        results.append(
+            {"name": name, "work": "predict", "documents": len(test[0]), **report}
+            | {"accuracy": right}
+        )
+    return results
+
+
+def take_turns(running, hosts, train, test, repeats):
+    """Return the results of all repeats; each begins with another contender."""
+    results = []
+    for repeat in range(repeats):
+        names = list(running)
+        first = repeat % max(len(names), 1)
+        for name in names[first:] + names[:first]:
+            try:
+                mine = take_turn(running[name], hosts[name], train, test, repeat)
+            except peers.ContenderError as error:
+                print(f"left out from here: {error}", flush=True)
+                del running[name]
+                continue
+            for row in mine:
+                speed = row["documents"] / row["seconds"]
+                what = f"{row['name']}, {WORK[row['work']]}"
+                print(f"{repeat} {what}: {speed:.1f}/s, {row['peak_mib']:.0f} MiB", flush=True)
+            results += [{"repeat": repeat, **row} for row in mine]
+    return results
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def pick(results, work, name, field):
+    """Return a field's values by repeat."""
+    return {
+        row["repeat"]: row[field]
+        for row in results
+        if row["work"] == work and row["name"] == name and field in row
+    }
+
+
+def ratios(results, work, name, other):
+    """Return how many times as fast a contender was as the other, in each repeat."""
+    mine = pick(results, work, name, "seconds")
+    theirs = pick(results, work, other, "seconds")
+    return np.array([theirs[r] / mine[r] for r in sorted(mine.keys() & theirs.keys())])
+
+
+def cell(values, text="{:.1f}"):
+    """Return the median as text."""
+    return text.format(np.median(values)) if len(values) else "–"
+
+
+def ratio_cell(values):
+    """Return the median with the range."""
+    return cell(values, "{:.2f}") + (
+        f" ({values.min():.2f}–{values.max():.2f})" if len(values) else ""
+    )
 
 
 def table(results):
-    """Return the Markdown table."""
-    values = {name: np.array(rows) for name, rows in results.items()}
-    first = next(iter(values.values()))
-    lines = ["| | training, documents/s | times | prediction, documents/s | times |"]
-    lines.append("|---|---:|---:|---:|---:|")
-    for name, rows in values.items():
-        medians, ratios = np.median(rows, axis=0), np.median(rows / first, axis=0)
-        cells = [f"{medians[0]:.1f}", f"{ratios[0]:.2f}", f"{medians[1]:.1f}", f"{ratios[1]:.2f}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    """Return the Markdown table of the contenders."""
+    lines = [
+        "| | training, documents/s | × bare loop | prediction, documents/s | × bare loop "
+        "| peak MiB, training | prediction | accuracy % |",
+        "|---|" + "---:|" * 7,
+    ]
+    names = dict.fromkeys([*contenders.CONTENDERS, *contenders.PRECISIONS])
+    for name in names:
+        cells = []
+        for work in WORK:
+            seconds = pick(results, work, name, "seconds").values()
+            documents = pick(results, work, name, "documents").values()
+            speeds = [n / s for n, s in zip(documents, seconds, strict=True)]
+            cells += [cell(speeds), ratio_cell(ratios(results, work, name, "bare loop"))]
+        cells += [
+            cell([*pick(results, work, name, "peak_mib").values()], "{:.0f}") for work in WORK
+        ]
+        right = [100 * x for x in pick(results, "predict", name, "accuracy").values()]
+        if right:
+            lines.append(f"| {name} | " + " | ".join([*cells, f"{np.mean(right):.1f}"]) + " |")
     return "\n".join(lines)
 
 
-def main():
-    """Let the contenders take turns and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=192)
-    parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    X, y = fetch_reuters("r52", subset="train", return_X_y=True)
-    rows = np.random.RandomState(0).permutation(len(X))[: 2 * options.documents]
-    train = [X[i] for i in rows[: options.documents]], y[rows[: options.documents]]
-    test = [X[i] for i in rows[options.documents :]]
-    fetch_minilm()
-    tokenize(load_tokenizer(fetch_minilm()), train[0] + test, options.max_length)  # once, for all
-    results: dict = {}
-    for turn in range(options.repeats):
-        for name, (estimator, context) in contenders(options, len(np.unique(train[1]))).items():
-            results.setdefault(name, []).append(measure(estimator, context, train, test))
-            print(turn, name, *(f"{value:.1f}" for value in results[name][-1]), flush=True)
-    rows = [
-        {
-            "turn": turn,
-            "name": name,
-            "documents": options.documents,
-            "train": fit,
-            "predict": predict,
-        }
-        for name, turns in results.items()
-        for turn, (fit, predict) in enumerate(turns)
+def goals(results):
+    """Return ``(work, name, other, goal, ratios)`` of the goals whose contenders ran."""
+    found = [(*goal, ratios(results, *goal[:3])) for goal in GOALS]
+    return [goal for goal in found if len(goal[-1])]
+
+
+def goal_lines(results):
+    """Return the goals as lines to print."""
+    return [
+        f"{name} / {other}: {WORK[work]} {np.median(values):.2f} (goal {goal})"
+        for work, name, other, goal, values in goals(results)
     ]
-    (DOCS / "speed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = (
-        f"# One epoch and one prediction: R52, MiniLM, {options.documents} documents each, "
-        f"`max_length={options.max_length}`, batch 16, float32\n\n"
-        f"{torch.get_num_threads()} threads on {device_name()}; medians of {options.repeats} "
-        "turns; texts were tokenised before.\n\n" + table(results) + "\n"
+
+
+def goal_table(results):
+    """Return the Markdown table of the goals."""
+    lines = ["| | times as fast | goal |", "|---|---:|---:|"]
+    for work, name, other, goal, values in goals(results):
+        lines.append(f"| {WORK[work]}: {name} / {other} | {ratio_cell(values)} | {goal} |")
+    return "\n".join(lines)
+
+
+def describe(settings, machine, train, test):
+    """Return the paragraph above the table."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"MiniLM, `max_length={settings['max_length']}`, float32, {settings['epochs']} epoch in "
+        f"batches of {settings['batch_size']}; prediction in batches of "
+        f"{settings['predict_batch_size']}, but skfocal's are its own, by tokens. "
+        f"{machine['threads']} threads on {machine['device']}. {versions}.\n\n"
+        f"{len(train[0])} training documents with {count_tokens(train[0], settings)} tokens and "
+        f"{len(set(train[1]))} classes, {len(test[0])} test documents with "
+        f"{count_tokens(test[0], settings)} tokens."
     )
-    (DOCS / "speed.md").write_text(page)
-    print(page)
+
+
+def summarise(results, repeats):
+    """Return what is said on the repeats and on what else the machine did."""
+    others = [row["others"] for row in results]
+    return (
+        f"{repeats} repeats, each with its own seed, the contenders in turn. Medians; in brackets "
+        "the least and the greatest ratio within a repeat; accuracy is the mean. While these ran, "
+        f"other processes used {np.median(others):.2f} cores in the median and {max(others):.2f} "
+        "at most."
+    )
+
+
+def report_machine(running):
+    """Return the device, threads and versions of what ran."""
+    found: dict = {}
+    for process in running.values():
+        found = process.versions | found
+    threads = next(iter(running.values())).threads
+    return {"device": device_name(), "threads": threads, "versions": found}
+
+
+# -- command -----------------------------------------------------------------------------------
+
+
+def parse():
+    """Return the options."""
+    every = [*contenders.CONTENDERS, *contenders.PRECISIONS]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, help="192 to train and to predict; 800 (quality)")
+    parser.add_argument("--repeats", type=int, help="5; with --quality the number of seeds")
+    parser.add_argument("--quick", action="store_true", help="32 documents, 2 repeats, no writing")
+    parser.add_argument("--quality", action="store_true", help="accuracy and macro-F1 on R8")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=every, help="; ".join(every))
+    parser.add_argument("--write", action="store_true", help="also with --quick or --only")
+    parser.add_argument("--peers-env", metavar="FOLDER", help="default: among skfocal's data")
+    parser.add_argument("--torch-threads", type=int, help="torch's own choice by default")
+    options = parser.parse_args()
+    small, usual = (32, 800 if options.quality else 192), (2, 5)
+    options.documents = options.documents or small[not options.quick]
+    options.repeats = options.repeats or usual[not options.quick]
+    options.write = options.write or not (options.quick or options.only)
+    options.names = options.only or every
+    if "predict_precision" not in BertFocalClassifier().get_params():
+        options.names = [name for name in options.names if name not in contenders.PRECISIONS]
+    return options
+
+
+def compare_speed(options, settings, folder, stack):
+    """Measure, print and write."""
+    train = draw("r52", "train", options.documents, 0)
+    test = draw("r52", "test", options.documents, 0)
+    hosts = hosts_of(options.names)
+    running = start_all(hosts, settings, folder, options, stack)
+    if not running:
+        raise SystemExit("Nothing runs.")
+    machine = report_machine(running)
+    results = take_turns(running, hosts, train, test, options.repeats)
+    block = "\n\n".join(
+        [
+            describe(settings, machine, train, test),
+            summarise(results, options.repeats),
+            table(results),
+            goal_table(results),
+        ]
+    )
+    print("", block, "", *goal_lines(results), sep="\n")
+    if options.write:
+        lines = [json.dumps(row | machine) + "\n" for row in results]
+        (DOCS / "speed.jsonl").write_text("".join(lines))
+        write_block(DOCS / "speed.md", TITLE, block)
+
+
+def main():
+    """Compare speed, or with --quality what is learned."""
+    options = parse()
+    os.environ.update(peers.QUIET)
+    settings = settings_of(options)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if options.quality:
+            speed_quality.compare(options, settings, draw, hosts_of(options.names), folder, stack)
+        else:
+            compare_speed(options, settings, folder, stack)
 
 
 if __name__ == "__main__":
