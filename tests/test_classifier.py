@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
-from skfocal import BertFocalClassifier, FocalLoss, _module
+from skfocal import BertFocalClassifier, FocalLoss, _module, classifier
 from skfocal._text import tokenize
 from skfocal.losses import CrossEntropyLoss
 
@@ -812,3 +812,23 @@ def test_cuda_gives_the_answers_of_the_cpu(make, data):
 def test_callbacks_in_net_params_are_refused_before_training(make, data):
     with pytest.raises(ValueError, match="net_params must not hold 'callbacks'"):
         make(net_params={"callbacks": []}).fit(*data)
+
+
+def test_a_long_list_is_predicted_in_chunks_with_the_same_answers(make, data, monkeypatch):
+    X, y = data
+    clf = make().fit(X, y)
+    whole = clf.predict_proba(X)
+    sizes, kept = [], []
+    tokenize = classifier.tokenize
+    monkeypatch.setattr(
+        classifier,
+        "tokenize",
+        lambda t, texts, n, keep: (
+            sizes.append(len(texts)) or kept.append(keep) or tokenize(t, texts, n, keep)
+        ),
+    )
+    monkeypatch.setattr(classifier, "_CHUNK", 15)
+    np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-6)
+    monkeypatch.setattr(classifier, "CACHED_DOCUMENTS", 39)
+    np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-6)
+    assert sizes == [15, 15, 10] * 2 and kept == [True] * 3 + [False] * 3

@@ -1,0 +1,53 @@
+"""What dropout, attention dropout and the pruning of easy documents do to quality, on R8.
+
+python tests/benchmarks/extras.py          # 17 to 20 minutes on two cores
+
+Each result is a line of docs/benchmarks/extras.jsonl; a run that is already there is not repeated.
+"""
+
+import functools
+
+from common import DOCS, device_name, run, table, write_block
+from skfocal import BertFocalClassifier, fetch_minilm
+from skfocal.classifier import _cpu_has_bfloat16
+
+PART = 800
+DROPOUT = {
+    "`dropout=0.0`": {"dropout": 0.0},
+    "`dropout=0.1`": {"dropout": 0.1},
+    "`dropout=0.1, attention_dropout=0.0`": {"dropout": 0.1, "attention_dropout": 0.0},
+    "`dropout=0.0, attention_dropout=0.1`": {"dropout": 0.0, "attention_dropout": 0.1},
+}
+PRUNE = {f"`prune={p}`": {"prune": p, "max_epochs": 6} for p in (0.0, 0.3, 0.5)}
+
+
+def make(seed, **params):
+    """Return the estimator of a seed."""
+    settings = {"gamma": 2.0, "alpha": "balanced", "max_length": 64, "max_epochs": 3}
+    settings["precision"] = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    return BertFocalClassifier(fetch_minilm(), random_state=seed, **settings | params)
+
+
+def main():
+    """Run what is missing and write the pages."""
+    pages = {
+        "dropout.md": ("Dropout and attention dropout", DROPOUT, 3),
+        "prune.md": ("Pruning of easy documents", PRUNE, 6),
+    }
+    for name, (title, settings, epochs) in pages.items():
+        configurations = {key: functools.partial(make, **value) for key, value in settings.items()}
+        rows = run(
+            configurations, results=DOCS / "extras.jsonl", data="r8", seeds=range(5), part=PART,
+            jobs=2,
+        )  # fmt: skip
+        write_block(
+            DOCS / name,
+            title,
+            f'R8, {PART} random documents to train on, `gamma=2, alpha="balanced"`, {epochs} '
+            f"epochs, 64 tokens, published test split, five seeds, mean ± standard deviation; two "
+            f"fits at a time, a thread each, on {device_name()}.\n\n" + table(configurations, rows),
+        )
+
+
+if __name__ == "__main__":
+    main()
