@@ -193,6 +193,11 @@ class FocalNet(NeuralNet):
                 where = f"epoch {len(self.history)}, {prefix} batch {number}"
                 raise FloatingPointError(_advice(f"the loss is {value} in {where}"))
 
+    def _set_training(self, training=True):
+        """Set the mode of module and criterion, which is a walk over all parts of the module."""
+        if self.module_.training != training or self.criterion_.training != training:
+            super()._set_training(training)
+
     def train_step(self, batch, **fit_params):
         """Add the gradient of a batch; update the weights where its turn has come."""
         step = self.train_step_single(batch, **fit_params)
@@ -276,7 +281,7 @@ class FocalNet(NeuralNet):
         key = precision, [(p.data_ptr(), p._version) for p in module.parameters()]
         kept, made = getattr(self, "reduced_", (None, None))
         if kept != key:
-            made = reduced_copy(module, precision)
+            made = reduced_copy(module.eval(), precision)
             self.reduced_ = key, made
         return made
 
@@ -308,7 +313,7 @@ def _marked(iterator):
 def _plain_step(module, device, batch):
     inputs = {name: batch[0][name].to(device) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
-        return module.eval()(**inputs)
+        return module(**inputs)
 
 
 def _advice(problem):
