@@ -70,7 +70,7 @@ def _attention(
         # Not -inf: padding may be allowed nothing at all, and nothing of it is read.
         score = score.masked_fill(~attn_mask, torch.finfo(score.dtype).min)
     elif attn_mask is not None:
-        score = score + attn_mask
+        score = score + attn_mask.clamp(min=torch.finfo(score.dtype).min)
     return _dropout(F.softmax(score, dim=-1), dropout_p) @ value
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -98,17 +99,28 @@ def load_module(
 # Some attention layers keep a bare number and hand it to the attention function.
 _DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
 # What attention layers call the matrix of the queries.
-_QUERIES = {"query", "q_lin", "q_proj", "query_proj", "Wqkv"}
+_QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
+_ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
 
 
 def set_dropout(encoder, probability):
     """Give every dropout of the encoder this probability, in modules and in attention calls."""
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
-            module.p = probability
+            module.p = float(probability)
         for name in _DROPOUT_NUMBERS:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, probability)
+            if isinstance(getattr(module, name, None), Real):
+                setattr(module, name, float(probability))
+
+
+def dropouts(encoder):
+    """Return ``[module's name, attribute, probability]`` of every dropout."""
+    return [
+        [name, attribute, float(getattr(module, attribute))]
+        for name, module in encoder.named_modules()
+        for attribute in ("p", *_DROPOUT_NUMBERS)
+        if isinstance(getattr(module, attribute, None), Real)
+    ]
 
 
 def set_attention_dropout(encoder, probability):
@@ -118,12 +130,12 @@ def set_attention_dropout(encoder, probability):
         names = {name for name, child in module.named_children() if isinstance(child, nn.Linear)}
         if not names & _QUERIES:
             continue
-        for child in module.children():
-            if isinstance(child, nn.Dropout):
-                child.p, found = probability, True
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout) and name in _ATTENTION_DROPOUTS:
+                child.p, found = float(probability), True
         for name in _DROPOUT_NUMBERS:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, probability)
+            if isinstance(getattr(module, name, None), Real):
+                setattr(module, name, float(probability))
                 found = True
     if not found:
         raise ValueError(
@@ -247,6 +259,7 @@ def module_to_plain(module, tokenizer):
         "weights": {k: v.detach().cpu().numpy() for k, v in module.state_dict().items()},
         "tokenizer": files,
         "cosine_scale": cosine_scale(module.model),
+        "dropouts": dropouts(module.model),
     }
 
 
@@ -263,6 +276,9 @@ def module_from_plain(state, *, trust_remote_code=False):
         )
     if state["cosine_scale"] is not None:
         give_cosine_head(encoder, state["cosine_scale"])
+    parts = dict(encoder.named_modules())
+    for name, attribute, probability in state.get("dropouts", ()):
+        setattr(parts[name], attribute, probability)
     module = EncoderClassifier(encoder)
     weights = {k: torch.tensor(v) for k, v in state["weights"].items()}
     module.to(next(v.dtype for v in weights.values() if v.is_floating_point()))

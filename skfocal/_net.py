@@ -48,6 +48,8 @@ class FocalNet(NeuralNet):
         Everything else that skorch takes.
     """
 
+    reduced_: Any = (None, None)  # what it was made of, and the module
+
     def __init__(
         self,
         module,
@@ -81,10 +83,9 @@ class FocalNet(NeuralNet):
         self.initialize()
         self.set_moments(moments or {})
         self.stop_ = False
-        # A compiled graph keeps torch's own dropout; CUDA's is fast.
-        on_cpu = torch.device(self.device).type == "cpu"
-        self.drops_ = on_cpu and not self.compile and has_dropout(self.module_)
         self.notify("on_train_begin", X=dataset, y=None)
+        self.drops_ = self._drops_fast()
+        super()._set_training(True)  # a pretrained encoder comes in evaluation mode
         if frozen := self._frozen_layers():
             frozen.prepare(dataset.tokens)
         with kept_memory():
@@ -100,7 +101,21 @@ class FocalNet(NeuralNet):
         if not keep_moments:
             self.optimizer_.state.clear()
         self.module_.eval()
+        # Nor with the documents, which share one array of tokens.
+        self.train_split = None
+        self.train_batches.batches = []
         return self
+
+    def _drops_fast(self):
+        """Say whether training drops anything and may do so the short way.
+
+        CUDA's own is fast, a compiled graph keeps it, and checkpointed layers, which run again in
+        the backward pass, have to drop the same in both.
+        """
+        model = self.plain_module().model
+        on_cpu = torch.device(self.device).type == "cpu"
+        checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+        return on_cpu and not self.compile and not checkpointed and has_dropout(model)
 
     def plain_module(self) -> Any:
         """Return the module behind torch.compile's wrapper, if there is one."""
@@ -216,7 +231,8 @@ class FocalNet(NeuralNet):
         """Compute the loss of a batch and add its part of the update's gradient."""
         self._set_training(True)
         inputs, codes = batch
-        logits = self.infer(inputs, **fit_params)
+        with FastDropout() if self.drops_ else contextlib.nullcontext():
+            logits = self.infer(inputs, **fit_params)
         loss = self.get_loss(logits, codes, X=inputs, training=True)
         (loss * self._share_of_update(len(codes))).backward()
         return {"loss": loss, "y_pred": logits}
@@ -248,8 +264,6 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             half = self.precision == "bfloat16"
             stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
-            if self.module_.training and self.drops_:
-                stack.enter_context(FastDropout())
             return super().infer(x, **fit_params)
 
     def _frozen_layers(self):
@@ -268,7 +282,9 @@ class FocalNet(NeuralNet):
         `precision` is one of :mod:`skfocal._reduced`; None predicts as the net was trained.
         """
         step = self.evaluation_step
-        if precision is not None:
+        if precision is None:
+            self.reduced_ = None, None
+        else:
             step = functools.partial(_plain_step, self._reduced(precision), self.device)
         loader = self.get_iterator(TokenDataset(tokens), training=False)
         with kept_memory() if len(loader) > 1 else contextlib.nullcontext():
@@ -276,14 +292,17 @@ class FocalNet(NeuralNet):
         return self._in_order(outputs, loader.batch_sampler)
 
     def _reduced(self, precision):
-        """Return the module in another precision, made once for the present weights."""
+        """Return the module in another precision, made once for the present weights.
+
+        A change of weights that torch does not count, through their ``.data``, goes unseen.
+        """
         module = self.plain_module()
-        key = precision, [(p.data_ptr(), p._version) for p in module.parameters()]
-        kept, made = getattr(self, "reduced_", (None, None))
-        if kept != key:
-            made = reduced_copy(module.eval(), precision)
-            self.reduced_ = key, made
-        return made
+        versions = [0 if p.is_inference() else p._version for p in module.parameters()]
+        key = precision, versions, [p.data_ptr() for p in module.parameters()]
+        if self.reduced_[0] != key:
+            self.reduced_ = None, None  # never two copies at a time
+            self.reduced_ = key, reduced_copy(module, precision)
+        return self.reduced_[1]
 
     def _prediction_batches(self, dataset):
         """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
@@ -312,6 +331,8 @@ def _marked(iterator):
 
 def _plain_step(module, device, batch):
     inputs = {name: batch[0][name].to(device) for name in ("input_ids", "attention_mask")}
+    if module.training:
+        module.eval()
     with torch.inference_mode():
         return module(**inputs)
 

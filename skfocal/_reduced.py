@@ -40,8 +40,7 @@ def reduced_copy(module, precision):
             "predict_precision='int8' is for the CPU: use 'bfloat16' on a device. "
             f"Got device={str(device)!r}."
         )
-    reduced = copy.deepcopy(module).eval().requires_grad_(False)
-    return (_halved if precision == "bfloat16" else _quantised)(reduced)
+    return (_halved if precision == "bfloat16" else _quantised)(module)
 
 
 class _Float32Head(nn.Module):
@@ -54,6 +53,7 @@ class _Float32Head(nn.Module):
 
 
 def _halved(module):
+    module = copy.deepcopy(module).eval()
     parent, name = head_of(module.model)
     head = getattr(parent, name)
     setattr(parent, name, nn.Identity())
@@ -63,6 +63,8 @@ def _halved(module):
 
 
 def _quantised(module):
+    # What is not quantised is shared with the module, not copied.
+    module = copy.deepcopy(module, {id(p): p for p in module.parameters()}).eval()
     layers = layers_of(module.model)
     # One token is nothing to quantise for, and its layer reads the weights as matrices.
     layers = layers[:-1] if module.extra else layers

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import threading
 import weakref
 from dataclasses import dataclass
 
@@ -215,6 +216,7 @@ class _TokenWriter:
         return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths))
 
 
+_ENCODING = threading.Lock()
 _MEMORY = MemoryStore(limit=1_000_000_000)
 _SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -290,13 +292,14 @@ def _encode(tokenizer, texts, max_length):
     if not texts:
         return []
     clean = [_encodable(text) for text in texts]
-    whole = tokenizer(clean, truncation=False, verbose=False)["input_ids"]
-    long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
-    lengths = [len(ids) for ids in whole]
-    if long:
-        cut = tokenizer([clean[i] for i in long], truncation=True, max_length=max_length)
-        for i, ids in zip(long, cut["input_ids"], strict=True):
-            whole[i] = ids
+    with _ENCODING:  # truncation is a state of the tokenizer, which threads share
+        whole = tokenizer(clean, truncation=False, verbose=False)["input_ids"]
+        long = [i for i, ids in enumerate(whole) if len(ids) > max_length]
+        lengths = [len(ids) for ids in whole]
+        if long:
+            cut = tokenizer([clean[i] for i in long], truncation=True, max_length=max_length)
+            for i, ids in zip(long, cut["input_ids"], strict=True):
+                whole[i] = ids
     return [(np.array(ids, np.int32), n) for ids, n in zip(whole, lengths, strict=True)]
 
 

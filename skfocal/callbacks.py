@@ -134,7 +134,8 @@ class Pruning(Callback):
             easy = self.loss_ < np.nanmean(self.loss_)
         self.scale_ = np.where(easy, 1 / (1 - self.probability), 1).astype(np.float32)
         stays = random_state.random_sample(len(rows)) >= self.probability
-        return rows[stays | ~easy[rows]]
+        kept = rows[stays | ~easy[rows]]
+        return kept if len(kept) else rows[:1]
 
     def on_epoch_begin(self, net, **kwargs):
         """Begin an epoch."""
@@ -158,6 +159,9 @@ class Pruning(Callback):
         """Remember the losses of all documents that were seen."""
         for rows, loss in self.seen_:
             self.loss_[rows] = loss.float().cpu().numpy()
+        # The sum of the weighed losses stands for all documents, not for those that stayed.
+        row = net.history[-1]
+        net.history.record("train_loss", row["train_loss"] * net.train_batches.share)
 
 
 class ClassLoss(Callback):

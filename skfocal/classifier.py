@@ -201,8 +201,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     prune : float, default=0.0
         In [0, 1): probability with which an epoch leaves out a document whose last loss was
         below the mean; one that stays counts ``1 / (1 - prune)`` times, so that the expected
-        gradient is that of all documents (InfoBatch). The first and the last epoch have all. It
-        changes the result: docs/benchmarks/prune.md.
+        gradient is that of all documents (InfoBatch). The first of `max_epochs` and the last
+        have all. Not with ``normalize="weights"``. It changes the result:
+        docs/benchmarks/prune.md.
 
     train_split : None, float or cross-validation splitter, default=None
         Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
@@ -609,7 +610,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._check_answers(calibration, class_prior)
             self._warn(loss, support, class_weight, shift, effective)
             score = self._make_score(texts, codes, weight, valid, calibration)
-            pruning = Pruning(self.prune, len(train), self.max_epochs) if self.prune else None
+            pruning = self._make_pruning(len(train))
             batches = LengthBatches(
                 tokens.lengths[train],
                 self.batch_size,
@@ -923,6 +924,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=4,
             )
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
+
+    def _make_pruning(self, n_documents):
+        if not self.prune:
+            return None
+        if self.normalize == "weights":
+            raise ValueError(
+                "prune needs normalize='samples' or 'sum': 'weights' would divide by what the "
+                "documents that stay weigh more. Got normalize='weights'."
+            )
+        if self.max_epochs < 3:
+            warnings.warn(
+                f"prune={self.prune} has no effect with max_epochs={self.max_epochs}: the first "
+                "and the last epoch have all documents.",
+                stacklevel=4,
+            )
+        return Pruning(self.prune, n_documents, self.max_epochs)
 
     def _make_callbacks(self, score, chunks, loss, pruning):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]

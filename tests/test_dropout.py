@@ -1,10 +1,13 @@
 """Short dropout has the distribution, the gradient and the attention of torch's own."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from skorch.callbacks import Callback
 
 from skfocal import _dropout
 from skfocal._dropout import FastDropout, dropped_positions
@@ -131,10 +134,13 @@ def test_attention_is_torchs_with_the_same_mask(mask, scale, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_token_that_may_see_nothing_spoils_no_gradient():
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_a_token_that_may_see_nothing_spoils_no_gradient(kind):
     q, k, v = (torch.randn(1, 1, 4, 2, requires_grad=True) for _ in range(3))
     allowed = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     allowed[..., 3, :] = False
+    if kind == "float":
+        allowed = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
     with FastDropout():
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=0.1)
     out[:, :, :3].sum().backward()
@@ -143,12 +149,26 @@ def test_a_token_that_may_see_nothing_spoils_no_gradient():
 
 def test_attention_without_dropout_is_torchs_own():
     q, k, v = (torch.randn(1, 2, 5, 4) for _ in range(3))
+    plain = F.scaled_dot_product_attention(q, k, v)
+    causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     with FastDropout():
-        assert torch.equal(
-            F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, k, v)
-        )
-        causal = F.scaled_dot_product_attention(q, k, v, dropout_p=0.0, is_causal=True)
-    assert torch.equal(causal, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        assert torch.equal(F.scaled_dot_product_attention(q, k, v), plain)
+        assert torch.equal(F.scaled_dot_product_attention(q, k, v, is_causal=True), causal)
+
+
+def test_checkpointed_layers_keep_torchs_dropout(make, data, monkeypatch):
+    """They run once more in the backward pass, where the same elements have to go."""
+
+    class Checkpoint(Callback):
+        def on_train_begin(self, net, **kwargs):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # newer versions rename it
+                net.module_.model.gradient_checkpointing_enable()
+
+    monkeypatch.setattr(_dropout, "dropped_positions", lambda n, p: pytest.fail("short way"))
+    X, y = data
+    clf = make(dropout=0.1, max_epochs=1, callbacks=[Checkpoint()]).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()
 
 
 def test_a_fit_with_dropout_takes_the_short_way_and_the_seed_decides(make, data, monkeypatch):

@@ -9,6 +9,7 @@ import transformers as hf
 from conftest import TINY, copy_tokenizer
 
 from skfocal import BertFocalClassifier, _module, _pretrained
+from skfocal._reduced import reduced_copy
 
 SMALL = {k: v for k, v in TINY.items() if k != "max_position_embeddings"}
 CONFIGS = {
@@ -127,6 +128,27 @@ def test_attention_dropout_is_set_apart(encoder):
         if getattr(m, "p", None) == 0.125 or getattr(m, "attention_dropout", None) == 0.125
     ]  # fmt: skip
     assert len(apart) >= n_layers
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_every_architecture_predicts_in_less_precision(encoder, precision):
+    module, _ = load(encoder)
+    module.eval()
+    ids = torch.randint(1000, 2000, (4, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[2, 12:] = 0
+    with torch.inference_mode():
+        plain = module(ids, mask)
+        reduced = reduced_copy(module, precision)(ids, mask)
+    assert reduced.dtype == torch.float32
+    assert 0 < (reduced - plain).abs().max() < 0.1 * plain.std()
+
+
+def test_dropout_survives_plain_data(encoder):
+    module, tokenizer = load(encoder, dropout=0, attention_dropout=0.125)
+    again, _ = _module.module_from_plain(_module.module_to_plain(module, tokenizer))
+    assert _module.dropouts(again.model) == _module.dropouts(module.model)
+    assert {p for *_, p in _module.dropouts(again.model)} == {0.0, 0.125}
 
 
 def test_attention_dropout_that_cannot_be_found_is_refused():

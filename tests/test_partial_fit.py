@@ -113,8 +113,11 @@ def test_chunks_of_one_full_batch_are_epochs_of_a_fit(make, data):
     assert abs(restarted.predict_proba(X) - whole.predict_proba(X)).max() > 1e-3
 
 
-def test_a_pickle_between_chunks_changes_no_bit(make, chunks):
-    straight, broken = make(dropout=0.1), make(dropout=0.1)
+@pytest.mark.parametrize(
+    "settings", [{"dropout": 0.1}, {"dropout": 0.0}, {"dropout": 0.3, "attention_dropout": 0.2}]
+)
+def test_a_pickle_between_chunks_changes_no_bit(make, chunks, settings):
+    straight, broken = make(**settings), make(**settings)
     for X, y in chunks:
         straight.partial_fit(X, y, classes=["ham", "spam"])
         broken = pickle.loads(pickle.dumps(broken)).partial_fit(X, y, classes=["ham", "spam"])

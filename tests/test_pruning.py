@@ -102,5 +102,27 @@ def test_is_refused_where_epochs_are_not_known(make, data):
     X, y = data
     with pytest.raises(ValueError, match="partial_fit needs prune=0"):
         make(prune=0.5).partial_fit(X, y, classes=np.unique(y))
+    with pytest.raises(ValueError, match="prune needs normalize='samples'"):
+        make(prune=0.5, alpha="balanced", normalize="weights").fit(X, y)
     with pytest.raises(ValueError, match="'prune'"):
         make(prune=1.0).fit(X, y)
+
+
+def test_too_few_epochs_are_told(make, data):
+    with pytest.warns(UserWarning, match="prune=0.5 has no effect with max_epochs=2"):
+        make(prune=0.5, max_epochs=2).fit(*data)
+
+
+def test_an_epoch_keeps_a_document():
+    pruning = Pruning(0.99, 3, 8)
+    pruning.loss_ = np.array([0.0, 0.0, 9.0])
+    for seed in range(20):
+        assert len(pruning.keep(np.array([0, 1]), 1, np.random.RandomState(seed))) >= 1
+
+
+def test_the_loss_in_the_history_stands_for_all_documents(make, data):
+    X, y = data
+    clf = make(prune=0.7, max_epochs=8, lr=1e-9, warmup=0.0, schedule="constant").fit(X, y)
+    losses = [row["train_loss"] for row in clf.history_]
+    assert max(losses[1:-1]) < 1.35 * losses[0] and min(losses[1:-1]) > 0.65 * losses[0]
+    assert losses[-1] == pytest.approx(losses[0], rel=1e-4)  # nothing was learned

@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from skfocal import _net
 from skfocal._reduced import reduced_copy
+from skfocal._text import tokenize
 
 
 @pytest.fixture(params=["bfloat16", "int8"])
@@ -57,11 +58,34 @@ def test_new_weights_are_used_at_once(fitted, data, precision):
     X, y = data
     fitted.set_params(predict_precision=precision)
     before = logits(fitted, X)
-    fitted.partial_fit(X, y, classes=np.unique(y))
+    with torch.no_grad():
+        for parameter in fitted.net_.module_.parameters():
+            parameter.mul_(1.1)
     after = logits(fitted, X)
-    assert not np.array_equal(before, after)
-    fitted.set_params(predict_precision=None)
-    assert np.abs(after - logits(fitted, X)).max() < 0.05 * after.std()
+    assert np.abs(after - before).max() > 0.01 * after.std()
+    assert np.abs(after - fitted.net_.logits(tokens(fitted, X))).max() < 0.05 * after.std()
+
+
+def tokens(clf, X):
+    return tokenize(clf.tokenizer_, X, clf.max_length_)
+
+
+def test_int8_shares_what_it_does_not_quantise(fitted, data):
+    module = fitted.net_.module_
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    reduced = reduced_copy(module, "int8")
+    table = module.model.base_model.embeddings.word_embeddings.weight
+    assert reduced.model.base_model.embeddings.word_embeddings.weight is table
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_a_module_in_training_mode_predicts_without_dropout(make, data):
+    X, y = data
+    clf = make(dropout=0.5, predict_precision="float32").fit(X, y)
+    expected = logits(clf, X)
+    clf.net_.module_.train()
+    assert np.array_equal(logits(clf, X), expected)
 
 
 def test_the_copy_is_made_once(fitted, data, precision, monkeypatch):

@@ -13,7 +13,6 @@ import multiprocessing
 import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,7 +70,10 @@ def measure(n, folder, threads, connection):
     before = memory_mib("VmRSS")
     start = time.perf_counter()
     clf.predict(X)
-    row |= {"predict": time.perf_counter() - start, "predict_peak_mib": memory_mib("VmHWM") - before}
+    row |= {
+        "predict": time.perf_counter() - start,
+        "predict_peak_mib": memory_mib("VmHWM") - before,
+    }
     connection.send(row)
 
 
@@ -98,6 +100,7 @@ def main():
     """Run the sizes and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--largest", type=int, default=1_000_000)
+    parser.add_argument("--write", action="store_true", help="docs/benchmarks/scale.md")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     rows = []
@@ -114,16 +117,15 @@ def main():
             process.join()
             print(rows[-1], flush=True)
             n *= 10
-    if options.largest >= 1_000_000:
-        Path(DOCS / "scale.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_block(
-        DOCS / "scale.md",
-        "From a thousand documents to a million",
+    block = (
         f"A two-layer encoder of width 32, `max_length=64`, {rows[-1]['tokens'] / n * 10:.0f} "
         f"tokens a document; {torch.get_num_threads()} threads on {device_name()}.\n\n"
-        + table(rows),
+        + table(rows)
     )
-    print((DOCS / "scale.md").read_text())
+    print(block)
+    if options.write:
+        (DOCS / "scale.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_block(DOCS / "scale.md", "From a thousand documents to a million", block)
 
 
 if __name__ == "__main__":

@@ -178,8 +178,8 @@ def table(results):
     """Return the Markdown table of the contenders."""
     lines = [
         "| | training, documents/s | × bare loop | prediction, documents/s | × bare loop "
-        "| peak MiB, training | prediction | accuracy % |",
-        "|---|" + "---:|" * 7,
+        "| peak MiB, training | prediction |",
+        "|---|" + "---:|" * 6,
     ]
     names = dict.fromkeys([*contenders.CONTENDERS, *contenders.PRECISIONS])
     for name in names:
@@ -192,9 +192,8 @@ def table(results):
         cells += [
             cell([*pick(results, work, name, "peak_mib").values()], "{:.0f}") for work in WORK
         ]
-        right = [100 * x for x in pick(results, "predict", name, "accuracy").values()]
-        if right:
-            lines.append(f"| {name} | " + " | ".join([*cells, f"{np.mean(right):.1f}"]) + " |")
+        if pick(results, "predict", name, "seconds"):
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -239,7 +238,7 @@ def summarise(results, repeats):
     others = [row["others"] for row in results]
     return (
         f"{repeats} repeats, each with its own seed, the contenders in turn. Medians; in brackets "
-        "the least and the greatest ratio within a repeat; accuracy is the mean. While these ran, "
+        "the least and the greatest ratio within a repeat. While these ran, "
         f"other processes used {np.median(others):.2f} cores in the median and {max(others):.2f} "
         "at most."
     )

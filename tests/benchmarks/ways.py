@@ -257,11 +257,12 @@ def take_turns(ways, repeats):
     """Run all ways in turn; return documents a second, of shape (n_repeats, n_ways)."""
     for way in ways.values():
         way()
-    found = []
+    found = np.zeros((repeats, len(ways)))
     for turn in range(repeats):
-        found.append([way() for way in ways.values()])
-        print(turn, dict(zip(ways, np.round(found[-1], 1), strict=True)), flush=True)
-    return np.array(found)
+        for i in np.roll(np.arange(len(ways)), -turn):  # each turn begins with another
+            found[turn, i] = list(ways.values())[i]()
+        print(turn, dict(zip(ways, found[turn].round(1).tolist(), strict=True)), flush=True)
+    return found
 
 
 def table(names, found, limit):
@@ -284,6 +285,7 @@ def main():
     parser.add_argument("--documents", type=int, default=128)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="docs/benchmarks/ways.md")
     parser.add_argument("--compile", action="store_true", help="torch.compile too; needs gcc")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -296,9 +298,7 @@ def main():
     where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout")}
     prediction = predictions(data)
     predicted = take_turns(prediction, options.repeats)
-    write_block(
-        DOCS / "ways.md",
-        "What each way adds",
+    block = (
         f"{options.documents} documents of R52, MiniLM, `max_length={options.max_length}`, "
         f"{data.tokens.lengths.sum():,} tokens, float32 but where it says otherwise; "
         f"{torch.get_num_threads()} threads on {device_name()}; torch {torch.__version__}; "
@@ -308,8 +308,11 @@ def main():
         f"## Training, batches of {BATCH}\n\n{table(training, trained, train_limit)}\n\n"
         f"## Prediction\n\n{table(prediction, predicted, predict_limit)}\n\n"
         f"## Where an epoch of the bare loop goes\n\n{where['bare loop']}\n\n"
-        f"## Where one with all of it and without dropout goes\n\n{where['+ no dropout']}",
+        f"## Where one with all of it and without dropout goes\n\n{where['+ no dropout']}"
     )
+    print(block)
+    if options.write:
+        write_block(DOCS / "ways.md", "What each way adds", block)
 
 
 if __name__ == "__main__":
