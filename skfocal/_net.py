@@ -17,7 +17,7 @@ from skfocal._text import Collate, TokenDataset, sorted_batches
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
-_TOKENS_AT_ONCE = 2048  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
+_TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
 
 
 class StopTraining(Exception):

@@ -202,11 +202,23 @@ class _TokenWriter:
             while self.chunks:
                 self.chunks.pop(0).tofile(self.file)
 
+    def _joined(self):
+        """Return the chunks as one array, letting go of each as it is copied."""
+        if len(self.chunks) == 1:
+            return self.chunks[0]
+        flat, start = np.empty(self.n_bytes // 4, np.int32), 0
+        self.chunks.reverse()
+        while self.chunks:
+            chunk = self.chunks.pop()
+            flat[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return flat
+
     def tokens(self):
         """Return the :class:`Tokens`; the file goes away with them."""
         lengths = np.concatenate(self.lengths)
         if self.file is None:
-            flat = self.chunks[0] if len(self.chunks) == 1 else np.concatenate(self.chunks)
+            flat = self._joined()
         else:
             with self.file:
                 self.file.flush()

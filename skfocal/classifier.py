@@ -163,7 +163,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Passes over the documents.
 
     batch_size : int, default=16
-        Documents in a batch. Prediction takes four times as many, on a CPU as many as have 2048
+        Documents in a batch. Prediction takes four times as many, on a CPU as many as have 1024
         tokens together.
 
     lr : float or "auto", default="auto"
