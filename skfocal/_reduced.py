@@ -20,7 +20,7 @@ def reduced_copy(module, precision):
         In float32; it is left as it is.
     precision : {"float32", "bfloat16", "int8"}
         "bfloat16" rounds weights and activations of the encoder. "int8" quantises the weights of
-        the layers' matrix products by matrix, and their inputs as they come by their range.
+        the layers' matrix products row by row, and their inputs as they come by their range.
 
     Returns
     -------
@@ -73,5 +73,5 @@ def _quantised(module):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have another package do this
         quantisation = torch.ao.quantization
-        how = dict.fromkeys(names, quantisation.default_dynamic_qconfig)
+        how = dict.fromkeys(names, quantisation.per_channel_dynamic_qconfig)
         return quantisation.quantize_dynamic(module, how, inplace=True)

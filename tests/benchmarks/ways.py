@@ -77,9 +77,11 @@ class Training:
 
     def __init__(
         self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
-        rows=False, micro=None, half=False, compile=False, dropout=None, attention=None,
+        rows=False, micro=None, budget=None, threads=None, half=False, compile=False, dropout=None,
+        attention=None,
     ):  # fmt: skip
-        self.batches = data.batches()
+        self.batches = data.batches(budget is None and BATCH, budget)
+        self.threads = threads or torch.get_num_threads()
         self.module = build(data, first_token, dropout, attention).train()
         if rows:
             self._leave_out_rows()
@@ -107,6 +109,8 @@ class Training:
 
     def __call__(self):
         """Train one epoch; return documents a second."""
+        usual = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
         short = {**FastDropout._SHORT, F.dropout: self.masks}
         with self.memory(), self.fast(), mock.patch.object(FastDropout, "_SHORT", short):
             start = time.perf_counter()
@@ -118,6 +122,7 @@ class Training:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             seconds = time.perf_counter() - start
+        torch.set_num_threads(usual)
         return sum(len(y) for _, y in self.batches) / seconds
 
     def _parts(self, x, y):
@@ -162,6 +167,8 @@ def trainings(data, compile):
         "no dropout, foreach AdamW": {"dropout": 0.0, "fused": None},
         "no dropout, without the rows of absent tokens": {"dropout": 0.0, "rows": True},
         "no dropout, batches in parts of 2048 tokens": {"dropout": 0.0, "micro": 2048},
+        "no dropout, batches of 2048 tokens": {"dropout": 0.0, "budget": 2048},
+        "no dropout, one thread": {"dropout": 0.0, "threads": 1},
         "no dropout, bfloat16": {"dropout": 0.0, "half": True},
     }
     if compile:
