@@ -151,7 +151,7 @@ def _by_bits(input, p=0.5, training=True, inplace=False):
     return _Bits.apply(input, p) if training and p else input
 
 
-def trainings(data, compile):
+def trainings(data, compile, only):
     """Return the ways to train by name: first those that are in, each on top of the others."""
     bare = {"memory": False, "fused": False, "first_token": False, "fast": False}
     ways = {
@@ -173,7 +173,8 @@ def trainings(data, compile):
     }
     if compile:
         ways["no dropout, torch.compile"] = {"dropout": 0.0, "compile": True}
-    return {name: Training(data, **settings) for name, settings in ways.items()}
+    chosen = {name: ways[name] for name in only or ways}
+    return {name: Training(data, **settings) for name, settings in chosen.items()}
 
 
 # -- prediction ----------------------------------------------------------------------------
@@ -294,14 +295,18 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="docs/benchmarks/ways.md")
     parser.add_argument("--compile", action="store_true", help="torch.compile too; needs gcc")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these ways to train; prints")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     data = Data(options.documents, options.max_length)
     train_limit, predict_limit, rate = limits(data)
-    training = trainings(data, options.compile)
+    training = trainings(data, options.compile, options.only)
     trained = take_turns(training, options.repeats)
+    if options.only:
+        print(table(training, trained, train_limit))
+        return
     where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout")}
     prediction = predictions(data)
     predicted = take_turns(prediction, options.repeats)
