@@ -264,7 +264,8 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             half = self.precision == "bfloat16"
             stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
-            return super().infer(x, **fit_params)
+            x = {name: value.to(self.device) for name, value in x.items()}
+            return self.module_(**x, **fit_params)
 
     def _frozen_layers(self):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
@@ -286,10 +287,14 @@ class FocalNet(NeuralNet):
             self.reduced_ = None, None
         else:
             step = functools.partial(_plain_step, self._reduced(precision), self.device)
-        loader = self.get_iterator(TokenDataset(tokens), training=False)
-        with kept_memory() if len(loader) > 1 else contextlib.nullcontext():
-            outputs = [step(batch) for batch in loader]
-        return self._in_order(outputs, loader.batch_sampler)
+        dataset = TokenDataset(tokens)
+        batches = self._prediction_batches(dataset)
+        if len(batches) == 1:  # a loader would take as long as a small model
+            outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
+        else:
+            with kept_memory():
+                outputs = [step(batch) for batch in self.get_iterator(dataset, training=False)]
+        return self._in_order(outputs, batches)
 
     def _reduced(self, precision):
         """Return the module in another precision, made once for the present weights.
