@@ -103,39 +103,32 @@ _QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
 _ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
 
 
+def _dropout_places(encoder):
+    """Yield ``(name, module, attribute)`` of every probability of dropout."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Dropout):
+            yield name, module, "p"
+        for attribute in _DROPOUT_NUMBERS:
+            if isinstance(getattr(module, attribute, None), Real):
+                yield name, module, attribute
+
+
 def set_dropout(encoder, probability):
     """Give every dropout of the encoder this probability, in modules and in attention calls."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = float(probability)
-        for name in _DROPOUT_NUMBERS:
-            if isinstance(getattr(module, name, None), Real):
-                setattr(module, name, float(probability))
-
-
-def dropouts(encoder):
-    """Return ``[module's name, attribute, probability]`` of every dropout."""
-    return [
-        [name, attribute, float(getattr(module, attribute))]
-        for name, module in encoder.named_modules()
-        for attribute in ("p", *_DROPOUT_NUMBERS)
-        if isinstance(getattr(module, attribute, None), Real)
-    ]
+    for _, module, attribute in _dropout_places(encoder):
+        setattr(module, attribute, float(probability))
 
 
 def set_attention_dropout(encoder, probability):
     """Give the dropout of attention weights another probability than the rest."""
     found = False
-    for module in encoder.modules():
-        names = {name for name, child in module.named_children() if isinstance(child, nn.Linear)}
-        if not names & _QUERIES:
+    for attention in encoder.modules():
+        children = attention.named_children()
+        if not _QUERIES & {name for name, child in children if isinstance(child, nn.Linear)}:
             continue
-        for name, child in module.named_children():
-            if isinstance(child, nn.Dropout) and name in _ATTENTION_DROPOUTS:
-                child.p, found = float(probability), True
-        for name in _DROPOUT_NUMBERS:
-            if isinstance(getattr(module, name, None), Real):
-                setattr(module, name, float(probability))
+        for name, module, attribute in _dropout_places(attention):
+            if module is attention or name in _ATTENTION_DROPOUTS:
+                setattr(module, attribute, float(probability))
                 found = True
     if not found:
         raise ValueError(
@@ -144,14 +137,17 @@ def set_attention_dropout(encoder, probability):
         )
 
 
+def dropouts(encoder):
+    """Return ``[module's name, attribute, probability]`` of every dropout."""
+    return [
+        [name, attribute, float(getattr(module, attribute))]
+        for name, module, attribute in _dropout_places(encoder)
+    ]
+
+
 def has_dropout(encoder):
     """Say whether anything is dropped in training."""
-    return any(
-        isinstance(module, nn.Dropout)
-        and module.p > 0
-        or any(getattr(module, name, 0.0) for name in _DROPOUT_NUMBERS)
-        for module in encoder.modules()
-    )
+    return any(probability > 0 for *_, probability in dropouts(encoder))
 
 
 def layers_of(encoder):

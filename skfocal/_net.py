@@ -156,13 +156,16 @@ class FocalNet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         """Return a DataLoader over batches of near-equal length."""
-        kind = "train" if training else "valid"
+        if training:
+            return self._loader(dataset, self.train_batches, "train")
+        return self._loader(dataset, self._prediction_batches(dataset), "valid")
+
+    def _loader(self, dataset, batches, kind):
         kwargs = self.get_params_for(f"iterator_{kind}")
         kwargs.pop("batch_size", None)
         # A loader draws a seed for its workers even without any; not from the global generator.
         kwargs.setdefault("generator", torch.Generator())
-        batches = self.train_batches if training else self._prediction_batches(dataset)
-        loader = self.iterator_train if training else self.iterator_valid
+        loader = self.iterator_train if kind == "train" else self.iterator_valid
         return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
 
     def get_params_for_optimizer(self, prefix, named_parameters):
@@ -293,7 +296,7 @@ class FocalNet(NeuralNet):
             outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
         else:
             with kept_memory():
-                outputs = [step(batch) for batch in self.get_iterator(dataset, training=False)]
+                outputs = [step(batch) for batch in self._loader(dataset, batches, "valid")]
         return self._in_order(outputs, batches)
 
     def _reduced(self, precision):
@@ -311,10 +314,10 @@ class FocalNet(NeuralNet):
 
     def _prediction_batches(self, dataset):
         """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
-        size = 4 * self.batch_size  # no gradients to keep
         if torch.device(self.device).type == "cpu":
             return sorted_batches(dataset.tokens.lengths, None, _TOKENS_AT_ONCE)
-        return sorted_batches(dataset.tokens.lengths, size)
+        # Four times as many as in training: there are no gradients to keep.
+        return sorted_batches(dataset.tokens.lengths, 4 * self.batch_size)
 
     def _in_order(self, outputs, batches):
         result = torch.cat(outputs).float().cpu().numpy()

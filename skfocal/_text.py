@@ -1,5 +1,6 @@
 """Text containers to lists of str, token ids kept across fits, batches of near-equal length."""
 
+import itertools
 import math
 import tempfile
 import threading
@@ -252,8 +253,8 @@ def tokenize(tokenizer, texts, max_length, keep=True):
     if keep and len(texts) <= CACHED_DOCUMENTS:
         writer.write(_kept_entries(tokenizer, texts, max_length))
     else:
-        for start in range(0, len(texts), _AT_ONCE):
-            writer.write(_encode(tokenizer, texts[start : start + _AT_ONCE], max_length))
+        for entries in _encode_in_parts(tokenizer, texts, max_length):
+            writer.write(entries)
     return writer.tokens()
 
 
@@ -262,11 +263,10 @@ def _kept_entries(tokenizer, texts, max_length):
     keys = [digest(key, text) for text in texts]
 
     def make(rows):
-        for start in range(0, len(rows), _AT_ONCE):
-            some = rows[start : start + _AT_ONCE]
-            yield from _encode(tokenizer, [texts[i] for i in some], max_length)
+        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], max_length)
+        return list(itertools.chain.from_iterable(parts))
 
-    return _token_store(key).fetch(keys, lambda rows: list(make(rows)))
+    return _token_store(key).fetch(keys, make)
 
 
 def _token_store(key):
@@ -299,10 +299,14 @@ def _fingerprint(tokenizer):
     return _FINGERPRINTS[tokenizer]
 
 
+def _encode_in_parts(tokenizer, texts, max_length):
+    """Yield what :func:`_encode` returns for some texts at a time: its work space is large."""
+    for start in range(0, len(texts), _AT_ONCE):
+        yield _encode(tokenizer, texts[start : start + _AT_ONCE], max_length)
+
+
 def _encode(tokenizer, texts, max_length):
     """Return ``(ids, length without truncation)`` of each text."""
-    if not texts:
-        return []
     clean = [_encodable(text) for text in texts]
     with _ENCODING:  # truncation is a state of the tokenizer, which threads share
         whole = tokenizer(clean, truncation=False, verbose=False)["input_ids"]
