@@ -9,6 +9,7 @@ matrices of the model's shapes, without padding, and nothing else.
 
 import argparse
 import contextlib
+import functools
 import time
 import warnings
 from unittest import mock
@@ -77,7 +78,7 @@ class Training:
 
     def __init__(
         self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
-        rows=False, micro=None, budget=None, threads=None, half=False, compile=False, dropout=None,
+        rows=False, fused_residual=False, micro=None, budget=None, threads=None, half=False, compile=False, dropout=None,
         attention=None,
     ):  # fmt: skip
         self.batches = data.batches(budget is None and BATCH, budget)
@@ -85,6 +86,8 @@ class Training:
         self.module = build(data, first_token, dropout, attention).train()
         if rows:
             self._leave_out_rows()
+        if fused_residual:
+            _fuse_residuals(self.module)
         self.micro = micro
         self.half = half
         self.memory = kept_memory if memory else contextlib.nullcontext
@@ -151,6 +154,36 @@ def _by_bits(input, p=0.5, training=True, inplace=False):
     return _Bits.apply(input, p) if training and p else input
 
 
+class _AddDropped(torch.autograd.Function):
+    """``residual + dropout(x)`` in one pass over both, dropout by gaps."""
+
+    @staticmethod
+    def forward(ctx, x, residual, p):
+        positions = _dropout.dropped_positions(x.numel(), p)
+        ctx.save_for_backward(positions)
+        ctx.p = p
+        result = torch.add(residual, x, alpha=1 / (1 - p))
+        result.view(-1)[positions] = residual.reshape(-1)[positions]
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (positions,) = ctx.saved_tensors
+        return _dropout._drop(gradient, positions, ctx.p), gradient, None
+
+
+def _fuse_residuals(module):
+    """Let a BERT's layers add the residual and drop in one operation."""
+    for part in module.modules():
+        if type(part).__name__ in ("BertSelfOutput", "BertOutput"):
+            part.forward = functools.partial(_output_and_residual, part)
+
+
+def _output_and_residual(part, hidden_states, input_tensor):
+    hidden_states = part.dense(hidden_states)
+    return part.LayerNorm(_AddDropped.apply(hidden_states, input_tensor, part.dropout.p))
+
+
 def trainings(data, compile, only):
     """Return the ways to train by name: first those that are in, each on top of the others."""
     bare = {"memory": False, "fused": False, "first_token": False, "fast": False}
@@ -163,6 +196,7 @@ def trainings(data, compile, only):
         "+ no attention dropout": {"attention": 0.0},
         "+ no dropout": {"dropout": 0.0},
         "dropout by 16 random bits instead of gaps": {"bits": True},
+        "dropout by gaps, fused with the residual add": {"fused_residual": True},
         "no dropout, plain AdamW": {"dropout": 0.0, "fused": False},
         "no dropout, foreach AdamW": {"dropout": 0.0, "fused": None},
         "no dropout, without the rows of absent tokens": {"dropout": 0.0, "rows": True},
