@@ -21,6 +21,7 @@ LEVELS = {
     "_store": 0,
     "_first_token": 0,
     "_memory": 0,
+    "_plain": 0,
     "_dropout": 0,
     "_reduced": 3,
     "losses": 1,
