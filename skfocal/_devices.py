@@ -10,6 +10,8 @@ from filelock import FileLock, Timeout
 
 from skfocal._store import shared_folder
 
+# What autocast computes in, by `precision`.
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU = threading.RLock()
 _HELD = threading.local()
 

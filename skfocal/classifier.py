@@ -27,11 +27,11 @@ from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
 )
-from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
 from skorch.history import History
 
 from skfocal import _guards, _module, _targets, balance
+from skfocal._checkpoint import Checkpoints
 from skfocal._devices import hold_device, resolve_device
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
@@ -44,12 +44,22 @@ from skfocal.callbacks import (
     DeferredWeight,
     Progress,
     Pruning,
+    SkippedUpdates,
     ValidationScore,
     WarmupSchedule,
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 
+# Parameters that a fit may be continued with another value of.
+_NOT_OF_A_FIT = {
+    "model",  # its weights are compared
+    "verbose",
+    "predict_precision",
+    "checkpoint",
+    "checkpoint_steps",
+    "checkpoint_minutes",
+}
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
 
@@ -225,15 +235,35 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     layer_decay : float, default=1.0
         In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
 
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "bfloat16" runs the encoder under autocast, weights stay float32. "auto" is bfloat16 on
-        CUDA and float32 elsewhere.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        "bfloat16" runs the encoder under autocast, weights stay float32. "float16" is for devices
+        without bfloat16: the loss is scaled so that small gradients are not lost, and updates
+        that overflow meanwhile are skipped. "auto" is bfloat16 on CUDA and float32 elsewhere.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
         What `predict` and its like compute in. None: as in training. "bfloat16" pays on
         processors with instructions for it, and on CUDA. "int8" quantises the matrix products of
         the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
         costs: docs/benchmarks/speed.md.
+
+    nonfinite : {"raise", "skip"}, default="raise"
+        What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a
+        FloatingPointError that names the batch. "skip": the update is left out, which warns once
+        and is counted as ``n_skipped`` in `history_`; after 20 in a row `fit` ends all the same.
+
+    checkpoint : None, str or path, default=None
+        A folder for checkpoints of `fit`. After a crash the same call goes on from the last one
+        and ends, on a CPU, with the very same weights, history and predictions as without the
+        interruption; with other data or parameters it is refused. A fit that has ended leaves its
+        last checkpoint, from which the same call returns at once. SIGTERM waits until one is
+        written. Of your callbacks, attributes that end in an underscore are kept, or their
+        `state_dict`.
+
+    checkpoint_steps : int, default=None
+        Updates from one checkpoint to the next. None: by time alone.
+
+    checkpoint_minutes : float, default=10.0
+        Minutes from one checkpoint to the next. None: by `checkpoint_steps` alone.
 
     device : str, default="auto"
         A torch device. "auto" is CUDA where there is one, else the CPU.
@@ -350,8 +380,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "scoring": [StrOptions(set(get_scorer_names())), callable],
         "freeze": [Interval(Integral, 0, None, closed="left")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "predict_precision": [None, StrOptions(set(PRECISIONS))],
+        "nonfinite": [StrOptions({"raise", "skip"})],
+        "checkpoint": [None, str, os.PathLike],
+        "checkpoint_steps": [None, Interval(Integral, 1, None, closed="left")],
+        "checkpoint_minutes": [None, Interval(Real, 0, None, closed="neither")],
         "device": [str, torch.device],
         "compile": ["boolean"],
         "trust_remote_code": ["boolean"],
@@ -401,6 +435,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         layer_decay=1.0,
         precision="auto",
         predict_precision=None,
+        nonfinite="raise",
+        checkpoint=None,
+        checkpoint_steps=None,
+        checkpoint_minutes=10.0,
         device="auto",
         compile=False,
         trust_remote_code=False,
@@ -446,6 +484,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.layer_decay = layer_decay
         self.precision = precision
         self.predict_precision = predict_precision
+        self.nonfinite = nonfinite
+        self.checkpoint = checkpoint
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_minutes = checkpoint_minutes
         self.device = device
         self.compile = compile
         self.trust_remote_code = trust_remote_code
@@ -487,15 +529,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         OSError
             If the model cannot be loaded.
         FloatingPointError
-            If the loss or the weights stop being finite; the batch is named.
+            If the loss, the gradient or the weights stop being finite; the batch is named.
+        torch.OutOfMemoryError
+            If the device's memory does not suffice for a single document. Batches that do not
+            fit are computed in parts.
         """
         texts = self._check_texts(X, reset=True)
         classes, codes = _targets.encode(y, texts, self.classes)
         _warn_absent(classes, codes)
-        rng = check_random_state(self.random_state)
-        train, valid = self._split(codes, texts, groups, rng)
-        weight = self._check_weights(sample_weight, texts, train, valid)
-        self._train(texts, classes, codes, weight, train, valid, rng)
+        with Checkpoints(
+            self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes
+        ) as checkpoints:
+            rng = checkpoints.random_state(self.random_state)
+            train, valid = self._split(codes, texts, groups, rng)
+            weight = self._check_weights(sample_weight, texts, train, valid)
+            self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
         self.__dict__.pop("_chunks", None)
         return self
 
@@ -528,7 +576,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split`, `defer`, `prune` and ``sampler="progressive"``.
+            `early_stopping`, `train_split`, `defer`, `prune`, `checkpoint` and
+            ``sampler="progressive"``.
         """
         self._check_partial()
         fitted = hasattr(self, "net_")
@@ -552,6 +601,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_partial(self):
         all_epochs = {"early_stopping": False, "train_split": None, "defer": 0, "prune": 0}
+        all_epochs["checkpoint"] = None
         for name, needless in all_epochs.items():
             if getattr(self, name) != needless:
                 raise ValueError(
@@ -585,7 +635,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return known
 
-    def _train(self, texts, classes, codes, weight, train, valid, rng, chunks=None):
+    def _train(
+        self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
+    ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
         seed = rng.randint(np.iinfo(np.int32).max)
         with hold_device(self.device) as device, _seeded(seed, device):
@@ -629,10 +681,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
             )
+            if self.checkpoint is not None:
+                self._check_checkpoint(checkpoints, module, tokens, codes, weight, train, valid)
             net.train(
                 _dataset(tokens, codes, weight, train),
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
+                checkpoints=checkpoints,
             )
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
@@ -662,6 +717,20 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net
         self._fitted_model = str(self.model)
         self._warned_for = (self.proba_, self.decision, None)
+
+    def _check_checkpoint(self, checkpoints, module, tokens, codes, weight, train, valid):
+        """Refuse to go on from the checkpoint of another fit."""
+        parameters = {k: v for k, v in self.get_params(False).items() if k not in _NOT_OF_A_FIT}
+        if not isinstance(self.random_state, Integral):
+            del parameters["random_state"]  # a generator is part of the state
+        checkpoints.check(
+            parameters,
+            labels=[codes],
+            documents=[tokens.flat, tokens.lengths],
+            sample_weights=[weight],
+            held_out_documents=[train, [] if valid is None else valid],
+            pretrained_weights=module.state_dict().values(),
+        )
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):
         """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
@@ -710,7 +779,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _load(self, classes, goes_on):
         """Return the module to train and its tokenizer; `goes_on` trains the one there is."""
         if goes_on and hasattr(self, "net_"):
-            return self.net_.plain_module(), self.tokenizer_
+            # A copy: what ends this call early must not leave the weights half way.
+            return copy.deepcopy(self.net_.plain_module()), self.tokenizer_
         if self.warm_start and hasattr(self, "net_"):
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
@@ -943,12 +1013,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _make_callbacks(self, score, chunks, loss, pruning):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
+        if self.nonfinite == "skip" or self.precision == "float16":
+            callbacks.append(("skipped", SkippedUpdates()))
         if self.defer and loss.weight is not None:
             callbacks.append(("defer", DeferredWeight(self._n_deferred())))
         if pruning is not None:
             callbacks.append(("pruning", pruning))
-        if self.gradient_clip is not None:
-            callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:
             callbacks.append(("score", score))
         if self.verbose:
@@ -981,6 +1051,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "precision": self._resolve_precision(device),
             "freeze": self._n_frozen,
             "accumulate": self.accumulate,
+            "gradient_clip": self.gradient_clip,
+            "nonfinite": self.nonfinite,
             "weight_decay": self.weight_decay,
             "layer_decay": self.layer_decay,
             "optimizer": torch.optim.AdamW,
