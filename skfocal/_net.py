@@ -229,7 +229,7 @@ class FocalNet(NeuralNet):
             return
         every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
         n_done = self._resume() if training else 0
-        losses, outputs, self.norms_, self.pending_ = [], [], [], []
+        losses, outputs, self.norms_, self.pending_ = [], [], {}, []
         for batch, is_last in _marked(iterator):
             n_done += 1
             self.n_batches_ = n_done if training else self.n_batches_
@@ -253,15 +253,18 @@ class FocalNet(NeuralNet):
 
     def _record_losses(self, prefix, losses, n_done):
         """Read from the device what waits there, and raise for numbers that are not finite."""
-        norms, self.norms_ = self.norms_, []
-        values = torch.stack([*losses, *(norm.to(losses[0]) for _, norm in norms)]).tolist()
+        norms, self.norms_ = self.norms_, {}
+        waiting = [*losses, *(norm.to(losses[0]) for norm in norms.values())]
+        values = torch.stack(waiting).tolist()
+        norms = dict(zip(norms, values[len(losses) :], strict=True))
         rows = self.history[-1]["batches"][-len(losses) :]
-        pairs = zip(rows, values[: len(losses)], strict=True)
-        for number, (row, value) in enumerate(pairs, start=n_done - len(losses) + 1):
-            row[f"{prefix}_loss"] = value
-            self._check_finite("loss", value, prefix, number)
-        for (number, _), value in zip(norms, values[len(losses) :], strict=True):
-            self._check_finite("norm of the gradient", value, prefix, number)
+        first = n_done - len(losses) + 1
+        # In their order: a bad update spoils all losses after it.
+        for i, row in enumerate(rows):
+            row[f"{prefix}_loss"] = values[i]
+            self._check_finite("loss", values[i], prefix, first + i)
+            if first + i in norms:
+                self._check_finite("norm of the gradient", norms[first + i], prefix, first + i)
 
     def _check_finite(self, what, value, prefix, number):
         if not math.isfinite(value) and self.nonfinite == "raise":
@@ -308,7 +311,7 @@ class FocalNet(NeuralNet):
             where = f"epoch {len(self.history)}, train batch {self.n_batches_}"
             self.updates_.step(norm, where)
             if not self.updates_.may_skip:
-                self.norms_.append((self.n_batches_, norm))
+                self.norms_[self.n_batches_] = norm
             self.pending_ = []
         return step
 

@@ -534,18 +534,28 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If the device's memory does not suffice for a single document. Batches that do not
             fit are computed in parts.
         """
-        texts = self._check_texts(X, reset=True)
-        classes, codes = _targets.encode(y, texts, self.classes)
-        _warn_absent(classes, codes)
-        with Checkpoints(
-            self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes
-        ) as checkpoints:
+        checkpoints = Checkpoints(self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes)
+        with self._all_or_nothing(), checkpoints:
+            texts = self._check_texts(X, reset=True)
+            classes, codes = _targets.encode(y, texts, self.classes)
+            _warn_absent(classes, codes)
             rng = checkpoints.random_state(self.random_state)
             train, valid = self._split(codes, texts, groups, rng)
             weight = self._check_weights(sample_weight, texts, train, valid)
             self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
-        self.__dict__.pop("_chunks", None)
+            self.__dict__.pop("_chunks", None)
         return self
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        """Leave the estimator as it was if a fit does not come to its end."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
@@ -580,23 +590,24 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             ``sampler="progressive"``.
         """
         self._check_partial()
-        fitted = hasattr(self, "net_")
-        texts = self._check_texts(X, reset=not fitted)
-        declared = self._declared_classes(classes)
-        several = self.class_weight_.ndim == 2 if fitted else None
-        if several and classes is not None and list(classes) != list(declared):
-            raise ValueError(
-                "classes must come in the order of the earlier calls, which is that of y's "
-                f"columns, {list(declared)}. Got {list(classes)}."
+        with self._all_or_nothing():
+            fitted = hasattr(self, "net_")
+            texts = self._check_texts(X, reset=not fitted)
+            declared = self._declared_classes(classes)
+            several = self.class_weight_.ndim == 2 if fitted else None
+            if several and classes is not None and list(classes) != list(declared):
+                raise ValueError(
+                    "classes must come in the order of the earlier calls, which is that of y's "
+                    f"columns, {list(declared)}. Got {list(classes)}."
+                )
+            classes, codes = _targets.encode(y, texts, declared, several)
+            chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
+                check_random_state(self.random_state), np.zeros(()), np.zeros(())
             )
-        classes, codes = _targets.encode(y, texts, declared, several)
-        chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
-            check_random_state(self.random_state), np.zeros(()), np.zeros(())
-        )
-        rows = np.arange(len(codes))
-        weight = self._check_weights(sample_weight, texts, rows)
-        self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
-        self._chunks = chunks
+            rows = np.arange(len(codes))
+            weight = self._check_weights(sample_weight, texts, rows)
+            self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
+            self._chunks = chunks
         return self
 
     def _check_partial(self):
