@@ -209,6 +209,8 @@ class FocalNet(NeuralNet):
         kwargs.pop("batch_size", None)
         # A loader draws a seed for its workers even without any; not from the global generator.
         kwargs.setdefault("generator", torch.Generator())
+        # A copy to CUDA from pinned memory does not wait for the device.
+        kwargs.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = self.iterator_train if kind == "train" else self.iterator_valid
         return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
 
@@ -372,7 +374,8 @@ class FocalNet(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the criterion's loss with the batch's sample weights."""
         device = y_pred.device
-        return self.criterion_(y_pred, y_true.to(device), X["sample_weight"].to(device))
+        weight = X["sample_weight"].to(device, non_blocking=True)
+        return self.criterion_(y_pred, y_true.to(device, non_blocking=True), weight)
 
     # -- inference -------------------------------------------------------------------------
 
@@ -385,7 +388,7 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
-            x = {name: value.to(self.device) for name, value in x.items()}
+            x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
             return self.module_(**x, **fit_params)
 
     def evaluation_step(self, batch, training=False):
