@@ -10,10 +10,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, LRScheduler
 
 from skfocal import FocalLoss
@@ -367,4 +369,6 @@ def test_settings_are_described_alike_in_another_process():
     assert len(texts) == 1
     assert "0x" not in texts.pop()
     assert describe(np.arange(3)) != describe(np.arange(3) + 1)
+    assert describe(pd.Series({"ham": 1.0})) != describe(pd.Series({"ham": 2.0}))
+    assert describe(StratifiedKFold(3)) != describe(StratifiedKFold(4))
     assert describe(FocalLoss(weight=[1.0, 2.0])) != describe(FocalLoss(weight=[1.0, 3.0]))
