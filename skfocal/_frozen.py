@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 import warnings
 
 import numpy as np
@@ -24,7 +25,8 @@ _SHAPES = {"cpu": (1, 1), "cuda": (32, 32)}
 class FrozenLayers:
     """Compute, keep and replay what the lowest layers of an encoder make of documents.
 
-    They run without dropout.
+    They run without dropout. Computing and replaying change the encoder for a while: threads
+    take turns by holding `lock`.
 
     Parameters
     ----------
@@ -37,6 +39,7 @@ class FrozenLayers:
     """
 
     def __init__(self, encoder, n_layers, precision):
+        self.lock = threading.RLock()
         self.encoder = encoder
         self.layers = layers_of(encoder)[:n_layers]
         self.precision = precision

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import threading
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from skfocal._text import Collate, TokenDataset, sorted_batches
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
+_MAKING = threading.RLock()  # what the first prediction makes and those in other threads wait for
 
 
 class StopTraining(Exception):
@@ -264,6 +266,7 @@ class FocalNet(NeuralNet):
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self._frozen_layers():
+                stack.enter_context(frozen.lock)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             half = self.precision == "bfloat16"
             stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
@@ -274,10 +277,11 @@ class FocalNet(NeuralNet):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
         if not self.freeze or self.compile:
             return None
-        frozen = getattr(self, "frozen_", None)
-        if frozen is None or not frozen.is_current():
-            frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
-            self.frozen_ = frozen
+        with _MAKING:
+            frozen = getattr(self, "frozen_", None)
+            if frozen is None or not frozen.is_current():
+                frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
+                self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 
     def logits(self, tokens, precision=None):
@@ -307,10 +311,11 @@ class FocalNet(NeuralNet):
         module = self.plain_module()
         versions = [0 if p.is_inference() else p._version for p in module.parameters()]
         key = precision, versions, [p.data_ptr() for p in module.parameters()]
-        if self.reduced_[0] != key:
-            self.reduced_ = None, None  # never two copies at a time
-            self.reduced_ = key, reduced_copy(module, precision)
-        return self.reduced_[1]
+        with _MAKING:
+            if self.reduced_[0] != key:
+                self.reduced_ = None, None  # never two copies at a time
+                self.reduced_ = key, reduced_copy(module, precision)
+            return self.reduced_[1]
 
     def _prediction_batches(self, dataset):
         """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""

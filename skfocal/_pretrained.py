@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,19 +12,27 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 
+_LOADING = threading.RLock()
+
+
 @contextlib.contextmanager
 def quiet_transformers():
-    """Keep the report on the new head and the loading bar off the user's screen."""
+    """Keep the report on the new head and the loading bar off the user's screen.
+
+    Threads take turns: what is set here is the process's, as is the default dtype that
+    transformers sets while it loads.
+    """
     log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
+    with _LOADING:
+        level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+        try:
+            yield
+        finally:
+            log.set_verbosity(level)
+            if bars:
+                log.enable_progress_bar()
 
 
 def load_tokenizer(model, *, trust_remote_code=False):
@@ -120,13 +129,14 @@ _N_READ = {"tokenizer": 0, "weights": 0}
 
 def _kept(key, read):
     """Return what was read before under this key, or read it; the oldest of eight goes."""
-    if key not in _KEPT:
-        _KEPT[key] = read()
-        _N_READ[key[0]] += 1
-        if len(_KEPT) > _N_KEPT:
-            _KEPT.popitem(last=False)
-    _KEPT.move_to_end(key)
-    return _KEPT[key]
+    with _LOADING:
+        if key not in _KEPT:
+            _KEPT[key] = read()
+            _N_READ[key[0]] += 1
+            if len(_KEPT) > _N_KEPT:
+                _KEPT.popitem(last=False)
+        _KEPT.move_to_end(key)
+        return _KEPT[key]
 
 
 def _stamp(model):
@@ -145,7 +155,8 @@ def pretrained_cache_info():
 
 def clear_pretrained_cache():
     """Forget the weights and tokenizers that were read."""
-    _KEPT.clear()
+    with _LOADING:
+        _KEPT.clear()
 
 
 # -- errors --------------------------------------------------------------------------------

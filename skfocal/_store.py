@@ -95,13 +95,14 @@ class MemoryStore:
     def __init__(self, limit):
         self.limit = limit
         self.n_made = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.clear()
 
     def clear(self):
         """Forget everything."""
-        self.entries = {}
-        self.n_bytes = 0
+        with self._lock:
+            self.entries = {}
+            self.n_bytes = 0
 
     def fetch(self, keys, make):
         """Return the entry of each key.
@@ -189,14 +190,15 @@ class FileStore:
         if len(records) == 0:
             return
         self._known[part] += len(records)
-        for key, start, length, extra in records.tolist():
-            self._places[key] = part, start, length, extra
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
         path = self.folder / f"{part}.data"
         self._maps[part] = (
             np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
+        # After the map: other threads read what has a place without the lock.
+        for key, start, length, extra in records.tolist():
+            self._places[key] = part, start, length, extra
 
     def _append(self, part, keys, entries):
         start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))

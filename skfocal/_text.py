@@ -291,12 +291,13 @@ def clear_token_cache():
 
 def _fingerprint(tokenizer):
     """Return what tells this tokenizer from others: a hash of all that it does."""
-    if tokenizer not in _FINGERPRINTS:
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()  # truncation and padding are state that its calls leave behind
-        backend.no_padding()
-        _FINGERPRINTS[tokenizer] = digest(backend.to_str())
-    return _FINGERPRINTS[tokenizer]
+    with _ENCODING:
+        if tokenizer not in _FINGERPRINTS:
+            backend = tokenizer.backend_tokenizer
+            backend.no_truncation()  # truncation and padding are state that its calls leave behind
+            backend.no_padding()
+            _FINGERPRINTS[tokenizer] = digest(backend.to_str())
+        return _FINGERPRINTS[tokenizer]
 
 
 def _encode_in_parts(tokenizer, texts, max_length):
