@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub.utils.tqdm import progress_bar_states
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from skfocal._excerpt import excerpt
 
 _LOADING = threading.RLock()
 
@@ -23,16 +26,22 @@ def quiet_transformers():
     transformers sets while it loads.
     """
     log = transformers.utils.logging
+    logger = log.get_logger()
     with _LOADING:
-        level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-        log.set_verbosity_error()
-        log.disable_progress_bar()
+        # The switches of both libraries warn where HF_HUB_DISABLE_PROGRESS_BARS is set, and
+        # forget the bars that a user has switched one by one.
+        level, bars, hub_bars = logger.level, log._tqdm_active, progress_bar_states.copy()
+        logger.setLevel(logging.ERROR)
+        log._tqdm_active = False
+        progress_bar_states.clear()
+        progress_bar_states["_global"] = False
         try:
             yield
         finally:
-            log.set_verbosity(level)
-            if bars:
-                log.enable_progress_bar()
+            logger.setLevel(level)
+            log._tqdm_active = bars
+            progress_bar_states.clear()
+            progress_bar_states.update(hub_bars)
 
 
 def load_tokenizer(model, *, trust_remote_code=False):
@@ -141,10 +150,9 @@ def _kept(key, read):
 
 def _stamp(model):
     """Return what changes when a folder's files do; a hub name stands for itself."""
-    path = Path(model)
-    if not path.is_dir():
+    if not os.path.isdir(model):  # pathlib raises for a name that is too long
         return ()
-    files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
+    files = [(file.name, file.stat()) for file in sorted(Path(model).iterdir())]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
 
 
@@ -169,7 +177,7 @@ def _named(model):
         yield
     except (OSError, ValueError, ImportError) as error:
         path = Path(model).expanduser()
-        if path.is_dir():
+        if os.path.isdir(path):
             looked = f"the folder {str(path)!r} holds {sorted(os.listdir(path))[:12]}"
             cure = (
                 "It needs config.json, model.safetensors (pickled .bin weights are not read) and "
@@ -186,9 +194,9 @@ def _named(model):
                 "environment keeps transformers from asking for it."
             )
         raise OSError(
-            f"model={str(model)!r} cannot be loaded: {looked}. {cure} "
-            f"transformers said: {' '.join(str(error).split())[:400]}"
-        ) from error
+            f"model={excerpt(str(model), 200)} cannot be loaded: {looked}. {cure} "
+            f"transformers said: {' '.join(repr(str(error))[1:400].split())}"
+        ) from (error if len(str(model)) < 1000 else None)
 
 
 def _check_encoder_loaded(model, encoder, info):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from skfocal._excerpt import excerpt
 from skfocal._store import FileStore, MemoryStore, digest, is_worker, shared_folder
 
 # -- containers ----------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def _rows(X):
     if isinstance(X, str | bytes):
         raise TypeError(
             f"X must be a list of str, one a document, not a single {type(X).__name__}. "
-            f"Got {_short(X)}; for one document give [document]."
+            f"Got {excerpt(X)}; for one document give [document]."
         )
     if isinstance(X, list | tuple):
         return X
@@ -118,17 +119,12 @@ def is_missing(value):
 
 
 def _bad_row(i, row):
-    message = f"X must hold str only. Got {type(row).__name__} in row {i}: {_short(row)}."
+    message = f"X must hold str only. Got {type(row).__name__} in row {i}: {excerpt(row)}."
     if is_missing(row):
         return message + " Fill or drop missing texts first, for example X.fillna('')."
     if isinstance(row, bytes):
         return message + " Decode it first, for example row.decode('utf-8')."
     return message
-
-
-def _short(value, limit=60):
-    text = repr(value[:limit] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 # -- tokens --------------------------------------------------------------------------------
