@@ -77,6 +77,20 @@ def _first_free(folder, identities, poll=0.2):
         time.sleep(poll)
 
 
+_computing_pid = None
+
+
+def mind_fork():
+    """Compute in one thread where the threads of the process that was forked are missing.
+
+    OpenMP waits forever for those of the parent. Called before any computation.
+    """
+    global _computing_pid
+    if _computing_pid not in (None, os.getpid()) and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+    _computing_pid = os.getpid()
+
+
 # -- the same result in every run ------------------------------------------------------------
 
 _lock = threading.Lock()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 
+from skfocal._devices import mind_fork
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
@@ -82,6 +83,7 @@ class FocalNet(NeuralNet):
 
         `moments` are what :meth:`moments` gave after an earlier training of the same module.
         """
+        mind_fork()
         self.initialize()
         self.set_moments(moments or {})
         self.stop_ = False
@@ -289,6 +291,7 @@ class FocalNet(NeuralNet):
 
         `precision` is one of :mod:`skfocal._reduced`; None predicts as the net was trained.
         """
+        mind_fork()
         step = self.evaluation_step
         if precision is None:
             self.reduced_ = None, None
