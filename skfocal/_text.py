@@ -269,9 +269,10 @@ def _token_store(key):
     if not is_worker():
         return _MEMORY
     folder = shared_folder() / f"tokens-{key.hex()}"
-    if folder not in _SHARED:
-        _SHARED[folder] = FileStore(folder, np.int32)
-    return _SHARED[folder]
+    with _ENCODING:
+        if folder not in _SHARED:
+            _SHARED[folder] = FileStore(folder, np.int32)
+        return _SHARED[folder]
 
 
 def token_cache_info():
@@ -282,7 +283,8 @@ def token_cache_info():
 def clear_token_cache():
     """Forget the token ids kept from earlier calls in this process."""
     _MEMORY.clear()
-    _SHARED.clear()
+    with _ENCODING:
+        _SHARED.clear()
 
 
 def _fingerprint(tokenizer):
