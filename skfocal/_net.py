@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import threading
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from skfocal._checkpoint import Checkpoints
-from skfocal._devices import AUTOCAST
+from skfocal._devices import AUTOCAST, mind_fork
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
@@ -25,6 +26,7 @@ from skfocal._updates import Updates, advice, make_scaler
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
+_MAKING = threading.RLock()  # what the first prediction makes and those in other threads wait for
 
 
 class StopTraining(Exception):
@@ -98,6 +100,7 @@ class FocalNet(NeuralNet):
         `moments` are what :meth:`moments` gave after an earlier training of the same module. The
         training goes on from what `checkpoints` have found, and writes others.
         """
+        mind_fork()
         self.checkpoints_ = checkpoints or Checkpoints(None)
         self.globals_at_begin_ = global_states()
         self.initialize()
@@ -385,6 +388,7 @@ class FocalNet(NeuralNet):
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self._frozen_layers():
+                stack.enter_context(frozen.lock)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
@@ -407,10 +411,11 @@ class FocalNet(NeuralNet):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
         if not self.freeze or self.compile:
             return None
-        frozen = getattr(self, "frozen_", None)
-        if frozen is None or not frozen.is_current():
-            frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
-            self.frozen_ = frozen
+        with _MAKING:
+            frozen = getattr(self, "frozen_", None)
+            if frozen is None or not frozen.is_current():
+                frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
+                self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 
     def logits(self, tokens, precision=None):
@@ -418,6 +423,7 @@ class FocalNet(NeuralNet):
 
         `precision` is one of :mod:`skfocal._reduced`; None predicts as the net was trained.
         """
+        mind_fork()
         step = self.evaluation_step
         if precision is None:
             self.reduced_ = None, None
@@ -441,10 +447,11 @@ class FocalNet(NeuralNet):
         module = self.plain_module()
         versions = [0 if p.is_inference() else p._version for p in module.parameters()]
         key = precision, versions, [p.data_ptr() for p in module.parameters()]
-        if self.reduced_[0] != key:
-            self.reduced_ = None, None  # never two copies at a time
-            self.reduced_ = key, reduced_copy(module, precision)
-        return self.reduced_[1]
+        with _MAKING:
+            if self.reduced_[0] != key:
+                self.reduced_ = None, None  # never two copies at a time
+                self.reduced_ = key, reduced_copy(module, precision)
+            return self.reduced_[1]
 
     def _prediction_batches(self, dataset):
         """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
