@@ -50,6 +50,7 @@ from skfocal.callbacks import (
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
+from skfocal.losses._state import loss_from_plain, loss_to_plain
 
 # Parameters that a fit may be continued with another value of.
 _NOT_OF_A_FIT = {
@@ -60,6 +61,7 @@ _NOT_OF_A_FIT = {
     "checkpoint_steps",
     "checkpoint_minutes",
 }
+_LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
 
@@ -77,6 +79,21 @@ class _Chunks:
         """Add a chunk's amounts of each class; return the sums."""
         self.raw, self.drawn = self.raw + raw, self.drawn + drawn
         return self.raw, self.drawn
+
+    def to_plain(self):
+        """Return plain data, but for a generator that is not numpy's usual one."""
+        state = self.rng.get_state(legacy=False)
+        usual = state["bit_generator"] == "MT19937"
+        return {**vars(self), "rng": state if usual else self.rng}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """Return what :meth:`to_plain` took apart."""
+        rng = plain["rng"]
+        if isinstance(rng, dict):
+            rng = np.random.RandomState(np.random.MT19937())
+            rng.set_state(plain["rng"])
+        return cls(**{**plain, "rng": rng})
 
 
 class BertFocalClassifier(ClassifierMixin, BaseEstimator):
@@ -1249,12 +1266,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "moments": _as_arrays(net.moments()),
             }
             state["loss_"] = copy.deepcopy(self.loss_).cpu()
-        return state
+        if "_chunks" in state:
+            state["_chunks"] = state["_chunks"].to_plain()
+        return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
     def __setstate__(self, state):
         """Rebuild the net, on the device that there is now."""
-        state = state.copy()
+        # An older version had fewer parameters, and objects where there are plain data now.
+        state = {**BertFocalClassifier().get_params(deep=False), **state}
         plain = state.pop("_plain", None)
+        state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
+        if isinstance(state.get("_chunks"), dict):
+            state["_chunks"] = _Chunks.from_plain(state["_chunks"])
         super().__setstate__(state)
         if plain is None:
             return
@@ -1266,7 +1289,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net.initialize()
         self.net_.module_.eval()
         self.net_.history.extend(plain["history"])
-        self.net_.set_moments(_as_tensors(plain["moments"]))
+        self.net_.set_moments(_as_tensors(plain.get("moments", {})))
 
     def _device_at_hand(self):
         try:
