@@ -97,7 +97,7 @@ def load_module(
 
 
 # Some attention layers keep a bare number and hand it to the attention function.
-_DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
+DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
 # What attention layers call the matrix of the queries.
 _QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
 _ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
@@ -108,7 +108,7 @@ def _dropout_places(encoder):
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Dropout):
             yield name, module, "p"
-        for attribute in _DROPOUT_NUMBERS:
+        for attribute in DROPOUT_NUMBERS:
             if isinstance(getattr(module, attribute, None), Real):
                 yield name, module, attribute
 

@@ -1240,6 +1240,100 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.net_.history
 
+    # -- files ------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder, metrics=None):
+        """Write the fitted classifier into a folder that transformers can read as well.
+
+        ``transformers.pipeline("text-classification", folder)`` gives the same labels, with the
+        softmax of the logits as scores, of several labels the sigmoid. Parameters that are no
+        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint` and
+        `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
+        left out, too, where predictions do not need it.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole. What
+            is there stays as it is if anything goes wrong.
+        metrics : dict of str -> float, default=None
+            Scores for the model card, README.md.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        OSError
+            If it cannot be written.
+        TypeError
+            If `proba` or `decision` need a loss of your own.
+        """
+        from skfocal import persistence
+
+        persistence.save(self, folder, metrics)
+
+    @classmethod
+    def from_pretrained(cls, folder) -> Self:
+        """Return the classifier that :meth:`save_pretrained` wrote.
+
+        No code from the folder runs, so it may come from anywhere. Predictions are the same to
+        the bit on the same kind of machine with the same versions.
+
+        Parameters
+        ----------
+        folder : str or path
+            For a model on the Hugging Face hub, what ``huggingface_hub.snapshot_download``
+            returns.
+
+        Returns
+        -------
+        BertFocalClassifier
+
+        Raises
+        ------
+        ValueError
+            If a file is not as :meth:`save_pretrained` writes it, or is of a newer format.
+        OSError
+            If a file is missing or cannot be read.
+        """
+        from skfocal import persistence
+
+        return persistence.load(cls, folder)
+
+    def push_to_hub(
+        self, repo_id, *, metrics=None, private=None, token=None, commit_message=None
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id : str
+            Made if it is not there.
+        metrics : dict of str -> float, default=None
+            Scores for the model card.
+        private : bool, default=None
+            Whether a new repository is private. None: as the account says.
+        token : str, default=None
+            None: the one that is logged in.
+        commit_message : str, default=None
+            Of the upload.
+
+        Returns
+        -------
+        str
+            Address of the repository.
+        """
+        from skfocal import persistence
+
+        return persistence.push(
+            self,
+            repo_id,
+            metrics=metrics,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+        )
+
     # -- scikit-learn and pickle -----------------------------------------------------------
 
     def __sklearn_is_fitted__(self):
