@@ -187,7 +187,10 @@ def _version(package):
 
 
 def _write_tensors(path, tensors):
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 # -- the hub -------------------------------------------------------------------------------
