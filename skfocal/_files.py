@@ -18,7 +18,7 @@ def refusing(folder, writer):
     """
     try:
         yield
-    except OSError:
+    except (OSError, ImportError):
         raise
     except BaseException as error:
         # Panics of the tokenizers library are no Exception, so that they end a process.
@@ -86,6 +86,11 @@ def as_json(content, name):
 
 def _refuse_constant(name):
     raise ValueError(f"the number {name}")
+
+
+def digest(content):
+    """Return the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256(path):

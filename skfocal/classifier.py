@@ -1163,13 +1163,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _answers(self, X):
         check_is_fitted(self)
         self._check_settings()
-        logits = self._logits(X)
+        return self._present_calibration().answers(self._logits(X))
+
+    def _present_calibration(self):
         return self._calibration(
             proba=self.proba_,
             temperature=self.temperature_,
             decision=self.decision,
             offset=self.decision_offset_,
-        ).answers(logits)
+        )
 
     def _calibration(self, **settings):
         return Calibration(
@@ -1299,6 +1301,32 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         from skfocal import persistence
 
         return persistence.load(cls, folder)
+
+    def to_onnx(self, folder):
+        """Write an ONNX graph with its tokenizer, to predict without torch.
+
+        :class:`~skfocal.OnnxClassifier` reads the folder with numpy, onnxruntime and tokenizers
+        alone. The present `proba`, `temperature` and `decision` are part of the graph, whose
+        outputs are "logits", "scores" (what `decision_function` makes its values of), "proba"
+        and "decision_scores". Batch and length are free.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install skfocal[onnx]``.
+        """
+        from skfocal import _onnx
+
+        check_is_fitted(self)
+        self._check_settings()
+        _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
 
     def push_to_hub(
         self, repo_id, *, metrics=None, private=None, token=None, commit_message=None

@@ -28,6 +28,8 @@ LEVELS = {
     "_estimator_checks": 3,
     "_model_card": 3,
     "persistence": 4,
+    "_onnx": 4,
+    "serving": 1,
     "_parts": 0,
     "_signals": 0,
     "_updates": 0,
