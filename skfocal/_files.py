@@ -129,6 +129,7 @@ def whole_folder(folder, marker, names):
     try:
         yield work
         for path in work.iterdir():
+            path.chmod(work.stat().st_mode & 0o666)  # some writers make files for their owner alone
             to_disk(path)
         to_disk(work)
         _put_in_place(work, target)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import skfocal
-from skfocal import _files, _tokenizer
+from skfocal import _encoder_checks, _files, _tokenizer
 from skfocal.serving import FILES, FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
@@ -47,6 +47,7 @@ def export(estimator, calibration, folder):
         How its logits become answers.
     folder : str or path
     """
+    _encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
     module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
     calibration.loss.cpu()
     tokenizer = _tokenizer.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
@@ -58,7 +59,7 @@ def export(estimator, calibration, folder):
 
 
 def _head(estimator, sums):
-    classes = estimator.classes_
+    classes, encoder = estimator.classes_, estimator.net_.plain_module().model
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "format": FORMAT,
@@ -71,6 +72,7 @@ def _head(estimator, sums):
         "max_length": int(estimator.max_length_),
         "truncation_side": estimator.tokenizer_.truncation_side,
         "pad_id": int(estimator.tokenizer_.pad_token_id),
+        "vocab_size": int(encoder.get_input_embeddings().num_embeddings),
         "proba": estimator.proba_,
         "temperature": estimator.temperature_,
         "decision": estimator.decision,
@@ -78,14 +80,6 @@ def _head(estimator, sums):
 
 
 def _write_graph(graph, path):
-    try:
-        from onnxscript import opset18 as op
-    except ImportError as error:
-        raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
-
-    def log_sigmoid(x):
-        return op.Neg(op.Softplus(op.Neg(x)))  # the logarithm of a sigmoid loses its digits
-
     tokens = torch.ones((2, 7), dtype=torch.int64)
     mask = tokens.clone()
     mask[1, 4:] = 0
@@ -98,10 +92,46 @@ def _write_graph(graph, path):
             input_names=["input_ids", "attention_mask"],
             output_names=list(OUTPUTS),
             dynamic_shapes=(sizes, sizes),
-            custom_translation_table={torch.ops.aten.log_sigmoid_forward.default: log_sigmoid},
+            custom_translation_table=_translations(),
             verbose=False,
         )
-        program.save(path, external_data=False)
+    _forget_sources(program.model)
+    program.save(path, external_data=False)
+
+
+def _forget_sources(model):
+    """Take out where in whose files each node comes from."""
+    graph = model.graph
+    for part in [model, graph, *graph, *graph.inputs, *graph.outputs, *graph.initializers.values()]:
+        part.metadata_props.clear()
+        part.doc_string = None
+    for node in graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _translations():
+    """Return how to write what the exporter would write with a loss of digits."""
+    try:
+        from onnxscript import opset18 as op
+    except ImportError as error:
+        raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
+
+    def log1p(x):
+        # Exact where 1 + x is rounded: the error of the sum is divided out again (Goldberg 1991).
+        one = op.CastLike(op.Constant(value_float=1.0), x)
+        above = op.Add(one, x)
+        error = op.Sub(above, one)
+        is_lost = op.Equal(error, op.CastLike(op.Constant(value_float=0.0), x))
+        safe = op.Where(is_lost, one, error)
+        return op.Where(is_lost, x, op.Mul(op.Log(above), op.Div(x, safe)))
+
+    def log_sigmoid(x):
+        zero = op.CastLike(op.Constant(value_float=0.0), x)
+        return op.Sub(op.Min(x, zero), log1p(op.Exp(op.Neg(op.Abs(x)))))
+
+    aten = torch.ops.aten
+    return {aten.log_sigmoid.default: log_sigmoid, aten.log1p.default: log1p}
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
            "mask_token")  # fmt: skip
 _SIDES = ("padding_side", "truncation_side")
 _SETTINGS = (*_TOKENS, *_SIDES, "model_max_length", "model_input_names")
+# A copy of a tokenizer takes memory for all ids up to the largest, whether they are used or not.
+_MOST_IDS = 2**24
 
 
 def tokenizer_to_plain(tokenizer, model_input_names=None):
@@ -48,6 +50,8 @@ def tokenizer_from_plain(files):
     for name in set(_TOKENS) & set(kept):  # some files have a token's properties beside it
         kept[name] = kept[name]["content"] if isinstance(kept[name], dict) else kept[name]
     backend = Tokenizer.from_str(files["tokenizer.json"].decode())
+    if max(backend.get_vocab().values(), default=0) >= _MOST_IDS:
+        raise ValueError(f"tokenizer.json must have token ids below {_MOST_IDS}. Got others.")
     backend.no_truncation()
     backend.no_padding()
     return PreTrainedTokenizerFast(tokenizer_object=backend, **kept)

@@ -16,7 +16,6 @@ OUTPUTS = ("logits", "scores", "proba", "decision_scores")
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
 _TOKENS_AT_ONCE = 1024  # of a batch, with padding
-_MOST_TOKENS = 2**20
 
 
 class OnnxClassifier:
@@ -164,7 +163,7 @@ def _read_head(folder):
             f"{HEAD} has format_version {version!r:.60}, and this skfocal reads 1 to "
             f"{FORMAT_VERSION}: a newer one may read it."
         )
-    for name, most in (("max_length", _MOST_TOKENS), ("pad_id", 2**31)):
+    for name, most in (("max_length", 2**20), ("vocab_size", 2**24), ("pad_id", 2**24)):
         if type(head[name]) is not int or not 0 <= head[name] < most:
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
     if head["truncation_side"] not in ("left", "right") or type(head["multilabel"]) is not bool:
@@ -200,6 +199,12 @@ def _tokenizer_of(content, head):
     except ImportError as error:
         raise ImportError("OnnxClassifier needs tokenizers: pip install skfocal[onnx]") from error
     tokenizer = Tokenizer.from_str(content.decode())
+    ids = [*tokenizer.get_vocab().values(), head["pad_id"]]
+    if max(ids) >= head["vocab_size"]:
+        raise ValueError(
+            f"{TOKENIZER} must have ids below {head['vocab_size']}, the embeddings of the graph. "
+            f"Got {max(ids)}."
+        )
     tokenizer.no_padding()
     tokenizer.enable_truncation(head["max_length"], direction=head["truncation_side"])
     return tokenizer
