@@ -18,7 +18,7 @@ def refusing(folder, writer):
     """
     try:
         yield
-    except (OSError, ImportError):
+    except OSError:
         raise
     except BaseException as error:
         # Panics of the tokenizers library are no Exception, so that they end a process.

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib
 import importlib.metadata
 import json
 import logging
@@ -113,7 +114,7 @@ def _forget_sources(model):
 def _translations():
     """Return how to write what the exporter would write with a loss of digits."""
     try:
-        from onnxscript import opset18 as op
+        op: Any = importlib.import_module("onnxscript").opset18
     except ImportError as error:
         raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
 

@@ -1,5 +1,6 @@
 """Predictions of an exported classifier, by numpy, onnxruntime and tokenizers alone."""
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class OnnxClassifier:
         providers: Any = ("CPUExecutionProvider",),
         n_threads: int | None = None,
     ) -> None:
+        tokenizers, onnxruntime = (_import(name) for name in ("tokenizers", "onnxruntime"))
         folder = Path(folder).expanduser()
         with _files.refusing(folder, "to_onnx"):
             head = _read_head(folder)
@@ -65,8 +67,14 @@ class OnnxClassifier:
             self.max_length_ = head["max_length"]
             self._multilabel = head["multilabel"]
             self._pad_id = head["pad_id"]
-            self._tokenizer = _tokenizer_of(contents[TOKENIZER], head)
-            self._session = _session_of(contents[GRAPH], providers, n_threads)
+            tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
+            self._tokenizer = _checked_tokenizer(tokenizer, head)
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3  # errors are raised
+            options.intra_op_num_threads = n_threads or 0
+            self._session = onnxruntime.InferenceSession(
+                contents[GRAPH], options, providers=list(providers)
+            )
             self._check_answer(self.outputs(["A document, to try it."]))
 
     def _check_answer(self, outputs):
@@ -193,12 +201,7 @@ def _checked(folder, name, head):
     return content
 
 
-def _tokenizer_of(content, head):
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise ImportError("OnnxClassifier needs tokenizers: pip install skfocal[onnx]") from error
-    tokenizer = Tokenizer.from_str(content.decode())
+def _checked_tokenizer(tokenizer, head):
     ids = [*tokenizer.get_vocab().values(), head["pad_id"]]
     if max(ids) >= head["vocab_size"]:
         raise ValueError(
@@ -210,12 +213,8 @@ def _tokenizer_of(content, head):
     return tokenizer
 
 
-def _session_of(content, providers, n_threads):
+def _import(name):
     try:
-        import onnxruntime
+        return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError("OnnxClassifier needs onnxruntime: pip install skfocal[onnx]") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors are raised
-    options.intra_op_num_threads = n_threads or 0
-    return onnxruntime.InferenceSession(content, options, providers=list(providers))
+        raise ImportError(f"OnnxClassifier needs {name}: pip install skfocal[onnx]") from error

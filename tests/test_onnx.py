@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ from conftest import copy_tokenizer
 from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
+import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier, _onnx, fetch_minilm, fetch_reuters
 from skfocal.calibration import Calibration
 from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
@@ -135,6 +137,12 @@ def served(tmp_path_factory, tiny):
     clf = BertFocalClassifier(tiny, max_epochs=2, lr=3e-3, random_state=0).fit(X, y)
     clf.to_onnx(folder)
     return folder, clf
+
+
+def test_graph_tells_nothing_of_the_machine_it_was_made_on(served):
+    content = (served[0] / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parents[1]).encode() not in content
+    assert str(Path(skfocal.__file__).parent).encode() not in content
 
 
 def test_labels_that_are_numbers_keep_their_type(served):
