@@ -1,6 +1,7 @@
 """Whether the files of an encoder are what they say, before anything of their size is built."""
 
 import contextlib
+import math
 
 import torch
 from safetensors import safe_open
@@ -11,7 +12,7 @@ from skfocal._module import encoder_of
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 # Some numbers in a configuration are no sizes of weights: windows, positions that are computed.
-_LEAST_BOUND = 2**17
+_LEAST_BOUND = 2**21
 _BUFFER_BYTES = 2**28  # of what an encoder computes for itself and no file holds
 # Names of code, or of kernels and quantisers that transformers would fetch.
 _CODE = {"auto_map", "attn_implementation", "experts_implementation", "quantization_config",
@@ -19,29 +20,36 @@ _CODE = {"auto_map", "attn_implementation", "experts_implementation", "quantizat
          "transformers_weights", "adapter_kwargs"}  # fmt: skip
 
 
-def read_weights(path):
-    """Return the tensors of a safetensors file as numpy arrays, all floats in float32."""
+def read_sizes(path):
+    """Return the shapes of the tensors in a safetensors file, which are not read yet."""
     with safe_open(path, "pt") as file:
-        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        kinds = {name: part.get_dtype() for name, part in parts.items()}
         wrong = {name: kind for name, kind in kinds.items() if kind not in _FLOATS | {"I64"}}
         if wrong or not _FLOATS & set(kinds.values()):
             raise ValueError(f"model.safetensors must hold floats. Got {str(wrong):.80}.")
-        tensors = {name: file.get_tensor(name) for name in kinds}
+        return {name: tuple(part.get_shape()) for name, part in parts.items()}
+
+
+def read_weights(path):
+    """Return the tensors of a safetensors file as numpy arrays, all floats in float32."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in tensors.items()
     }
 
 
-def check_encoder(config, weights, n_classes, cosine_scale=None):
+def check_encoder(config, sizes, n_classes, cosine_scale=None):
     """Refuse a configuration that does not belong to the weights and classes.
 
     Parameters
     ----------
     config : dict
         What config.json holds.
-    weights : dict of str -> ndarray
-        Weights by their names in the encoder.
+    sizes : dict of str -> tuple of int
+        Shapes of the weights by their names in the encoder.
     n_classes : int
     cosine_scale : float, default=None
         Of a head of cosines.
@@ -58,10 +66,9 @@ def check_encoder(config, weights, n_classes, cosine_scale=None):
         raise ValueError(f"dtype in config.json must be 'float32'. Got {config['dtype']!r:.60}.")
     if not isinstance(config.get("id2label"), dict) or len(config["id2label"]) != n_classes:
         raise ValueError(f"id2label in config.json must name the {n_classes} classes.")
-    sizes = {name: tuple(value.shape) for name, value in weights.items()}
     largest = max((size for shape in sizes.values() for size in shape), default=0)
     _check_values(config, max(largest, _LEAST_BOUND))
-    _check_sinusoids(config, sum(value.size for value in weights.values()))
+    _check_sinusoids(config, sum(map(math.prod, sizes.values())))
     _check_shapes(config, sizes, cosine_scale)
 
 

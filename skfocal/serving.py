@@ -17,6 +17,7 @@ OUTPUTS = ("logits", "scores", "proba", "decision_scores")
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
 _TOKENS_AT_ONCE = 1024  # of a batch, with padding
+_TEXTS_AT_ONCE = 8192  # tokenised and sorted together: what a tokenizer gives takes much memory
 
 
 class OnnxClassifier:
@@ -123,8 +124,13 @@ class OnnxClassifier:
         dict of str -> ndarray
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
-        encodings = self._tokenizer.encode_batch(_texts(X))
-        ids = [encoding.ids for encoding in encodings]
+        texts = _texts(X)
+        starts = range(0, len(texts), _TEXTS_AT_ONCE)
+        parts = [self._outputs(texts[start : start + _TEXTS_AT_ONCE]) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+
+    def _outputs(self, texts):
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0

@@ -159,7 +159,7 @@ def refused(folder, match, error=ValueError):
 
 
 CONFIGS = {
-    "wide": ({"hidden_size": 10**9}, "'hidden_size' in config.json must be at most 131072"),
+    "wide": ({"hidden_size": 10**9}, "'hidden_size' in config.json must be at most 2097152"),
     "deep": ({"num_hidden_layers": 10**9}, "'num_hidden_layers' in config.json must be at most"),
     "rather deep": ({"num_hidden_layers": 100_000}, "far more layers than model.safetensors has"),
     "deeper by one": ({"num_hidden_layers": 3}, r"layer.2.*must have shape.*Got no such tensor"),

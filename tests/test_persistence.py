@@ -18,6 +18,7 @@ import transformers
 from conftest import copy_tokenizer
 from scipy.special import expit, softmax
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ShuffleSplit
 from skorch.callbacks import Callback
 from test_module import CONFIGS
@@ -244,6 +245,13 @@ def test_upload_makes_a_repository_and_sends_the_folder(make, data, tmp_path, mo
     assert_same_answers(BertFocalClassifier.from_pretrained(tmp_path / "hub"), clf, data[0])
 
 
+def test_unfitted_classifier_is_not_written(make, tmp_path):
+    for method in ("save_pretrained", "to_onnx"):
+        with pytest.raises(NotFittedError):
+            getattr(make(), method)(tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
 # -- what is no plain data --------------------------------------------------------------------
 
 
@@ -366,6 +374,16 @@ def test_folder_with_anything_else_is_left_alone(make, data, tmp_path, other):
         clf.save_pretrained(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == before
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_files_may_be_read_by_those_who_may_read_the_folder(make, data, tmp_path):
+    before = os.umask(0o027)
+    try:
+        make().partial_fit(*data, ["ham", "spam"]).save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o750
+    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "model").iterdir()} == {0o640}
 
 
 def test_file_in_the_folders_place_is_left_alone(make, data, tmp_path):
