@@ -18,6 +18,7 @@ import pytest
 import torch
 from mutations import OPENED, SECRET, mutate, watch
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier
@@ -192,6 +193,14 @@ def test_config_that_is_not_of_the_weights_is_refused(golden, name):
     change, match = CONFIGS[name]
     edit(golden, "config.json", lambda config: config.update(change))
     refused(golden, match)
+
+
+@pytest.mark.slow
+def test_weights_of_another_architecture_are_refused_for_each_that_there_is(golden):
+    for kind in sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES):
+        if kind != "bert":
+            edit(golden, "config.json", setting(["model_type"], kind))
+            refused(golden, "Got: .")
 
 
 def newer(head):
