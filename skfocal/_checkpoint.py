@@ -1,7 +1,6 @@
 """Checkpoints of a fit in a folder: whole or not there, verified, and of this very fit."""
 
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skfocal._files import sha256, to_disk
 from skfocal._plain import is_plain, join, split
 from skfocal._store import digest
 
@@ -108,12 +108,12 @@ class Checkpoints:
             unfinished.mkdir()
             (unfinished / _STATE).write_text(json.dumps(content))
             safetensors.torch.save_file(_unshared(tensors), unfinished / _TENSORS)
-            sums = [f"{_sha256(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
+            sums = [f"{sha256(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
             (unfinished / _SUMS).write_text("".join(sums))
             for file in (_STATE, _TENSORS, _SUMS, "."):
-                _to_disk(unfinished / file)
+                to_disk(unfinished / file)
             unfinished.rename(self.folder / name)
-            _to_disk(self.folder)
+            to_disk(self.folder)
         except (OSError, safetensors.SafetensorError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             before = f"{numbers[0]:06d} is" if numbers else "There is none before it that is"
@@ -183,7 +183,7 @@ def _read(folder):
         raise OSError(f"{_SUMS} is missing.")
     sums = dict(reversed(line.split()) for line in (folder / _SUMS).read_text().splitlines())
     for file in (_STATE, _TENSORS):
-        if sums.get(file) != _sha256(folder / file):
+        if sums.get(file) != sha256(folder / file):
             raise ValueError(f"{file} does not have the checksum in {_SUMS}.")
     content = json.loads((folder / _STATE).read_text())
     if content["format"] > _FORMAT:
@@ -255,19 +255,3 @@ def _unshared(tensors):
         seen.add(storage.data_ptr())
         result[name] = tensor if whole else tensor.clone()
     return result
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path):
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

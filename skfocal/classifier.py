@@ -51,6 +51,7 @@ from skfocal.callbacks import (
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
+from skfocal.losses._state import loss_from_plain, loss_to_plain
 
 # Parameters that a fit may be continued with another value of.
 _NOT_OF_A_FIT = {
@@ -61,6 +62,7 @@ _NOT_OF_A_FIT = {
     "checkpoint_steps",
     "checkpoint_minutes",
 }
+_LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
 
@@ -78,6 +80,21 @@ class _Chunks:
         """Add a chunk's amounts of each class; return the sums."""
         self.raw, self.drawn = self.raw + raw, self.drawn + drawn
         return self.raw, self.drawn
+
+    def to_plain(self):
+        """Return plain data, but for a generator that is not numpy's usual one."""
+        state = self.rng.get_state(legacy=False)
+        usual = state["bit_generator"] == "MT19937"
+        return {**vars(self), "rng": state if usual else self.rng}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """Return what :meth:`to_plain` took apart."""
+        rng = plain["rng"]
+        if isinstance(rng, dict):
+            rng = np.random.RandomState(np.random.MT19937())
+            rng.set_state(plain["rng"])
+        return cls(**{**plain, "rng": rng})
 
 
 class BertFocalClassifier(ClassifierMixin, BaseEstimator):
@@ -1182,13 +1199,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _answers(self, X):
         check_is_fitted(self)
         self._check_settings()
-        logits = self._logits(X)
+        return self._present_calibration().answers(self._logits(X))
+
+    def _present_calibration(self):
         return self._calibration(
             proba=self.proba_,
             temperature=self.temperature_,
             decision=self.decision,
             offset=self.decision_offset_,
-        ).answers(logits)
+        )
 
     def _calibration(self, **settings):
         return Calibration(
@@ -1260,6 +1279,126 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.net_.history
 
+    # -- files ------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder, metrics=None):
+        """Write the fitted classifier into a folder that transformers can read as well.
+
+        ``transformers.pipeline("text-classification", folder)`` gives the same labels, with the
+        softmax of the logits as scores, of several labels the sigmoid. Parameters that are no
+        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint` and
+        `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
+        left out, too, where predictions do not need it.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole. What
+            is there stays as it is if anything goes wrong.
+        metrics : dict of str -> float, default=None
+            Scores for the model card, README.md.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        OSError
+            If it cannot be written.
+        TypeError
+            If `proba` or `decision` need a loss of your own.
+        """
+        from skfocal import persistence
+
+        persistence.save(self, folder, metrics)
+
+    @classmethod
+    def from_pretrained(cls, folder) -> Self:
+        """Return the classifier that :meth:`save_pretrained` wrote.
+
+        No code from the folder runs, so it may come from anywhere. Predictions are the same to
+        the bit on the same kind of machine with the same versions.
+
+        Parameters
+        ----------
+        folder : str or path
+            For a model on the Hugging Face hub, what ``huggingface_hub.snapshot_download``
+            returns.
+
+        Returns
+        -------
+        BertFocalClassifier
+
+        Raises
+        ------
+        ValueError
+            If a file is not as :meth:`save_pretrained` writes it, or is of a newer format.
+        OSError
+            If a file is missing or cannot be read.
+        """
+        from skfocal import persistence
+
+        return persistence.load(cls, folder)
+
+    def to_onnx(self, folder):
+        """Write an ONNX graph with its tokenizer, to predict without torch.
+
+        :class:`~skfocal.OnnxClassifier` reads the folder with numpy, onnxruntime and tokenizers
+        alone. The present `proba`, `temperature` and `decision` are part of the graph, whose
+        outputs are "logits", "scores" (what `decision_function` makes its values of), "proba"
+        and "decision_scores". Batch and length are free.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install skfocal[onnx]``.
+        """
+        from skfocal import _onnx
+
+        check_is_fitted(self)
+        self._check_settings()
+        _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
+
+    def push_to_hub(
+        self, repo_id, *, metrics=None, private=None, token=None, commit_message=None
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id : str
+            Made if it is not there.
+        metrics : dict of str -> float, default=None
+            Scores for the model card.
+        private : bool, default=None
+            Whether a new repository is private. None: as the account says.
+        token : str, default=None
+            None: the one that is logged in.
+        commit_message : str, default=None
+            Of the upload.
+
+        Returns
+        -------
+        str
+            Address of the repository.
+        """
+        from skfocal import persistence
+
+        return persistence.push(
+            self,
+            repo_id,
+            metrics=metrics,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+        )
+
     # -- scikit-learn and pickle -----------------------------------------------------------
 
     def __sklearn_is_fitted__(self):
@@ -1286,12 +1425,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "moments": _as_arrays(net.moments()),
             }
             state["loss_"] = copy.deepcopy(self.loss_).cpu()
-        return state
+        if "_chunks" in state:
+            state["_chunks"] = state["_chunks"].to_plain()
+        return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
     def __setstate__(self, state):
         """Rebuild the net, on the device that there is now."""
-        state = state.copy()
+        # An older version had fewer parameters, and objects where there are plain data now.
+        state = {**BertFocalClassifier().get_params(deep=False), **state}
         plain = state.pop("_plain", None)
+        state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
+        if isinstance(state.get("_chunks"), dict):
+            state["_chunks"] = _Chunks.from_plain(state["_chunks"])
         super().__setstate__(state)
         if plain is None:
             return
@@ -1303,7 +1448,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net.initialize()
         self.net_.module_.eval()
         self.net_.history.extend(plain["history"])
-        self.net_.set_moments(_as_tensors(plain["moments"]))
+        self.net_.set_moments(_as_tensors(plain.get("moments", {})))
 
     def _device_at_hand(self):
         try:

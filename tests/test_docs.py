@@ -49,6 +49,15 @@ def test_blocks_of_the_guide_run(page, four_classes, capsys, tmp_path, monkeypat
     assert hasattr(scope["clf"], "fit")
 
 
+def test_blocks_on_saving_run(four_classes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X, y = four_classes
+    assert len(blocks_of(DOCS / "persistence.md")) == 4
+    scope = run(DOCS / "persistence.md", {"X": X, "y": y})
+    labels = [row["label"] for row in scope["classify"](X, truncation=True)]
+    assert labels == scope["served"].predict(X).tolist() == scope["clf"].predict(X).tolist()
+
+
 def test_blocks_of_the_readme_run(four_classes, monkeypatch, capsys):
     pytest.importorskip("matplotlib").use("Agg")
     X, y = four_classes
