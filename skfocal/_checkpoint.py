@@ -229,7 +229,10 @@ def describe(value):
         return f"{name} {value} {_hash(value.state_dict().values())[:16]}"
     if hasattr(value, "get_params"):
         return f"{name}{describe(value.get_params(deep=False))}"
-    return name
+    if hasattr(value, "to_dict"):  # a Series
+        return f"{name}{describe(value.to_dict())}"
+    text = repr(value)
+    return name if " at 0x" in text else f"{name} {text}"
 
 
 def _hash(arrays):

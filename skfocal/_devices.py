@@ -1,6 +1,7 @@
 """Which device a fit runs on while others of the same search run too."""
 
 import contextlib
+import os
 import threading
 import time
 import warnings
@@ -14,6 +15,7 @@ from skfocal._store import shared_folder
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU = threading.RLock()
 _HELD = threading.local()
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def resolve_device(device):
@@ -75,3 +77,80 @@ def _first_free(folder, identities, poll=0.2):
                 stacklevel=4,
             )
         time.sleep(poll)
+
+
+_computing_pid = None
+
+
+def mind_fork():
+    """Compute in one thread where the threads of the process that was forked are missing.
+
+    OpenMP waits forever for those of the parent. Called before any computation.
+    """
+    global _computing_pid
+    if _computing_pid not in (None, os.getpid()) and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+    _computing_pid = os.getpid()
+
+
+# -- the same result in every run ------------------------------------------------------------
+
+_lock = threading.Lock()
+_n_users = 0
+_found: tuple = ()  # what torch was set to before the first user
+
+
+@contextlib.contextmanager
+def deterministic_algorithms():
+    """Let torch compute only in ways that give the same bits in every run; then put all back.
+
+    Raises
+    ------
+    RuntimeError
+        For an operation that has no such way; torch names it.
+
+    Notes
+    -----
+    The setting is the process's: other threads have it meanwhile.
+    """
+    global _n_users, _found
+    with _lock:
+        _n_users += 1
+        if _n_users == 1:
+            _found = _torch_settings()
+            _set_torch(True, False, False, _deterministic_workspace())
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_deterministic_algorithms" not in str(error):
+            raise
+        raise RuntimeError(f"deterministic=True cannot be had: {error}") from error
+    finally:
+        with _lock:
+            _n_users -= 1
+            if _n_users == 0:
+                _set_torch(*_found)
+
+
+def _torch_settings():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        os.environ.get(_CUBLAS),
+    )
+
+
+def _set_torch(enabled, warn_only, benchmark, workspace):
+    torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+    torch.backends.cudnn.benchmark = benchmark
+    if workspace is None:
+        os.environ.pop(_CUBLAS, None)
+    else:
+        os.environ[_CUBLAS] = workspace
+
+
+def _deterministic_workspace():
+    """Return the setting of cuBLAS that torch asks for: the user's, if it is one of the two."""
+    present = os.environ.get(_CUBLAS)
+    return present if present in (":4096:8", ":16:8") else ":4096:8"

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from skfocal._module import layers_of, parameter_depths
 from skfocal._store import FileStore, digest, shared_folder
 
 _STORES: dict = {}  # folder -> FileStore
+_LISTING = threading.Lock()  # of these two
 _n_forgotten = 0  # documents of stores that were cleared
 _LIMIT = 16_000_000_000  # bytes in files
 _AT_ONCE = 256  # documents between two writes
@@ -25,7 +27,8 @@ _SHAPES = {"cpu": (1, 1), "cuda": (32, 32)}
 class FrozenLayers:
     """Compute, keep and replay what the lowest layers of an encoder make of documents.
 
-    They run without dropout.
+    They run without dropout. Computing and replaying change the encoder for a while: threads
+    take turns by holding `lock`.
 
     Parameters
     ----------
@@ -38,6 +41,7 @@ class FrozenLayers:
     """
 
     def __init__(self, encoder, n_layers, precision):
+        self.lock = threading.RLock()
         self.encoder = encoder
         self.layers = layers_of(encoder)[:n_layers]
         self.precision = precision
@@ -66,9 +70,10 @@ class FrozenLayers:
         weights = [p.detach().cpu().numpy().tobytes() for p in self.parameters]
         kind = type(self.encoder).__name__, len(self.layers), self.precision, self.device.type
         folder = shared_folder() / f"frozen-{digest(*kind, sorted(config.items()), *weights).hex()}"
-        if folder not in _STORES:
-            _STORES[folder] = FileStore(folder, np.float32, width)
-        return _STORES[folder]
+        with _LISTING:
+            if folder not in _STORES:
+                _STORES[folder] = FileStore(folder, np.float32, width)
+            return _STORES[folder]
 
     # -- compute ---------------------------------------------------------------------------
 
@@ -151,8 +156,8 @@ class FrozenLayers:
     def _has_room(self, n_tokens):
         folder = self.store.folder
         n_bytes = n_tokens * self.store.width * 4
-        used = sum(file.stat().st_size for file in folder.parent.glob("frozen-*/*.data"))
-        if used + n_bytes <= _LIMIT and 2 * n_bytes < shutil.disk_usage(folder).free:
+        used = sum(map(_size, folder.parent.glob("frozen-*/*.data")))
+        if used + n_bytes <= _LIMIT and 2 * n_bytes < shutil.disk_usage(folder.parent).free:
             return True
         warnings.warn(
             f"The kept outputs of frozen layers fill {used / 1e9:.1f} GB in {str(folder.parent)!r} "
@@ -166,14 +171,14 @@ class FrozenLayers:
         """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
         lengths = attention_mask.sum(1).tolist()
         ids = [row[:n].astype(np.int32) for row, n in zip(input_ids.numpy(), lengths, strict=True)]
-        keys = [_key(row) for row in ids]
-        missing = [i for i, key in enumerate(keys) if key not in self.store]
+        kept = self.store.find([_key(row) for row in ids])
+        missing = [i for i, entry in enumerate(kept) if entry is None]
         computed = self.compute([ids[i] for i in missing]) if missing else []
         hidden = np.zeros((*input_ids.shape, self.store.width), np.float32)
         for i, output in zip(missing, computed, strict=True):
             hidden[i, : lengths[i]] = output
-        for i in set(range(len(keys))).difference(missing):
-            hidden[i, : lengths[i]] = self.store[keys[i]][0]
+        for i in set(range(len(kept))).difference(missing):
+            hidden[i, : lengths[i]] = kept[i][0]
         return torch.from_numpy(hidden).to(self.device, self.dtype)
 
     @contextlib.contextmanager
@@ -200,15 +205,25 @@ def _key(ids):
     return digest(ids.astype(np.int32).tobytes())
 
 
+def _size(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # cleared by another thread or process meanwhile
+        return 0
+
+
 def frozen_cache_info():
     """Return how many documents this process has sent through frozen layers to keep."""
-    return {"documents_frozen": _n_forgotten + sum(store.n_made for store in _STORES.values())}
+    with _LISTING:
+        return {"documents_frozen": _n_forgotten + sum(s.n_made for s in _STORES.values())}
 
 
 def clear_frozen_cache():
     """Forget the outputs of frozen layers and remove their files."""
     global _n_forgotten
-    _n_forgotten = frozen_cache_info()["documents_frozen"]
-    for store in _STORES.values():
-        shutil.rmtree(store.folder, ignore_errors=True)
-    _STORES.clear()
+    with _LISTING:
+        stores = list(_STORES.values())
+        _n_forgotten += sum(store.n_made for store in stores)
+        _STORES.clear()
+    for store in stores:  # a fit in another thread may go on with one
+        store.clear()

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import threading
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from skfocal._checkpoint import Checkpoints
-from skfocal._devices import AUTOCAST
+from skfocal._devices import AUTOCAST, mind_fork
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
@@ -25,6 +26,7 @@ from skfocal._updates import Updates, advice, make_scaler
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
+_MAKING = threading.RLock()  # what the first prediction makes and those in other threads wait for
 
 
 class StopTraining(Exception):
@@ -98,6 +100,7 @@ class FocalNet(NeuralNet):
         `moments` are what :meth:`moments` gave after an earlier training of the same module. The
         training goes on from what `checkpoints` have found, and writes others.
         """
+        mind_fork()
         self.checkpoints_ = checkpoints or Checkpoints(None)
         self.globals_at_begin_ = global_states()
         self.initialize()
@@ -209,6 +212,8 @@ class FocalNet(NeuralNet):
         kwargs.pop("batch_size", None)
         # A loader draws a seed for its workers even without any; not from the global generator.
         kwargs.setdefault("generator", torch.Generator())
+        # A copy to CUDA from pinned memory does not wait for the device.
+        kwargs.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = self.iterator_train if kind == "train" else self.iterator_valid
         return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
 
@@ -229,7 +234,7 @@ class FocalNet(NeuralNet):
             return
         every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
         n_done = self._resume() if training else 0
-        losses, outputs, self.norms_, self.pending_ = [], [], [], []
+        losses, outputs, self.norms_, self.pending_ = [], [], {}, []
         for batch, is_last in _marked(iterator):
             n_done += 1
             self.n_batches_ = n_done if training else self.n_batches_
@@ -253,15 +258,18 @@ class FocalNet(NeuralNet):
 
     def _record_losses(self, prefix, losses, n_done):
         """Read from the device what waits there, and raise for numbers that are not finite."""
-        norms, self.norms_ = self.norms_, []
-        values = torch.stack([*losses, *(norm.to(losses[0]) for _, norm in norms)]).tolist()
+        norms, self.norms_ = self.norms_, {}
+        waiting = [*losses, *(norm.to(losses[0]) for norm in norms.values())]
+        values = torch.stack(waiting).tolist()
+        norms = dict(zip(norms, values[len(losses) :], strict=True))
         rows = self.history[-1]["batches"][-len(losses) :]
-        pairs = zip(rows, values[: len(losses)], strict=True)
-        for number, (row, value) in enumerate(pairs, start=n_done - len(losses) + 1):
-            row[f"{prefix}_loss"] = value
-            self._check_finite("loss", value, prefix, number)
-        for (number, _), value in zip(norms, values[len(losses) :], strict=True):
-            self._check_finite("norm of the gradient", value, prefix, number)
+        first = n_done - len(losses) + 1
+        # In their order: a bad update spoils all losses after it.
+        for i, row in enumerate(rows):
+            row[f"{prefix}_loss"] = values[i]
+            self._check_finite("loss", values[i], prefix, first + i)
+            if first + i in norms:
+                self._check_finite("norm of the gradient", norms[first + i], prefix, first + i)
 
     def _check_finite(self, what, value, prefix, number):
         if not math.isfinite(value) and self.nonfinite == "raise":
@@ -308,7 +316,7 @@ class FocalNet(NeuralNet):
             where = f"epoch {len(self.history)}, train batch {self.n_batches_}"
             self.updates_.step(norm, where)
             if not self.updates_.may_skip:
-                self.norms_.append((self.n_batches_, norm))
+                self.norms_[self.n_batches_] = norm
             self.pending_ = []
         return step
 
@@ -369,7 +377,8 @@ class FocalNet(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the criterion's loss with the batch's sample weights."""
         device = y_pred.device
-        return self.criterion_(y_pred, y_true.to(device), X["sample_weight"].to(device))
+        weight = X["sample_weight"].to(device, non_blocking=True)
+        return self.criterion_(y_pred, y_true.to(device, non_blocking=True), weight)
 
     # -- inference -------------------------------------------------------------------------
 
@@ -379,10 +388,11 @@ class FocalNet(NeuralNet):
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self._frozen_layers():
+                stack.enter_context(frozen.lock)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
-            x = {name: value.to(self.device) for name, value in x.items()}
+            x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
             return self.module_(**x, **fit_params)
 
     def evaluation_step(self, batch, training=False):
@@ -401,10 +411,11 @@ class FocalNet(NeuralNet):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
         if not self.freeze or self.compile:
             return None
-        frozen = getattr(self, "frozen_", None)
-        if frozen is None or not frozen.is_current():
-            frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
-            self.frozen_ = frozen
+        with _MAKING:
+            frozen = getattr(self, "frozen_", None)
+            if frozen is None or not frozen.is_current():
+                frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
+                self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 
     def logits(self, tokens, precision=None):
@@ -412,6 +423,7 @@ class FocalNet(NeuralNet):
 
         `precision` is one of :mod:`skfocal._reduced`; None predicts as the net was trained.
         """
+        mind_fork()
         step = self.evaluation_step
         if precision is None:
             self.reduced_ = None, None
@@ -435,10 +447,11 @@ class FocalNet(NeuralNet):
         module = self.plain_module()
         versions = [0 if p.is_inference() else p._version for p in module.parameters()]
         key = precision, versions, [p.data_ptr() for p in module.parameters()]
-        if self.reduced_[0] != key:
-            self.reduced_ = None, None  # never two copies at a time
-            self.reduced_ = key, reduced_copy(module, precision)
-        return self.reduced_[1]
+        with _MAKING:
+            if self.reduced_[0] != key:
+                self.reduced_ = None, None  # never two copies at a time
+                self.reduced_ = key, reduced_copy(module, precision)
+            return self.reduced_[1]
 
     def _prediction_batches(self, dataset):
         """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""

@@ -2,28 +2,46 @@
 
 import contextlib
 import copy
+import logging
 import os
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub.utils.tqdm import progress_bar_states
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from skfocal._excerpt import excerpt
+
+_LOADING = threading.RLock()
 
 
 @contextlib.contextmanager
 def quiet_transformers():
-    """Keep the report on the new head and the loading bar off the user's screen."""
+    """Keep the report on the new head and the loading bar off the user's screen.
+
+    Threads take turns: what is set here is the process's, as is the default dtype that
+    transformers sets while it loads.
+    """
     log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
+    logger = log.get_logger()
+    with _LOADING:
+        # The switches of both libraries warn where HF_HUB_DISABLE_PROGRESS_BARS is set, and
+        # forget the bars that a user has switched one by one.
+        level, bars, hub_bars = logger.level, log._tqdm_active, progress_bar_states.copy()
+        logger.setLevel(logging.ERROR)
+        log._tqdm_active = False
+        progress_bar_states.clear()
+        progress_bar_states["_global"] = False
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            log._tqdm_active = bars
+            progress_bar_states.clear()
+            progress_bar_states.update(hub_bars)
 
 
 def load_tokenizer(model, *, trust_remote_code=False):
@@ -120,21 +138,21 @@ _N_READ = {"tokenizer": 0, "weights": 0}
 
 def _kept(key, read):
     """Return what was read before under this key, or read it; the oldest of eight goes."""
-    if key not in _KEPT:
-        _KEPT[key] = read()
-        _N_READ[key[0]] += 1
-        if len(_KEPT) > _N_KEPT:
-            _KEPT.popitem(last=False)
-    _KEPT.move_to_end(key)
-    return _KEPT[key]
+    with _LOADING:
+        if key not in _KEPT:
+            _KEPT[key] = read()
+            _N_READ[key[0]] += 1
+            if len(_KEPT) > _N_KEPT:
+                _KEPT.popitem(last=False)
+        _KEPT.move_to_end(key)
+        return _KEPT[key]
 
 
 def _stamp(model):
     """Return what changes when a folder's files do; a hub name stands for itself."""
-    path = Path(model)
-    if not path.is_dir():
+    if not os.path.isdir(model):  # pathlib raises for a name that is too long
         return ()
-    files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
+    files = [(file.name, file.stat()) for file in sorted(Path(model).iterdir())]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
 
 
@@ -145,7 +163,8 @@ def pretrained_cache_info():
 
 def clear_pretrained_cache():
     """Forget the weights and tokenizers that were read."""
-    _KEPT.clear()
+    with _LOADING:
+        _KEPT.clear()
 
 
 # -- errors --------------------------------------------------------------------------------
@@ -158,7 +177,7 @@ def _named(model):
         yield
     except (OSError, ValueError, ImportError) as error:
         path = Path(model).expanduser()
-        if path.is_dir():
+        if os.path.isdir(path):
             looked = f"the folder {str(path)!r} holds {sorted(os.listdir(path))[:12]}"
             cure = (
                 "It needs config.json, model.safetensors (pickled .bin weights are not read) and "
@@ -175,9 +194,9 @@ def _named(model):
                 "environment keeps transformers from asking for it."
             )
         raise OSError(
-            f"model={str(model)!r} cannot be loaded: {looked}. {cure} "
-            f"transformers said: {' '.join(str(error).split())[:400]}"
-        ) from error
+            f"model={excerpt(str(model), 200)} cannot be loaded: {looked}. {cure} "
+            f"transformers said: {' '.join(repr(str(error))[1:400].split())}"
+        ) from (error if len(str(model)) < 1000 else None)
 
 
 def _check_encoder_loaded(model, encoder, info):

@@ -95,13 +95,14 @@ class MemoryStore:
     def __init__(self, limit):
         self.limit = limit
         self.n_made = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.clear()
 
     def clear(self):
         """Forget everything."""
-        self.entries = {}
-        self.n_bytes = 0
+        with self._lock:
+            self.entries = {}
+            self.n_bytes = 0
 
     def fetch(self, keys, make):
         """Return the entry of each key.
@@ -124,7 +125,8 @@ class FileStore:
     """The same in memory-mapped files that all processes with the same folder share.
 
     Keys fall into parts with a lock each, so that processes which need the same entries make
-    different parts at the same time, and each entry once.
+    different parts at the same time, and each entry once. A store whose folder another process
+    has cleared starts anew.
 
     Parameters
     ----------
@@ -139,23 +141,47 @@ class FileStore:
         self.folder = Path(folder)
         self.dtype = np.dtype(dtype)
         self.width = width
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.n_made = 0
-        self._lock = threading.Lock()
-        self._places: dict = {}  # key -> (part, start, length, extra)
-        self._maps: dict = {}
-        self._known = [0] * _N_PARTS  # index records read of each part
+        self._lock = threading.RLock()  # of who adds entries
+        self._state = threading.Lock()  # of what follows, which who reads has to find whole
+        self._forget(self._born())
 
-    def __contains__(self, key):
-        return key in self._places
+    def _forget(self, born):
+        with self._state:
+            self._birth = born
+            self._places: dict = {}  # key -> (part, start, length, extra)
+            self._maps: dict = {}
+            self._known = [0] * _N_PARTS  # index records read of each part
 
-    def __getitem__(self, key):
+    def _born(self):
+        """Return what tells the folder from another that will be there once it was cleared."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "born"
+        with contextlib.suppress(FileExistsError), path.open("x"):
+            pass
+        stat = path.stat()
+        return stat.st_ino, stat.st_mtime_ns
+
+    def clear(self):
+        """Forget everything and remove the files."""
+        with self._lock:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._forget(None)
+
+    def find(self, keys):
+        """Return the entry of each key, None for those that are not known here."""
+        with self._state:
+            return [self._entry(key) if key in self._places else None for key in keys]
+
+    def _entry(self, key):
         part, start, length, extra = self._places[key]
         return self._maps[part][start : start + length], extra
 
     def fetch(self, keys, make):
         """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
         with self._lock:
+            if self._birth != (born := self._born()):
+                self._forget(born)
             parts: dict = {}
             for i in _first_positions(keys, self._places):
                 parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
@@ -167,7 +193,7 @@ class FileStore:
                     positions = [i for i in parts.pop(part) if keys[i] not in self._places]
                     if positions:
                         self._append(part, [keys[i] for i in positions], make(positions))
-            return [self[key] for key in keys]
+            return self.find(keys)
 
     def _lock_one(self, parts):
         """Lock a part that nobody works on, or wait for the first."""
@@ -188,15 +214,17 @@ class FileStore:
         records = np.fromfile(index, _RECORD, offset=self._known[part] * _RECORD.itemsize)
         if len(records) == 0:
             return
-        self._known[part] += len(records)
-        for key, start, length, extra in records.tolist():
-            self._places[key] = part, start, length, extra
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
         path = self.folder / f"{part}.data"
-        self._maps[part] = (
+        rows = (
             np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
+        with self._state:
+            self._known[part] += len(records)
+            self._maps[part] = rows
+            for key, start, length, extra in records.tolist():
+                self._places[key] = part, start, length, extra
 
     def _append(self, part, keys, entries):
         start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))

@@ -7,6 +7,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skfocal._excerpt import excerpt, excerpts
 from skfocal._text import is_missing
 
 
@@ -82,7 +83,8 @@ def _holds_collections(y, multilabel=None):
     if not all(found):
         i = found.index(False)
         raise ValueError(
-            f"y must have a collection of labels for each document. Got {rows[i]!r} in row {i}."
+            "y must have a collection of labels for each document. "
+            f"Got {excerpt(rows[i])} in row {i}."
         )
     if hasattr(y, "dtype") or any(isinstance(row, set | frozenset) for row in rows):
         return True
@@ -99,7 +101,7 @@ def _encode_collections(y, texts, declared):
             if is_missing(label) or isinstance(label, _COLLECTIONS):
                 raise ValueError(
                     "y must hold collections of labels that are str or numbers. "
-                    f"Got {label!r} in row {i}."
+                    f"Got {excerpt(label)} in row {i}."
                 )
     try:
         found = sorted({label for row in rows for label in row})
@@ -119,11 +121,12 @@ def _encode_indicator(y, texts, declared):
     declared = None if declared is None else column_or_1d(declared)
     names = columns if declared is None else declared
     if names is not None and len(set(names)) < len(names):
-        raise ValueError(f"classes must name each column of y once. Got {list(names)}.")
+        raise ValueError(f"classes must name each column of y once. Got {excerpts(names)}.")
     if declared is not None and columns is not None and isinstance(columns[0], str):
         if set(columns) != set(declared.tolist()):
             raise ValueError(
-                f"classes must name the columns of y, {list(columns)}. Got {declared.tolist()}."
+                f"classes must name the columns of y, {excerpts(columns)}. "
+                f"Got {excerpts(declared.tolist())}."
             )
         y = y[declared.tolist()]
     y = _as_numbers(y)
@@ -143,7 +146,8 @@ def _encode_indicator(y, texts, declared):
         classes = declared
         if len(classes) != y.shape[1]:
             raise ValueError(
-                f"classes must name the {y.shape[1]} columns of y. Got {classes.tolist()}."
+                f"classes must name the {y.shape[1]} columns of y. "
+                f"Got {excerpts(classes.tolist())}."
             )
     return classes, y.astype(np.float32)
 
@@ -181,7 +185,7 @@ def _encode_classes(y, texts, declared):
         if len(present) < 2:
             raise ValueError(
                 "y must have documents of at least two classes. Got one class only: "
-                f"{present.tolist()[0]!r}. If there are more, name them all in classes=."
+                f"{excerpt(present.tolist()[0])}. If there are more, name them all in classes=."
             )
         return present, codes
     classes = _unique(declared)
@@ -197,7 +201,7 @@ def _check_known(unknown, classes):
     if len(unknown) or len(classes) < 2:
         raise ValueError(
             "classes must name at least two labels, all of those in y among them. Got "
-            f"{classes.tolist()}, without {unknown.tolist()} of y."
+            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from skfocal._excerpt import excerpt
 from skfocal._store import FileStore, MemoryStore, digest, is_worker, shared_folder
 
 # -- containers ----------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def _rows(X):
     if isinstance(X, str | bytes):
         raise TypeError(
             f"X must be a list of str, one a document, not a single {type(X).__name__}. "
-            f"Got {_short(X)}; for one document give [document]."
+            f"Got {excerpt(X)}; for one document give [document]."
         )
     if isinstance(X, list | tuple):
         return X
@@ -118,17 +119,12 @@ def is_missing(value):
 
 
 def _bad_row(i, row):
-    message = f"X must hold str only. Got {type(row).__name__} in row {i}: {_short(row)}."
+    message = f"X must hold str only. Got {type(row).__name__} in row {i}: {excerpt(row)}."
     if is_missing(row):
         return message + " Fill or drop missing texts first, for example X.fillna('')."
     if isinstance(row, bytes):
         return message + " Decode it first, for example row.decode('utf-8')."
     return message
-
-
-def _short(value, limit=60):
-    text = repr(value[:limit] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 # -- tokens --------------------------------------------------------------------------------
@@ -273,9 +269,10 @@ def _token_store(key):
     if not is_worker():
         return _MEMORY
     folder = shared_folder() / f"tokens-{key.hex()}"
-    if folder not in _SHARED:
-        _SHARED[folder] = FileStore(folder, np.int32)
-    return _SHARED[folder]
+    with _ENCODING:
+        if folder not in _SHARED:
+            _SHARED[folder] = FileStore(folder, np.int32)
+        return _SHARED[folder]
 
 
 def token_cache_info():
@@ -286,17 +283,19 @@ def token_cache_info():
 def clear_token_cache():
     """Forget the token ids kept from earlier calls in this process."""
     _MEMORY.clear()
-    _SHARED.clear()
+    with _ENCODING:
+        _SHARED.clear()
 
 
 def _fingerprint(tokenizer):
     """Return what tells this tokenizer from others: a hash of all that it does."""
-    if tokenizer not in _FINGERPRINTS:
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()  # truncation and padding are state that its calls leave behind
-        backend.no_padding()
-        _FINGERPRINTS[tokenizer] = digest(backend.to_str())
-    return _FINGERPRINTS[tokenizer]
+    with _ENCODING:
+        if tokenizer not in _FINGERPRINTS:
+            backend = tokenizer.backend_tokenizer
+            backend.no_truncation()  # truncation and padding are state that its calls leave behind
+            backend.no_padding()
+            _FINGERPRINTS[tokenizer] = digest(backend.to_str())
+        return _FINGERPRINTS[tokenizer]
 
 
 def _encode_in_parts(tokenizer, texts, max_length):

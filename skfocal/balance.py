@@ -12,6 +12,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from skfocal._excerpt import excerpt, excerpts
+
 ALPHAS = ("balanced", "sqrt", "effective")
 SAMPLERS = ("balanced", "sqrt", "progressive")
 
@@ -104,14 +106,15 @@ def _by_label(alpha, classes):
     unknown = [label for label in alpha if label not in labels]
     missing = [label for label in labels if label not in alpha]
     if unknown or missing:
-        problems = [f"unknown: {unknown}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
+        problems = [f"unknown: {excerpts(unknown)}"] * bool(unknown)
+        problems += [f"missing: {excerpts(missing)}"] * bool(missing)
         raise ValueError(
             "alpha as a dict must give one weight for each class and nothing else. "
-            f"Got labels that are {'; '.join(problems)}. The classes are {labels}."
+            f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
         )
     weights = [alpha[label] for label in labels]
     if not all(isinstance(weight, Real) for weight in weights):
-        raise ValueError(f"alpha must hold positive finite weights only. Got {weights}.")
+        raise ValueError(f"alpha must hold positive finite weights only. Got {excerpts(weights)}.")
     return np.array(weights, dtype=np.float64)
 
 
@@ -125,22 +128,25 @@ def _two_weights(alpha, classes):
     first, second = classes.tolist()
     if not 0 < alpha < 1:
         raise ValueError(
-            f"alpha as a single number must be between 0 and 1, both excluded: {second!r} "
-            f"gets alpha and {first!r} gets 1 - alpha. Got {alpha}."
+            f"alpha as a single number must be between 0 and 1, both excluded: {excerpt(second)} "
+            f"gets alpha and {excerpt(first)} gets 1 - alpha. Got {alpha}."
         )
     return np.array([1 - alpha, alpha])
 
 
 def _positive(weight, name):
     if not (np.isfinite(weight).all() and (weight > 0).all()):
-        raise ValueError(f"{name} must hold positive finite weights only. Got {weight.tolist()}.")
+        raise ValueError(
+            f"{name} must hold positive finite weights only. Got {excerpts(weight.tolist())}."
+        )
     return weight
 
 
 def _alpha_message(alpha, n_classes):
     return (
         "alpha must be None, 'balanced', 'sqrt', 'effective', a dict from label to weight, an "
-        f"array of {n_classes} weights or, for two classes, a number in (0, 1). Got {alpha!r}."
+        f"array of {n_classes} weights or, for two classes, a number in (0, 1). "
+        f"Got {excerpt(alpha)}."
     )
 
 
@@ -430,5 +436,5 @@ def _sampler_message(sampler):
     return (
         "sampler must be None, 'balanced', 'sqrt', 'progressive', a number in [0, 1], an "
         "imbalanced-learn sampler that has sample_indices_, or a callable from labels to a torch "
-        f"Sampler. Got {sampler!r}."
+        f"Sampler. Got {excerpt(sampler)}."
     )

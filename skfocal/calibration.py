@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from skfocal._excerpt import excerpt, excerpts
 from skfocal.losses import Loss
 
 PROBAS = ("softmax", "reweighted", "natural")
@@ -293,6 +294,7 @@ def _given_shares(prior, labels, multilabel):
     if not known or shares.shape != (len(labels),) or not ((shares > 0) & (shares < top)).all():
         raise ValueError(
             "prior must be 'uniform' or give each of the classes a positive share"
-            f"{' below 1' * multilabel}, as a dict or in the order of {labels}. Got {prior!r}."
+            f"{' below 1' * multilabel}, as a dict or in the order of {excerpts(labels)}. "
+            f"Got {excerpt(prior, 200)}."
         )
     return shares

@@ -11,6 +11,8 @@ import torch
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+from skfocal._excerpt import excerpts
+
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -273,8 +275,8 @@ class ValidationScore(Callback):
                 raise
             raise ValueError(
                 f"scoring={self.name!r} cannot score the held-out documents: {error} If it is "
-                f"because they have none of the classes {absent.tolist()}, hold out more, or "
-                "score with 'f1_macro'."
+                f"because they have none of the classes {excerpts(absent.tolist())}, hold out "
+                "more, or score with 'f1_macro'."
             ) from error
 
     def on_epoch_end(self, net, **kwargs):

@@ -32,7 +32,8 @@ from skorch.history import History
 
 from skfocal import _guards, _module, _targets, balance
 from skfocal._checkpoint import Checkpoints
-from skfocal._devices import hold_device, resolve_device
+from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
+from skfocal._excerpt import excerpt, excerpts, short_errors
 from skfocal._net import FocalNet
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
@@ -288,6 +289,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     compile : bool, default=False
         Whether ``torch.compile`` the module.
 
+    deterministic : bool, default=False
+        Whether `fit` may only use operations that give the same bits in every run with the same
+        `random_state`, as on a CPU it does anyway. For CUDA: some are slower, and one that has
+        no such form raises an error that names it. torch is set so for the time of the fit, for
+        other threads too.
+
     trust_remote_code : bool, default=False
         Whether Python code that comes with the model may run.
 
@@ -405,6 +412,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "checkpoint_minutes": [None, Interval(Real, 0, None, closed="neither")],
         "device": [str, torch.device],
         "compile": ["boolean"],
+        "deterministic": ["boolean"],
         "trust_remote_code": ["boolean"],
         "warm_start": ["boolean"],
         "callbacks": [None, list, tuple],
@@ -458,6 +466,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         checkpoint_minutes=10.0,
         device="auto",
         compile=False,
+        deterministic=False,
         trust_remote_code=False,
         warm_start=False,
         callbacks=None,
@@ -507,6 +516,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.checkpoint_minutes = checkpoint_minutes
         self.device = device
         self.compile = compile
+        self.deterministic = deterministic
         self.trust_remote_code = trust_remote_code
         self.warm_start = warm_start
         self.callbacks = callbacks
@@ -550,19 +560,31 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         torch.OutOfMemoryError
             If the device's memory does not suffice for a single document. Batches that do not
             fit are computed in parts.
+        RuntimeError
+            If an operation has no form that `deterministic` allows; it is named.
         """
-        texts = self._check_texts(X, reset=True)
-        classes, codes = _targets.encode(y, texts, self.classes)
-        _warn_absent(classes, codes)
-        with Checkpoints(
-            self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes
-        ) as checkpoints:
+        checkpoints = Checkpoints(self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes)
+        with self._all_or_nothing(), checkpoints:
+            texts = self._check_texts(X, reset=True)
+            classes, codes = _targets.encode(y, texts, self.classes)
+            _warn_absent(classes, codes)
             rng = checkpoints.random_state(self.random_state)
             train, valid = self._split(codes, texts, groups, rng)
             weight = self._check_weights(sample_weight, texts, train, valid)
             self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
-        self.__dict__.pop("_chunks", None)
+            self.__dict__.pop("_chunks", None)
         return self
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        """Leave the estimator as it was if a fit does not come to its end."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
@@ -597,23 +619,24 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             ``sampler="progressive"``.
         """
         self._check_partial()
-        fitted = hasattr(self, "net_")
-        texts = self._check_texts(X, reset=not fitted)
-        declared = self._declared_classes(classes)
-        several = self.class_weight_.ndim == 2 if fitted else None
-        if several and classes is not None and list(classes) != list(declared):
-            raise ValueError(
-                "classes must come in the order of the earlier calls, which is that of y's "
-                f"columns, {list(declared)}. Got {list(classes)}."
+        with self._all_or_nothing():
+            fitted = hasattr(self, "net_")
+            texts = self._check_texts(X, reset=not fitted)
+            declared = self._declared_classes(classes)
+            several = self.class_weight_.ndim == 2 if fitted else None
+            if several and classes is not None and list(classes) != list(declared):
+                raise ValueError(
+                    "classes must come in the order of the earlier calls, which is that of y's "
+                    f"columns, {excerpts(declared)}. Got {excerpts(classes)}."
+                )
+            classes, codes = _targets.encode(y, texts, declared, several)
+            chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
+                check_random_state(self.random_state), np.zeros(()), np.zeros(())
             )
-        classes, codes = _targets.encode(y, texts, declared, several)
-        chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
-            check_random_state(self.random_state), np.zeros(()), np.zeros(())
-        )
-        rows = np.arange(len(codes))
-        weight = self._check_weights(sample_weight, texts, rows)
-        self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
-        self._chunks = chunks
+            rows = np.arange(len(codes))
+            weight = self._check_weights(sample_weight, texts, rows)
+            self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
+            self._chunks = chunks
         return self
 
     def _check_partial(self):
@@ -647,17 +670,23 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             return classes
         if classes is not None and not np.array_equal(np.unique(classes), np.unique(known)):
             raise ValueError(
-                f"classes must be those of the earlier calls, {np.unique(known).tolist()}. "
-                f"Got {np.unique(classes).tolist()}."
+                "classes must be those of the earlier calls, "
+                f"{excerpts(np.unique(known).tolist())}. "
+                f"Got {excerpts(np.unique(classes).tolist())}."
             )
         return known
+
+    def _validate_params(self):
+        with short_errors():
+            super()._validate_params()
 
     def _train(
         self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
     ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
         seed = rng.randint(np.iinfo(np.int32).max)
-        with hold_device(self.device) as device, _seeded(seed, device):
+        steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
+        with hold_device(self.device) as device, _seeded(seed, device), steady:
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
             _module.freeze_layers(module.model, self.freeze)
             self._n_frozen = self.freeze
@@ -778,9 +807,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
         """Return the weights, of mean 1 over the rows to train on."""
-        weight = _check_sample_weight(
-            sample_weight, texts, dtype=np.float64, ensure_non_negative=True
-        )
+        try:
+            weight = _check_sample_weight(
+                sample_weight, texts, dtype=np.float64, ensure_non_negative=True
+            )
+        except (TypeError, ValueError):
+            if np.asarray(sample_weight).dtype.kind in "biuf":
+                raise
+            raise ValueError(
+                f"sample_weight must be an array of numbers. Got {excerpt(sample_weight)}."
+            ) from None
         if not weight[train].any():
             raise ValueError(
                 "sample_weight must have a positive weight among the documents to train on. "
@@ -802,7 +838,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     "warm_start=True needs the classes of the last fit, "
-                    f"{self.classes_.tolist()}. Got {classes.tolist()}."
+                    f"{excerpts(self.classes_.tolist())}. Got {excerpts(classes.tolist())}."
                 )
             if str(self.model) != self._fitted_model:
                 raise ValueError(
@@ -1181,11 +1217,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _check_settings(self):
         """Check the parameters that may be set after `fit`."""
         names = "proba", "temperature", "decision", "prior", "predict_precision"
-        validate_parameter_constraints(
-            {name: self._parameter_constraints[name] for name in names},
-            {name: getattr(self, name) for name in names},
-            caller_name=type(self).__name__,
-        )
+        with short_errors():
+            validate_parameter_constraints(
+                {name: self._parameter_constraints[name] for name in names},
+                {name: getattr(self, name) for name in names},
+                caller_name=type(self).__name__,
+            )
         self._check_answers(self._calibration(), self.class_prior_)
         present = (self.proba_, self.decision, self.predict_precision)
         if present != self._warned_for:
@@ -1424,8 +1461,8 @@ def _warn_absent(classes, codes):
     absent = _targets.absent(classes, codes).tolist()
     if absent:
         warnings.warn(
-            f"y has no document of {len(absent)} declared classes: {absent}. They get class "
-            "weight 1 and a column in predict_proba, but nothing can be learned of them.",
+            f"y has no document of {len(absent)} declared classes: {excerpts(absent)}. They get "
+            "class weight 1 and a column in predict_proba, but nothing can be learned of them.",
             stacklevel=4,
         )
 

@@ -9,6 +9,7 @@ from sklearn.metrics import (
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from skfocal._excerpt import excerpts
 from skfocal.metrics import confidence_bins
 
 
@@ -379,8 +380,8 @@ class ClassPrecisionRecallDisplay:
         if proba.ndim != 2 or len(classes) != proba.shape[1] or unknown or not len(y_true):
             raise ValueError(
                 "proba must have a row for each of at least one document and one column for each "
-                f"of the classes {classes.tolist()}. Got shape {proba.shape} for {len(y_true)} "
-                f"documents, with labels {unknown} besides."
+                f"of the classes {excerpts(classes.tolist())}. Got shape {proba.shape} for "
+                f"{len(y_true)} documents, with labels {excerpts(unknown)} besides."
             )
         counts = {label: int((y_true == label).sum()) for label in classes.tolist()}
         order = sorted((c for c in counts if counts[c]), key=lambda c: -counts[c])

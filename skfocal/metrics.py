@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
+from skfocal._excerpt import excerpts
+
 
 def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     """Return the mean gap between confidence and accuracy, over bins of equal width.
@@ -79,11 +81,11 @@ def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
     if len(classes) != proba.shape[1]:
         raise ValueError(
             f"classes must name the {proba.shape[1]} columns of proba. Got {len(classes)}: "
-            f"{classes.tolist()}."
+            f"{excerpts(classes.tolist())}."
         )
     unknown = np.setdiff1d(y_true, classes).tolist()
     if unknown:
-        raise ValueError(f"y_true must hold labels of classes only. Got {unknown}.")
+        raise ValueError(f"y_true must hold labels of classes only. Got {excerpts(unknown)}.")
     if proba.min() < 0 or proba.max() > 1 + 1e-6:
         raise ValueError(
             f"proba must be in [0, 1]. Got values from {proba.min():g} to {proba.max():g}."

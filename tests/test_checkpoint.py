@@ -10,10 +10,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
+from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, LRScheduler
 
 from skfocal import FocalLoss
@@ -216,9 +218,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(stopping, make, dat
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        with pytest.raises(
-            OSError, match="checkpoint cannot be written.*checkpoint-000003 is whol"
-        ):
+        with pytest.raises(OSError, match="cannot be written.*checkpoint-000003 is whole"):
             stopping(None).fit(*data)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -369,4 +369,6 @@ def test_settings_are_described_alike_in_another_process():
     assert len(texts) == 1
     assert "0x" not in texts.pop()
     assert describe(np.arange(3)) != describe(np.arange(3) + 1)
+    assert describe(pd.Series({"ham": 1.0})) != describe(pd.Series({"ham": 2.0}))
+    assert describe(StratifiedKFold(3)) != describe(StratifiedKFold(4))
     assert describe(FocalLoss(weight=[1.0, 2.0])) != describe(FocalLoss(weight=[1.0, 3.0]))

@@ -19,6 +19,7 @@ LEVELS = {
     "_text": 1,
     "_pretrained": 1,
     "_store": 0,
+    "_excerpt": 0,
     "_first_token": 0,
     "_memory": 0,
     "_plain": 0,

@@ -1,0 +1,257 @@
+"""Threads and processes that predict at once get the bits of one alone, and nothing leaks."""
+
+import copy
+import gc
+import multiprocessing
+import pickle
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, copy_tokenizer, imbalanced
+from sklearn.model_selection import GridSearchCV
+from transformers import BertConfig, BertForSequenceClassification
+
+from skfocal import clear_cache
+from skfocal._store import FileStore, MemoryStore, shared_folder
+
+N_THREADS = 8
+SETTINGS = {
+    "plain": {},
+    "frozen": {"freeze": 1},
+    "all frozen": {"freeze": 2},
+    "int8": {"predict_precision": "int8"},
+    "float32": {"predict_precision": "float32"},
+    "frozen int8": {"freeze": 1, "predict_precision": "int8"},
+    "trained in bfloat16": {"precision": "bfloat16", "freeze": 1},
+}
+SLOW_HERE = pytest.mark.filterwarnings("ignore:.*no instructions for it:UserWarning")
+
+
+@pytest.fixture
+def eager_switching():
+    """Let threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def at_once(function, n=N_THREADS):
+    """Return what `function` gives in each of `n` threads that start together."""
+    barrier = threading.Barrier(n)
+
+    def wait_and_call(i):
+        barrier.wait()
+        return function(i)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(wait_and_call, range(n)))
+
+
+def many_texts(n=80):
+    X, _ = imbalanced(30, 10)
+    return [f"{X[i % 40]} {i % 97} and {i % 31}" for i in range(n)]
+
+
+# -- threads ---------------------------------------------------------------------------------
+
+
+@SLOW_HERE
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_threads_predict_the_bits_of_one(make, data, settings, eager_switching):
+    fitted = make(max_epochs=1, **settings).fit(*data)
+    texts = many_texts()
+    expected = fitted.predict_proba(texts)
+    packed = pickle.dumps(fitted)
+    for _ in range(2):
+        clear_cache()
+        fresh = pickle.loads(packed)  # nothing that the first prediction makes is there yet
+        for clf in (fresh, fitted):
+            for proba in at_once(lambda i, clf=clf: clf.predict_proba(texts)):
+                assert np.array_equal(proba, expected)
+
+
+@pytest.mark.parametrize("freeze", [0, 1])
+def test_threads_with_texts_of_their_own_get_their_own_answers(make, data, freeze, eager_switching):
+    clf = make(max_epochs=1, freeze=freeze).fit(*data)
+    texts = [many_texts(60)[i:] for i in range(N_THREADS)]
+    expected = [clf.predict_proba(some) for some in texts]
+    clear_cache()
+    for got, right in zip(at_once(lambda i: clf.predict_proba(texts[i])), expected, strict=True):
+        assert np.array_equal(got, right)
+
+
+def test_fits_predictions_copies_and_emptied_caches_at_once(make, data, eager_switching):
+    X, y = data
+    clf = make(max_epochs=1, freeze=1).fit(X, y)
+    expected = clf.predict_proba(X)
+    other = [f"{text} {i}" for i, text in enumerate(X)]
+    refit = make(max_epochs=1, freeze=1).fit(other, y).predict_proba(X)
+
+    def work(i):
+        if i % 4 == 0:
+            return make(max_epochs=1, freeze=1).fit(other, y).predict_proba(X)
+        if i % 4 == 1:
+            clear_cache()
+        return (copy.deepcopy(clf) if i % 4 == 2 else clf).predict_proba(X)
+
+    for i, proba in enumerate(at_once(work)):
+        assert np.array_equal(proba, expected if i % 4 else refit)
+
+
+def test_a_store_emptied_while_it_is_filled_gives_all_that_was_asked_for():
+    store = MemoryStore(limit=10**6)
+    emptying = threading.Thread(target=store.clear)
+
+    def make(rows):
+        emptying.start()
+        emptying.join(0.2)
+        return [(np.array([i]), 0) for i in rows]
+
+    store.fetch([b"a" * 16], lambda rows: [(np.array([7]), 0)])
+    assert [array[0] for array, _ in store.fetch([b"a" * 16, b"b" * 16], make)] == [7, 1]
+    emptying.join()
+    assert not store.entries
+
+
+def test_what_has_a_place_in_a_file_store_can_be_read(tmp_path, eager_switching):
+    store, keys = FileStore(tmp_path, np.int32), [bytes([0, i]) * 8 for i in range(200)]
+    done = threading.Event()
+
+    def read(i):
+        wrong = 0
+        while not done.is_set():
+            found = [entry for entry in store.find(keys) if entry is not None]
+            wrong += sum(array.tolist() != [0, 1, 2, 3, 4] for array, _ in found)
+        return wrong
+
+    def write(i):
+        for key in keys:
+            store.fetch([key], lambda rows: [(np.arange(5), 0)])
+        done.set()
+        return 0
+
+    assert at_once(lambda i: (write if i == 0 else read)(i), 3) == [0, 0, 0]
+
+
+# -- processes -------------------------------------------------------------------------------
+
+
+def predict_into(queue, clf, texts):
+    queue.put(clf.predict_proba(texts).tobytes())
+
+
+def predicted_by(process_context, clf, texts):
+    """Return the bytes of what a new process predicts; fail, not wait, where it hangs."""
+    queue = process_context.Queue()
+    process = process_context.Process(target=predict_into, args=(queue, clf, texts))
+    process.start()
+    try:
+        return queue.get(timeout=120)
+    finally:
+        process.kill()
+        process.join()
+        queue.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.parametrize("settings", [{}, {"freeze": 1, "predict_precision": None}], ids=str)
+def test_a_new_process_predicts_the_same_bits(make, data, how, settings):
+    clf, texts = make(max_epochs=1, **settings).fit(*data), many_texts(100)
+    expected = clf.predict_proba(texts)
+    context = multiprocessing.get_context(how)
+    assert predicted_by(context, clf, texts) == expected.tobytes()
+
+
+@pytest.fixture
+def two_threads():
+    n = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(n)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
+    make, data, two_threads, tmp_path
+):
+    # Wide enough for torch to use threads, which a forked process has not.
+    wide = BertConfig(**TINY | {"hidden_size": 256, "intermediate_size": 1024})
+    with torch.random.fork_rng():
+        BertForSequenceClassification(wide).save_pretrained(tmp_path)
+    copy_tokenizer(tmp_path)
+    clf = make(model=str(tmp_path), max_epochs=1).fit(*data)
+    expected = clf.predict_proba(data[0])
+    got = predicted_by(multiprocessing.get_context("fork"), clf, data[0])
+    got = np.frombuffer(got).reshape(expected.shape)
+    np.testing.assert_allclose(got, expected, atol=1e-6)  # another number of threads
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": 1}], ids=str)
+def test_loky_workers_predict_the_same_bits(make, data, settings):
+    clf, texts = make(max_epochs=1, **settings).fit(*data), many_texts(100)
+    parts = joblib.Parallel(n_jobs=2)(
+        joblib.delayed(clf.predict_proba)(some) for some in (texts, texts[::-1], texts)
+    )
+    assert [np.array_equal(part, clf.predict_proba(texts)) for part in parts[::2]] == [True, True]
+    assert np.array_equal(parts[1], clf.predict_proba(texts[::-1]))
+
+
+def test_workers_start_anew_after_the_caches_were_cleared(make, data):
+    X, y = data
+    search = GridSearchCV(
+        make(max_epochs=1, freeze=1), {"gamma": [0, 2]}, cv=2, scoring="neg_log_loss"
+    )
+    for i in range(2):
+        texts = [f"{text} for time {i}" for text in X]
+        scores = []
+        for n_jobs in (2, 2, 1):
+            search.set_params(n_jobs=n_jobs).fit(texts, y)
+            scores.append(search.cv_results_["mean_test_score"].tolist())
+            clear_cache()
+        assert scores[0] == scores[1] == scores[2]
+
+
+# -- leaks -----------------------------------------------------------------------------------
+
+
+def held(process):
+    """Return the descriptors, threads, temporary files and bytes that this process holds."""
+    gc.collect()
+    files = sorted(str(path) for path in shared_folder().parent.parent.rglob("*"))
+    return process.num_fds(), process.num_threads(), files, process.memory_info().rss
+
+
+@pytest.mark.slow
+def test_two_hundred_fits_leak_no_files_no_threads_and_no_memory(make, monkeypatch, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    X, y = imbalanced(6, 2)
+    kinds = [
+        {},
+        {"freeze": 1, "dropout": 0.1},
+        {"train_split": 0.5, "early_stopping": True, "alpha": "balanced"},
+        {"predict_precision": "int8", "sampler": "balanced", "verbose": 0},
+    ]
+
+    def fit_all(n):
+        for i in range(n):
+            clf = make(max_epochs=1, **kinds[i % 4]).fit(X, y)
+            clf.predict(X)
+            pickle.loads(pickle.dumps(clf)).predict_proba(X[:2])
+
+    process = psutil.Process()
+    fit_all(60)
+    before = held(process)
+    fit_all(200)
+    after = held(process)
+    assert after[:3] == before[:3]
+    assert after[3] < before[3] + 30_000_000
