@@ -146,7 +146,8 @@ def make_loss(
         table = MULTILABEL_LOSSES if multilabel else LOSSES
         if loss not in table:
             raise ValueError(
-                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. Got {repr(loss)[:100]}."
+                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. "
+                f"Got {repr(loss)[:100]}."
             )
         loss = table[loss]
     bound: dict = {}
