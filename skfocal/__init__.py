@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
         sigmoid_focal_loss,
     )
     from skfocal.metrics import expected_calibration_error
+    from skfocal.serving import OnnxClassifier
 
 __version__ = "0.1.0.dev0"
 
@@ -75,6 +76,7 @@ _HOME = {
     "poly1_focal_loss": "losses",
     "FocalLoss": "losses",
     "cross_entropy": "losses",
+    "OnnxClassifier": "serving",
     "focal_loss": "losses",
     "sigmoid_focal_loss": "losses",
     "fetch_20newsgroups_cachopo": "datasets",
@@ -96,6 +98,7 @@ __all__ = [
     "LDAMLoss",
     "LogitAdjustedLoss",
     "LossComparison",
+    "OnnxClassifier",
     "Poly1FocalLoss",
     "Poly1Loss",
     "ReliabilityDisplay",

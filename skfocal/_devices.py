@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from skfocal._excerpt import excerpt
 from skfocal._store import shared_folder
 
+# What autocast computes in, by `precision`.
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU = threading.RLock()
 _HELD = threading.local()
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from skfocal._devices import AUTOCAST
 from skfocal._module import layers_of, parameter_depths
 from skfocal._store import FileStore, digest, shared_folder
 
@@ -35,7 +36,7 @@ class FrozenLayers:
         Its lowest `n_layers` layers and what lies below them do not learn.
     n_layers : int
         At least 1.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bfloat16", "float16"}
         As in :class:`~skfocal._net.FocalNet`.
     """
 
@@ -89,9 +90,9 @@ class FrozenLayers:
         handle = self.layers[-1].register_forward_hook(catch)
         was_training = self.encoder.training
         self.encoder.eval()
-        half = self.precision == "bfloat16"
+        half = AUTOCAST.get(self.precision)
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            with torch.autocast(self.device.type, half, enabled=half is not None):
                 self.encoder(
                     input_ids=torch.from_numpy(input_ids).to(self.device),
                     attention_mask=torch.from_numpy(attention_mask).to(self.device),
@@ -130,9 +131,9 @@ class FrozenLayers:
         """Round the weights once for many documents; autocast would do it for each."""
         linear = [m for layer in self.layers for m in layer.modules() if isinstance(m, nn.Linear)]
         whole = [module.weight for module in linear]
-        if self.precision == "bfloat16":
+        if half := AUTOCAST.get(self.precision):
             for module in linear:
-                module.weight = nn.Parameter(module.weight.bfloat16(), requires_grad=False)
+                module.weight = nn.Parameter(module.weight.to(half), requires_grad=False)
         try:
             yield
         finally:

@@ -1,17 +1,17 @@
 """The encoder as a torch module that maps token ids to logits, and its structure."""
 
+import inspect
 import json
-import tempfile
 from numbers import Real
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from skfocal._first_token import give_first_token_layer
 from skfocal._pretrained import load_encoder, quiet_transformers
+from skfocal._tokenizer import tokenizer_from_plain, tokenizer_to_plain
 
 
 class EncoderClassifier(nn.Module):
@@ -97,7 +97,7 @@ def load_module(
 
 
 # Some attention layers keep a bare number and hand it to the attention function.
-_DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
+DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
 # What attention layers call the matrix of the queries.
 _QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
 _ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
@@ -108,7 +108,7 @@ def _dropout_places(encoder):
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Dropout):
             yield name, module, "p"
-        for attribute in _DROPOUT_NUMBERS:
+        for attribute in DROPOUT_NUMBERS:
             if isinstance(getattr(module, attribute, None), Real):
                 yield name, module, attribute
 
@@ -247,13 +247,12 @@ def parameter_groups(encoder, *, lr, weight_decay, layer_decay):
 
 def module_to_plain(module, tokenizer):
     """Return the fitted module and tokenizer as JSON text, bytes and numpy arrays only."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    known = inspect.signature(module.model.forward).parameters
+    inputs = [name for name in tokenizer.model_input_names if name in known]
     return {
         "config": module.model.config.to_json_string(use_diff=False),
         "weights": {k: v.detach().cpu().numpy() for k, v in module.state_dict().items()},
-        "tokenizer": files,
+        "tokenizer": tokenizer_to_plain(tokenizer, inputs),
         "cosine_scale": cosine_scale(module.model),
         "dropouts": dropouts(module.model),
     }
@@ -261,17 +260,7 @@ def module_to_plain(module, tokenizer):
 
 def module_from_plain(state, *, trust_remote_code=False):
     """Return ``(module, tokenizer)`` from what :func:`module_to_plain` gave."""
-    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
-        for name, content in state["tokenizer"].items():
-            Path(folder, name).write_bytes(content)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        settings = json.loads(state["config"])
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        encoder = AutoModelForSequenceClassification.from_config(
-            config, trust_remote_code=trust_remote_code
-        )
-    if state["cosine_scale"] is not None:
-        give_cosine_head(encoder, state["cosine_scale"])
+    encoder = encoder_of(json.loads(state["config"]), state["cosine_scale"], trust_remote_code)
     parts = dict(encoder.named_modules())
     for name, attribute, probability in state.get("dropouts", ()):
         setattr(parts[name], attribute, probability)
@@ -279,4 +268,18 @@ def module_from_plain(state, *, trust_remote_code=False):
     weights = {k: torch.tensor(v) for k, v in state["weights"].items()}
     module.to(next(v.dtype for v in weights.values() if v.is_floating_point()))
     module.load_state_dict(weights)
-    return module.eval(), tokenizer
+    return module.eval(), tokenizer_from_plain(state["tokenizer"])
+
+
+def encoder_of(settings, cosine_scale=None, trust_remote_code=False):
+    """Return the sequence classifier of a configuration, with weights that mean nothing yet."""
+    settings = settings.copy()
+    # The weights are drawn, and replaced: not from the caller's random numbers.
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        encoder = AutoModelForSequenceClassification.from_config(
+            AutoConfig.for_model(settings.pop("model_type"), **settings),
+            trust_remote_code=trust_remote_code,
+        )
+    if cosine_scale is not None:
+        give_cosine_head(encoder, cosine_scale)
+    return encoder

@@ -8,14 +8,20 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
+from skorch.history import History
 
-from skfocal._devices import mind_fork
+from skfocal._checkpoint import Checkpoints
+from skfocal._devices import AUTOCAST, mind_fork
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
 from skfocal._module import has_dropout, parameter_groups
+from skfocal._parts import Parts
 from skfocal._reduced import reduced_copy
+from skfocal._signals import watched_signals
 from skfocal._text import Collate, TokenDataset, sorted_batches
+from skfocal._training_state import capture, global_states, restore
+from skfocal._updates import Updates, advice, make_scaler
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
@@ -39,12 +45,14 @@ class FocalNet(NeuralNet):
         Batch sampler of the training rows.
     pad_id : int
         The tokenizer's padding token.
-    precision : {"float32", "bfloat16"}
-        "bfloat16" runs the encoder under autocast.
+    precision : {"float32", "bfloat16", "float16"}
+        Others than "float32" run the encoder under autocast.
     freeze : int
         Lower layers that do not learn; their outputs are computed once for each document.
     accumulate : int
         Batches whose gradients are added before each update.
+    gradient_clip, nonfinite
+        See :class:`~skfocal._updates.Updates`.
     weight_decay, layer_decay : float
         See :func:`~skfocal._module.parameter_groups`.
     **kwargs
@@ -52,6 +60,9 @@ class FocalNet(NeuralNet):
     """
 
     reduced_: Any = (None, None)  # what it was made of, and the module
+    signals_: Any = None
+    updates_: Any = None
+    n_batches_ = 0  # of training, in the present epoch
 
     def __init__(
         self,
@@ -63,6 +74,8 @@ class FocalNet(NeuralNet):
         precision="float32",
         freeze=0,
         accumulate=1,
+        gradient_clip=None,
+        nonfinite="raise",
         weight_decay=0.01,
         layer_decay=1.0,
         **kwargs,
@@ -72,34 +85,42 @@ class FocalNet(NeuralNet):
         self.precision = precision
         self.freeze = freeze
         self.accumulate = accumulate
+        self.gradient_clip = gradient_clip
+        self.nonfinite = nonfinite
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
+        self.predict_parts_ = Parts("prediction")
         super().__init__(module, criterion, **kwargs)
 
     # -- training --------------------------------------------------------------------------
 
-    def train(self, dataset, moments=None, keep_moments=False):
+    def train(self, dataset, moments=None, keep_moments=False, checkpoints=None):
         """Train on a :class:`TokenDataset` from the module's present weights; return self.
 
-        `moments` are what :meth:`moments` gave after an earlier training of the same module.
+        `moments` are what :meth:`moments` gave after an earlier training of the same module. The
+        training goes on from what `checkpoints` have found, and writes others.
         """
         mind_fork()
+        self.checkpoints_ = checkpoints or Checkpoints(None)
+        self.globals_at_begin_ = global_states()
         self.initialize()
         self.set_moments(moments or {})
+        self.updates_ = Updates(
+            self.optimizer_,
+            clip=self.gradient_clip,
+            nonfinite=self.nonfinite,
+            scaler=make_scaler(self.precision, self.device),
+        )
+        self.train_parts_ = Parts("training")
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
         self.drops_ = self._drops_fast()
         super()._set_training(True)  # a pretrained encoder comes in evaluation mode
-        if frozen := self._frozen_layers():
-            frozen.prepare(dataset.tokens)
-        with kept_memory():
-            try:
-                self.fit_loop(dataset)
-            except StopTraining:
-                pass
-        self.notify("on_train_end", X=dataset, y=None)
-        if not all(p.isfinite().all() for p in self.module_.parameters()):
-            raise FloatingPointError(_advice("the last update left weights that are not finite"))
+        self.resumed_ = self.checkpoints_.found
+        if self.resumed_ is not None and self.resumed_["complete"]:
+            restore(self, self.resumed_)
+        else:
+            self._fit_epochs(dataset)
         # Gradients and moments are three times the weights: nobody predicts with them.
         self.module_.zero_grad(set_to_none=True)
         if not keep_moments:
@@ -107,8 +128,29 @@ class FocalNet(NeuralNet):
         self.module_.eval()
         # Nor with the documents, which share one array of tokens.
         self.train_split = None
-        self.train_batches.batches = []
+        self.train_batches.forget()
+        self.checkpoints_ = self.resumed_ = self.updates_ = self.signals_ = None
         return self
+
+    def _fit_epochs(self, dataset):
+        """Train the epochs that are left, to the end."""
+        if frozen := self._frozen_layers():
+            frozen.prepare(dataset.tokens)
+        n_epochs = self.max_epochs
+        if self.resumed_ is not None:
+            done = self.resumed_["history"][:-1]
+            self.history = History(done)
+            n_epochs -= len(done)
+        with kept_memory(), watched_signals(self.checkpoints_.folder is not None) as self.signals_:
+            try:
+                self.fit_loop(dataset, epochs=n_epochs)
+            except StopTraining:
+                pass
+            self.notify("on_train_end", X=dataset, y=None)
+            if not all(p.isfinite().all() for p in self.module_.parameters()):
+                raise FloatingPointError(advice("the last update left weights that are not finite"))
+            if self.checkpoints_.folder is not None:
+                self.checkpoints_.write(capture(self, 0, complete=True))
 
     def _drops_fast(self):
         """Say whether training drops anything and may do so the short way.
@@ -139,20 +181,21 @@ class FocalNet(NeuralNet):
         for name, parameter in self.module_.named_parameters():
             if name in moments:
                 self.optimizer_.state[parameter] = {
-                    key: value.to(parameter.device) if torch.is_tensor(value) else value
+                    # A copy: the optimizer writes into it.
+                    key: value.to(parameter.device, copy=True) if torch.is_tensor(value) else value
                     for key, value in moments[name].items()
                 }
 
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks, then stop if one of them asked for it at the end of an epoch.
 
-        skorch's callbacks ask by KeyboardInterrupt, ours by ``net.stop_``. At any other moment
-        the interrupt is the user's Ctrl-C and goes through.
+        skorch's callbacks ask by KeyboardInterrupt, ours by ``net.stop_``. The user's Ctrl-C, and
+        the interrupt at any other moment, goes through.
         """
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end":
+            if method_name != "on_epoch_end" or self.signals_.interrupted:
                 raise
             self.stop_ = True
         if method_name == "on_epoch_end" and self.stop_:
@@ -169,6 +212,8 @@ class FocalNet(NeuralNet):
         kwargs.pop("batch_size", None)
         # A loader draws a seed for its workers even without any; not from the global generator.
         kwargs.setdefault("generator", torch.Generator())
+        # A copy to CUDA from pinned memory does not wait for the device.
+        kwargs.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = self.iterator_train if kind == "train" else self.iterator_valid
         return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
 
@@ -188,32 +233,69 @@ class FocalNet(NeuralNet):
         if iterator is None:
             return
         every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
-        losses, outputs = [], []
-        for i, (batch, is_last) in enumerate(_marked(iterator), start=1):
+        n_done = self._resume() if training else 0
+        losses, outputs, self.norms_, self.pending_ = [], [], {}, []
+        for batch, is_last in _marked(iterator):
+            n_done += 1
+            self.n_batches_ = n_done if training else self.n_batches_
             self.notify("on_batch_begin", batch=batch, training=training)
-            self.updates_ = i % self.accumulate == 0 or is_last
+            self.is_update_ = training and (n_done % self.accumulate == 0 or is_last)
             step = step_fn(batch, **fit_params)
             self.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
             losses.append(step["loss"].detach())
-            if len(losses) == every or is_last:
-                self._record_losses(prefix, losses, i)
+            writes = self._writes_checkpoint(training)
+            if len(losses) == every or is_last or writes:
+                self._record_losses(prefix, losses, n_done)
                 losses = []
             if not training:
                 outputs.append(step["y_pred"])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_batch_count", i)
+            if writes:
+                self._write_checkpoint()
+        self.history.record(f"{prefix}_batch_count", n_done)
         if not training:
             self.valid_logits_ = self._in_order(outputs, iterator.batch_sampler)
 
-    def _record_losses(self, prefix, losses, i):
-        values = torch.stack(losses).tolist()
-        rows = self.history[-1]["batches"][-len(values) :]
-        for back, (row, value) in enumerate(zip(rows, values, strict=True)):
-            row[f"{prefix}_loss"] = value
-            if not abs(value) < float("inf"):
-                number = i - len(values) + back + 1
-                where = f"epoch {len(self.history)}, {prefix} batch {number}"
-                raise FloatingPointError(_advice(f"the loss is {value} in {where}"))
+    def _record_losses(self, prefix, losses, n_done):
+        """Read from the device what waits there, and raise for numbers that are not finite."""
+        norms, self.norms_ = self.norms_, {}
+        waiting = [*losses, *(norm.to(losses[0]) for norm in norms.values())]
+        values = torch.stack(waiting).tolist()
+        norms = dict(zip(norms, values[len(losses) :], strict=True))
+        rows = self.history[-1]["batches"][-len(losses) :]
+        first = n_done - len(losses) + 1
+        # In their order: a bad update spoils all losses after it.
+        for i, row in enumerate(rows):
+            row[f"{prefix}_loss"] = values[i]
+            self._check_finite("loss", values[i], prefix, first + i)
+            if first + i in norms:
+                self._check_finite("norm of the gradient", norms[first + i], prefix, first + i)
+
+    def _check_finite(self, what, value, prefix, number):
+        if not math.isfinite(value) and self.nonfinite == "raise":
+            where = f"epoch {len(self.history)}, {prefix} batch {number}"
+            raise FloatingPointError(advice(f"the {what} is {value} in {where}"))
+
+    # -- checkpoints -----------------------------------------------------------------------
+
+    def _resume(self):
+        """Put back the state of a checkpoint, once; return how many batches are done."""
+        state, self.resumed_ = self.resumed_, None
+        if state is not None:
+            restore(self, state)
+        self.n_batches_ = 0 if state is None else state["n_batches"]
+        return self.n_batches_
+
+    def _writes_checkpoint(self, training):
+        """Say whether the state after this batch is to be written: only between updates."""
+        if training and not self.is_update_:
+            return False
+        return (training and self.checkpoints_.is_due()) or self.signals_.terminated
+
+    def _write_checkpoint(self):
+        self.checkpoints_.write(capture(self, self.n_batches_))
+        if self.signals_.terminated:
+            self.signals_.pass_on()
 
     def _set_training(self, training=True):
         """Set the mode of module and criterion, which is a walk over all parts of the module."""
@@ -223,26 +305,63 @@ class FocalNet(NeuralNet):
     def train_step(self, batch, **fit_params):
         """Add the gradient of a batch; update the weights where its turn has come."""
         step = self.train_step_single(batch, **fit_params)
-        if self.updates_:
+        if self.is_update_:
+            norm = self.updates_.clip_gradients()
             self.notify(
                 "on_grad_computed",
                 named_parameters=list(self.get_all_learnable_params()),
                 batch=batch,
                 training=True,
             )
-            self.optimizer_.step()
-            self.optimizer_.zero_grad(set_to_none=True)
+            where = f"epoch {len(self.history)}, train batch {self.n_batches_}"
+            self.updates_.step(norm, where)
+            if not self.updates_.may_skip:
+                self.norms_[self.n_batches_] = norm
+            self.pending_ = []
         return step
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and add its part of the update's gradient."""
         self._set_training(True)
+        self.pending_.append(batch)
+        step = self._add_gradient(batch, **fit_params)
+        while step is None:
+            # Parts of gradients may have been added: begin the update again.
+            self.optimizer_.zero_grad(set_to_none=True)
+            for batch in self.pending_:
+                step = self._add_gradient(batch, **fit_params)
+                if step is None:
+                    break
+        return step
+
+    def _add_gradient(self, batch, **fit_params):
+        """Return loss and logits of a batch; None if the memory did not suffice for a part."""
+        share = self._share_of_update(len(batch[1]))
+        parts = self.train_parts_.of(batch)
+        losses, logits = [], []
+        for part in parts:
+            inputs, codes = part
+            try:
+                with FastDropout() if self.drops_ else contextlib.nullcontext():
+                    y_pred = self.infer(inputs, **fit_params)
+                loss = self.get_loss(y_pred, codes, X=inputs, training=True)
+                if len(parts) > 1:
+                    loss = loss * (self._divisor(part) / self._divisor(batch))
+                self.updates_.backward(loss * share)
+            except torch.OutOfMemoryError:
+                self.train_parts_.shrink(part)
+                return None
+            losses.append(loss.detach())
+            logits.append(y_pred.detach())
+        if len(parts) == 1:
+            return {"loss": loss, "y_pred": y_pred}
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(logits)}
+
+    def _divisor(self, batch):
         inputs, codes = batch
-        with FastDropout() if self.drops_ else contextlib.nullcontext():
-            logits = self.infer(inputs, **fit_params)
-        loss = self.get_loss(logits, codes, X=inputs, training=True)
-        (loss * self._share_of_update(len(codes))).backward()
-        return {"loss": loss, "y_pred": logits}
+        return self.criterion_.divisor(
+            codes.to(self.device), inputs["sample_weight"].to(self.device)
+        )
 
     def _share_of_update(self, n_rows):
         """Return what a batch's loss is multiplied by before it is added to the update's.
@@ -258,7 +377,8 @@ class FocalNet(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the criterion's loss with the batch's sample weights."""
         device = y_pred.device
-        return self.criterion_(y_pred, y_true.to(device), X["sample_weight"].to(device))
+        weight = X["sample_weight"].to(device, non_blocking=True)
+        return self.criterion_(y_pred, y_true.to(device, non_blocking=True), weight)
 
     # -- inference -------------------------------------------------------------------------
 
@@ -270,10 +390,22 @@ class FocalNet(NeuralNet):
             if frozen := self._frozen_layers():
                 stack.enter_context(frozen.lock)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
-            half = self.precision == "bfloat16"
-            stack.enter_context(torch.autocast(kind, torch.bfloat16, enabled=half))
-            x = {name: value.to(self.device) for name, value in x.items()}
+            dtype = AUTOCAST.get(self.precision)
+            stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
+            x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
             return self.module_(**x, **fit_params)
+
+    def evaluation_step(self, batch, training=False):
+        """Return the logits of a batch, computed in parts where its whole does not fit."""
+        step = functools.partial(super().evaluation_step, training=training)
+        return self.predict_parts_.run(step, batch)
+
+    def validation_step(self, batch, **fit_params):
+        """Return loss and logits of a held-out batch."""
+        self._set_training(False)
+        with torch.no_grad():
+            logits = self.predict_parts_.run(lambda part: self.infer(part[0], **fit_params), batch)
+            return {"loss": self.get_loss(logits, batch[1], X=batch[0]), "y_pred": logits}
 
     def _frozen_layers(self):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
@@ -296,7 +428,8 @@ class FocalNet(NeuralNet):
         if precision is None:
             self.reduced_ = None, None
         else:
-            step = functools.partial(_plain_step, self._reduced(precision), self.device)
+            plain = functools.partial(_plain_step, self._reduced(precision), self.device)
+            step = functools.partial(self.predict_parts_.run, plain)
         dataset = TokenDataset(tokens)
         batches = self._prediction_batches(dataset)
         if len(batches) == 1:  # a loader would take as long as a small model
@@ -351,10 +484,3 @@ def _plain_step(module, device, batch):
         module.eval()
     with torch.inference_mode():
         return module(**inputs)
-
-
-def _advice(problem):
-    return (
-        f"Training stopped: {problem}. Try a smaller lr or gradient_clip, a longer warmup, or "
-        "precision='float32' if it was 'bfloat16'."
-    )

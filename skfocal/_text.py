@@ -427,11 +427,20 @@ class LengthBatches(Sampler):
         self.epoch = 0
         self.batches: list = []
         self.share = 1.0
+        self._begins: list = []  # of the epochs: states of the generators that `draw` can use
+        self._n_done: int | None = None
 
     def __len__(self):
         return math.ceil(self.n_draws / self.batch_size)
 
     def __iter__(self):
+        if self._n_done is None:
+            self._begin_epoch()
+        first, self._n_done = self._n_done or 0, None
+        yield from self.batches[first:]
+
+    def _begin_epoch(self):
+        self._begins.append((self.random_state.get_state(), torch.get_rng_state()))
         rows = self.random_state.permutation(self.draw(self.epoch, self.random_state))
         if self.keep is not None:
             rows = self.keep(rows, self.epoch, self.random_state)
@@ -444,7 +453,35 @@ class LengthBatches(Sampler):
             batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
         order = self.random_state.permutation(len(batches))
         self.batches = [batches[i].tolist() for i in order]
-        yield from self.batches
+
+    def forget(self):
+        """Let go of all that grew with the training."""
+        self.batches, self._begins = [], []
+
+    def state(self):
+        """Return where in the training the batches are."""
+        return {
+            "begins": self._begins,
+            "random_state": self.random_state.get_state(),
+            "rows": np.array(list(itertools.chain.from_iterable(self.batches)), np.int64),
+            "sizes": np.array(list(map(len, self.batches)), np.int64),
+            "share": self.share,
+        }
+
+    def set_state(self, state, n_done):
+        """Go on from what :meth:`state` returned, after `n_done` batches of that epoch."""
+        # A torch sampler has a state of its own that only drawing brings forward.
+        for epoch, (own, of_torch) in enumerate(state["begins"]):
+            self.random_state.set_state(own)
+            torch.set_rng_state(of_torch)
+            self.draw(epoch, self.random_state)
+        self._begins = state["begins"]
+        self.epoch = len(self._begins)
+        self.random_state.set_state(state["random_state"])
+        ends = np.cumsum(state["sizes"])[:-1]
+        self.batches = [rows.tolist() for rows in np.split(state["rows"], ends)]
+        self.share = state["share"]
+        self._n_done = n_done
 
 
 def sorted_batches(lengths, batch_size, n_tokens=None):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, logit
+from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from skfocal._excerpt import excerpt, excerpts
@@ -121,29 +121,33 @@ class Calibration:
 
         All of it is in log space and float64: a class of probability 1e-40 keeps its digits.
         """
+        with torch.no_grad():
+            scores = self.scores(torch.from_numpy(np.asarray(logits, dtype=np.float64)))
+        return FixedPredictions(self.classes, scores[0].numpy(), self.multilabel, scores[1].numpy())
+
+    def scores(self, logits):
+        """Return the scores of a float64 tensor of logits, and those that decide."""
         scores = self._scaled(self._scores(logits, self.proba), self.temperature)
-        decision_scores = None
-        if self.decision != "argmax":
-            proba = "natural" if self.decision == "prior" else "softmax"
-            decision_scores = self._scaled(self._scores(logits, proba), 1.0) + self.offset
-        return FixedPredictions(self.classes, scores, self.multilabel, decision_scores)
+        if self.decision == "argmax":
+            return scores, scores
+        proba = "natural" if self.decision == "prior" else "softmax"
+        deciding = self._scaled(self._scores(logits, proba), 1.0)
+        return scores, deciding + torch.tensor(self.offset)
 
     def _scaled(self, scores, temperature):
-        return (
-            scores / temperature if self.multilabel else log_softmax(scores / temperature, axis=1)
-        )
+        scores = scores / temperature
+        return scores if self.multilabel else scores.log_softmax(1)
 
     def _scores(self, logits, proba):
-        logits = np.asarray(logits, dtype=np.float64)
         if proba == "softmax":
             return logits
-        with torch.no_grad():
-            drawn = self.loss.log_posterior(torch.from_numpy(logits)).numpy()
-        natural = drawn - self._log_ratio(self.shift)
+        natural = self.loss.log_posterior(logits) - self._log_ratio(self.shift)
         return natural if proba == "natural" else natural + self._log_ratio(self.class_weight)
 
     def _log_ratio(self, weight):
-        return np.log(weight[:, 1] / weight[:, 0]) if self.multilabel else np.log(weight)
+        return torch.from_numpy(
+            np.log(weight[:, 1] / weight[:, 0]) if self.multilabel else np.log(weight)
+        )
 
     def fit_temperature(self, logits, codes, sample_weight):
         """Return the temperature of least log-loss on held-out documents.
@@ -152,7 +156,8 @@ class Calibration:
         in training. The logarithm of the temperature is searched in [-3, 3]; Guo et al., ICML
         2017 (arXiv:1706.04599).
         """
-        scores = self._scores(logits, self.proba)
+        with torch.no_grad():
+            scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)
         weight = np.asarray(sample_weight, dtype=np.float64)
         if self.multilabel:
             weight = np.repeat(weight[:, None], scores.shape[1], axis=1)
@@ -163,7 +168,7 @@ class Calibration:
             weight = weight * sides
 
         def log_loss(log_temperature):
-            scaled = self._scaled(scores, np.exp(log_temperature))
+            scaled = self._scaled(scores, np.exp(log_temperature)).numpy()
             if self.multilabel:
                 own = log_expit(np.where(codes > 0, scaled, -scaled))
             else:

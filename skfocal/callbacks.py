@@ -160,10 +160,30 @@ class Pruning(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Remember the losses of all documents that were seen."""
         for rows, loss in self.seen_:
-            self.loss_[rows] = loss.float().cpu().numpy()
+            # Of a skipped update nothing is known.
+            self.loss_[rows] = loss.float().nan_to_num(*3 * [torch.nan]).cpu().numpy()
         # The sum of the weighed losses stands for all documents, not for those that stayed.
         row = net.history[-1]
         net.history.record("train_loss", row["train_loss"] * net.train_batches.share)
+
+
+class SkippedUpdates(Callback):
+    """Count the updates of each epoch that were skipped; leave them out of its loss."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin an epoch."""
+        self.before_ = net.updates_.n_skipped
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record the number, and the mean over the batches that have a finite loss."""
+        net.history.record("n_skipped", net.updates_.n_skipped - self.before_)
+        for kind in ("train", "valid"):
+            rows = [row for row in net.history[-1]["batches"] if f"{kind}_loss" in row]
+            rows = [row for row in rows if math.isfinite(row[f"{kind}_loss"])]
+            if rows:
+                losses = [row[f"{kind}_loss"] for row in rows]
+                sizes = [row[f"{kind}_batch_size"] for row in rows]
+                net.history.record(f"{kind}_loss", float(np.average(losses, weights=sizes)))
 
 
 class ClassLoss(Callback):
@@ -198,6 +218,7 @@ class ClassLoss(Callback):
         self.kept_ = []
         with torch.no_grad():
             each = net.criterion_.per_class(logits, codes.to(logits.device))
+            each = each.nan_to_num(0, 0, 0)  # of skipped updates
             self.sum_ = self.sum_ + (weight.to(logits.device)[:, None] * each).double().sum(0)
 
     def on_epoch_end(self, net, **kwargs):

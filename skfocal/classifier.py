@@ -27,11 +27,11 @@ from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
 )
-from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
 from skorch.history import History
 
 from skfocal import _guards, _module, _targets, balance
+from skfocal._checkpoint import Checkpoints
 from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
 from skfocal._excerpt import excerpt, excerpts, short_errors
 from skfocal._net import FocalNet
@@ -45,12 +45,24 @@ from skfocal.callbacks import (
     DeferredWeight,
     Progress,
     Pruning,
+    SkippedUpdates,
     ValidationScore,
     WarmupSchedule,
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
+from skfocal.losses._state import loss_from_plain, loss_to_plain
 
+# Parameters that a fit may be continued with another value of.
+_NOT_OF_A_FIT = {
+    "model",  # its weights are compared
+    "verbose",
+    "predict_precision",
+    "checkpoint",
+    "checkpoint_steps",
+    "checkpoint_minutes",
+}
+_LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
 
@@ -68,6 +80,21 @@ class _Chunks:
         """Add a chunk's amounts of each class; return the sums."""
         self.raw, self.drawn = self.raw + raw, self.drawn + drawn
         return self.raw, self.drawn
+
+    def to_plain(self):
+        """Return plain data, but for a generator that is not numpy's usual one."""
+        state = self.rng.get_state(legacy=False)
+        usual = state["bit_generator"] == "MT19937"
+        return {**vars(self), "rng": state if usual else self.rng}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """Return what :meth:`to_plain` took apart."""
+        rng = plain["rng"]
+        if isinstance(rng, dict):
+            rng = np.random.RandomState(np.random.MT19937())
+            rng.set_state(plain["rng"])
+        return cls(**{**plain, "rng": rng})
 
 
 class BertFocalClassifier(ClassifierMixin, BaseEstimator):
@@ -226,15 +253,35 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     layer_decay : float, default=1.0
         In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
 
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "bfloat16" runs the encoder under autocast, weights stay float32. "auto" is bfloat16 on
-        CUDA and float32 elsewhere.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        "bfloat16" runs the encoder under autocast, weights stay float32. "float16" is for devices
+        without bfloat16: the loss is scaled so that small gradients are not lost, and updates
+        that overflow meanwhile are skipped. "auto" is bfloat16 on CUDA and float32 elsewhere.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
         What `predict` and its like compute in. None: as in training. "bfloat16" pays on
         processors with instructions for it, and on CUDA. "int8" quantises the matrix products of
         the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
         costs: docs/benchmarks/speed.md.
+
+    nonfinite : {"raise", "skip"}, default="raise"
+        What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a
+        FloatingPointError that names the batch. "skip": the update is left out, which warns once
+        and is counted as ``n_skipped`` in `history_`; after 20 in a row `fit` ends all the same.
+
+    checkpoint : None, str or path, default=None
+        A folder for checkpoints of `fit`. After a crash the same call goes on from the last one
+        and ends, on a CPU, with the very same weights, history and predictions as without the
+        interruption; with other data or parameters it is refused. A fit that has ended leaves its
+        last checkpoint, from which the same call returns at once. SIGTERM waits until one is
+        written. Of your callbacks, attributes that end in an underscore are kept, or their
+        `state_dict`.
+
+    checkpoint_steps : int, default=None
+        Updates from one checkpoint to the next. None: by time alone.
+
+    checkpoint_minutes : float, default=10.0
+        Minutes from one checkpoint to the next. None: by `checkpoint_steps` alone.
 
     device : str, default="auto"
         A torch device. "auto" is CUDA where there is one, else the CPU.
@@ -357,8 +404,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "scoring": [StrOptions(set(get_scorer_names())), callable],
         "freeze": [Interval(Integral, 0, None, closed="left")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "predict_precision": [None, StrOptions(set(PRECISIONS))],
+        "nonfinite": [StrOptions({"raise", "skip"})],
+        "checkpoint": [None, str, os.PathLike],
+        "checkpoint_steps": [None, Interval(Integral, 1, None, closed="left")],
+        "checkpoint_minutes": [None, Interval(Real, 0, None, closed="neither")],
         "device": [str, torch.device],
         "compile": ["boolean"],
         "deterministic": ["boolean"],
@@ -409,6 +460,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         layer_decay=1.0,
         precision="auto",
         predict_precision=None,
+        nonfinite="raise",
+        checkpoint=None,
+        checkpoint_steps=None,
+        checkpoint_minutes=10.0,
         device="auto",
         compile=False,
         deterministic=False,
@@ -455,6 +510,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.layer_decay = layer_decay
         self.precision = precision
         self.predict_precision = predict_precision
+        self.nonfinite = nonfinite
+        self.checkpoint = checkpoint
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_minutes = checkpoint_minutes
         self.device = device
         self.compile = compile
         self.deterministic = deterministic
@@ -497,19 +556,35 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         OSError
             If the model cannot be loaded.
         FloatingPointError
-            If the loss or the weights stop being finite; the batch is named.
+            If the loss, the gradient or the weights stop being finite; the batch is named.
+        torch.OutOfMemoryError
+            If the device's memory does not suffice for a single document. Batches that do not
+            fit are computed in parts.
         RuntimeError
             If an operation has no form that `deterministic` allows; it is named.
         """
-        texts = self._check_texts(X, reset=True)
-        classes, codes = _targets.encode(y, texts, self.classes)
-        _warn_absent(classes, codes)
-        rng = check_random_state(self.random_state)
-        train, valid = self._split(codes, texts, groups, rng)
-        weight = self._check_weights(sample_weight, texts, train, valid)
-        self._train(texts, classes, codes, weight, train, valid, rng)
-        self.__dict__.pop("_chunks", None)
+        checkpoints = Checkpoints(self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes)
+        with self._all_or_nothing(), checkpoints:
+            texts = self._check_texts(X, reset=True)
+            classes, codes = _targets.encode(y, texts, self.classes)
+            _warn_absent(classes, codes)
+            rng = checkpoints.random_state(self.random_state)
+            train, valid = self._split(codes, texts, groups, rng)
+            weight = self._check_weights(sample_weight, texts, train, valid)
+            self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
+            self.__dict__.pop("_chunks", None)
         return self
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        """Leave the estimator as it was if a fit does not come to its end."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
@@ -540,30 +615,33 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split`, `defer`, `prune` and ``sampler="progressive"``.
+            `early_stopping`, `train_split`, `defer`, `prune`, `checkpoint` and
+            ``sampler="progressive"``.
         """
         self._check_partial()
-        fitted = hasattr(self, "net_")
-        texts = self._check_texts(X, reset=not fitted)
-        declared = self._declared_classes(classes)
-        several = self.class_weight_.ndim == 2 if fitted else None
-        if several and classes is not None and list(classes) != list(declared):
-            raise ValueError(
-                "classes must come in the order of the earlier calls, which is that of y's "
-                f"columns, {excerpts(declared)}. Got {excerpts(classes)}."
+        with self._all_or_nothing():
+            fitted = hasattr(self, "net_")
+            texts = self._check_texts(X, reset=not fitted)
+            declared = self._declared_classes(classes)
+            several = self.class_weight_.ndim == 2 if fitted else None
+            if several and classes is not None and list(classes) != list(declared):
+                raise ValueError(
+                    "classes must come in the order of the earlier calls, which is that of y's "
+                    f"columns, {excerpts(declared)}. Got {excerpts(classes)}."
+                )
+            classes, codes = _targets.encode(y, texts, declared, several)
+            chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
+                check_random_state(self.random_state), np.zeros(()), np.zeros(())
             )
-        classes, codes = _targets.encode(y, texts, declared, several)
-        chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
-            check_random_state(self.random_state), np.zeros(()), np.zeros(())
-        )
-        rows = np.arange(len(codes))
-        weight = self._check_weights(sample_weight, texts, rows)
-        self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
-        self._chunks = chunks
+            rows = np.arange(len(codes))
+            weight = self._check_weights(sample_weight, texts, rows)
+            self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
+            self._chunks = chunks
         return self
 
     def _check_partial(self):
         all_epochs = {"early_stopping": False, "train_split": None, "defer": 0, "prune": 0}
+        all_epochs["checkpoint"] = None
         for name, needless in all_epochs.items():
             if getattr(self, name) != needless:
                 raise ValueError(
@@ -602,7 +680,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         with short_errors():
             super()._validate_params()
 
-    def _train(self, texts, classes, codes, weight, train, valid, rng, chunks=None):
+    def _train(
+        self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
+    ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
         seed = rng.randint(np.iinfo(np.int32).max)
         steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
@@ -647,10 +727,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
             )
+            if self.checkpoint is not None:
+                self._check_checkpoint(checkpoints, module, tokens, codes, weight, train, valid)
             net.train(
                 _dataset(tokens, codes, weight, train),
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
                 keep_moments=chunks is not None,
+                checkpoints=checkpoints,
             )
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
@@ -680,6 +763,20 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net
         self._fitted_model = str(self.model)
         self._warned_for = (self.proba_, self.decision, None)
+
+    def _check_checkpoint(self, checkpoints, module, tokens, codes, weight, train, valid):
+        """Refuse to go on from the checkpoint of another fit."""
+        parameters = {k: v for k, v in self.get_params(False).items() if k not in _NOT_OF_A_FIT}
+        if not isinstance(self.random_state, Integral):
+            del parameters["random_state"]  # a generator is part of the state
+        checkpoints.check(
+            parameters,
+            labels=[codes],
+            documents=[tokens.flat, tokens.lengths],
+            sample_weights=[weight],
+            held_out_documents=[train, [] if valid is None else valid],
+            pretrained_weights=module.state_dict().values(),
+        )
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):
         """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
@@ -735,7 +832,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _load(self, classes, goes_on):
         """Return the module to train and its tokenizer; `goes_on` trains the one there is."""
         if goes_on and hasattr(self, "net_"):
-            return self.net_.plain_module(), self.tokenizer_
+            # A copy: what ends this call early must not leave the weights half way.
+            return copy.deepcopy(self.net_.plain_module()), self.tokenizer_
         if self.warm_start and hasattr(self, "net_"):
             if not np.array_equal(classes, self.classes_):
                 raise ValueError(
@@ -968,12 +1066,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _make_callbacks(self, score, chunks, loss, pruning):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
+        if self.nonfinite == "skip" or self.precision == "float16":
+            callbacks.append(("skipped", SkippedUpdates()))
         if self.defer and loss.weight is not None:
             callbacks.append(("defer", DeferredWeight(self._n_deferred())))
         if pruning is not None:
             callbacks.append(("pruning", pruning))
-        if self.gradient_clip is not None:
-            callbacks.append(("gradient_clip", GradientNormClipping(self.gradient_clip)))
         if score is not None:
             callbacks.append(("score", score))
         if self.verbose:
@@ -1006,6 +1104,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "precision": self._resolve_precision(device),
             "freeze": self._n_frozen,
             "accumulate": self.accumulate,
+            "gradient_clip": self.gradient_clip,
+            "nonfinite": self.nonfinite,
             "weight_decay": self.weight_decay,
             "layer_decay": self.layer_decay,
             "optimizer": torch.optim.AdamW,
@@ -1099,13 +1199,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _answers(self, X):
         check_is_fitted(self)
         self._check_settings()
-        logits = self._logits(X)
+        return self._present_calibration().answers(self._logits(X))
+
+    def _present_calibration(self):
         return self._calibration(
             proba=self.proba_,
             temperature=self.temperature_,
             decision=self.decision,
             offset=self.decision_offset_,
-        ).answers(logits)
+        )
 
     def _calibration(self, **settings):
         return Calibration(
@@ -1177,6 +1279,126 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.net_.history
 
+    # -- files ------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder, metrics=None):
+        """Write the fitted classifier into a folder that transformers can read as well.
+
+        ``transformers.pipeline("text-classification", folder)`` gives the same labels, with the
+        softmax of the logits as scores, of several labels the sigmoid. Parameters that are no
+        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint` and
+        `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
+        left out, too, where predictions do not need it.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole. What
+            is there stays as it is if anything goes wrong.
+        metrics : dict of str -> float, default=None
+            Scores for the model card, README.md.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        OSError
+            If it cannot be written.
+        TypeError
+            If `proba` or `decision` need a loss of your own.
+        """
+        from skfocal import persistence
+
+        persistence.save(self, folder, metrics)
+
+    @classmethod
+    def from_pretrained(cls, folder) -> Self:
+        """Return the classifier that :meth:`save_pretrained` wrote.
+
+        No code from the folder runs, so it may come from anywhere. Predictions are the same to
+        the bit on the same kind of machine with the same versions.
+
+        Parameters
+        ----------
+        folder : str or path
+            For a model on the Hugging Face hub, what ``huggingface_hub.snapshot_download``
+            returns.
+
+        Returns
+        -------
+        BertFocalClassifier
+
+        Raises
+        ------
+        ValueError
+            If a file is not as :meth:`save_pretrained` writes it, or is of a newer format.
+        OSError
+            If a file is missing or cannot be read.
+        """
+        from skfocal import persistence
+
+        return persistence.load(cls, folder)
+
+    def to_onnx(self, folder):
+        """Write an ONNX graph with its tokenizer, to predict without torch.
+
+        :class:`~skfocal.OnnxClassifier` reads the folder with numpy, onnxruntime and tokenizers
+        alone. The present `proba`, `temperature` and `decision` are part of the graph, whose
+        outputs are "logits", "scores" (what `decision_function` makes its values of), "proba"
+        and "decision_scores". Batch and length are free.
+
+        Parameters
+        ----------
+        folder : str or path
+            New, empty, or written by this method before; that one is replaced as a whole.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds files that this method did not write.
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install skfocal[onnx]``.
+        """
+        from skfocal import _onnx
+
+        check_is_fitted(self)
+        self._check_settings()
+        _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
+
+    def push_to_hub(
+        self, repo_id, *, metrics=None, private=None, token=None, commit_message=None
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face hub.
+
+        Parameters
+        ----------
+        repo_id : str
+            Made if it is not there.
+        metrics : dict of str -> float, default=None
+            Scores for the model card.
+        private : bool, default=None
+            Whether a new repository is private. None: as the account says.
+        token : str, default=None
+            None: the one that is logged in.
+        commit_message : str, default=None
+            Of the upload.
+
+        Returns
+        -------
+        str
+            Address of the repository.
+        """
+        from skfocal import persistence
+
+        return persistence.push(
+            self,
+            repo_id,
+            metrics=metrics,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+        )
+
     # -- scikit-learn and pickle -----------------------------------------------------------
 
     def __sklearn_is_fitted__(self):
@@ -1203,12 +1425,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "moments": _as_arrays(net.moments()),
             }
             state["loss_"] = copy.deepcopy(self.loss_).cpu()
-        return state
+        if "_chunks" in state:
+            state["_chunks"] = state["_chunks"].to_plain()
+        return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
     def __setstate__(self, state):
         """Rebuild the net, on the device that there is now."""
-        state = state.copy()
+        # An older version had fewer parameters, and objects where there are plain data now.
+        state = {**BertFocalClassifier().get_params(deep=False), **state}
         plain = state.pop("_plain", None)
+        state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
+        if isinstance(state.get("_chunks"), dict):
+            state["_chunks"] = _Chunks.from_plain(state["_chunks"])
         super().__setstate__(state)
         if plain is None:
             return
@@ -1220,7 +1448,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.net_ = net.initialize()
         self.net_.module_.eval()
         self.net_.history.extend(plain["history"])
-        self.net_.set_moments(_as_tensors(plain["moments"]))
+        self.net_.set_moments(_as_tensors(plain.get("moments", {})))
 
     def _device_at_hand(self):
         try:

@@ -41,11 +41,21 @@ def test_answers_to_the_three_questions_run(four_classes):
     assert scope["natural"].shape == (len(X), 4)
 
 
-@pytest.mark.parametrize("page", ["multilabel.md", "pipelines.md"])
-def test_blocks_of_the_guide_run(page, four_classes, capsys):
+@pytest.mark.parametrize("page", ["multilabel.md", "pipelines.md", "reliability.md"])
+def test_blocks_of_the_guide_run(page, four_classes, capsys, tmp_path, monkeypatch):
     X, y = four_classes
+    monkeypatch.chdir(tmp_path)
     scope = run(DOCS / page, {"X": X, "y": y})
     assert hasattr(scope["clf"], "fit")
+
+
+def test_blocks_on_saving_run(four_classes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X, y = four_classes
+    assert len(blocks_of(DOCS / "persistence.md")) == 4
+    scope = run(DOCS / "persistence.md", {"X": X, "y": y})
+    labels = [row["label"] for row in scope["classify"](X, truncation=True)]
+    assert labels == scope["served"].predict(X).tolist() == scope["clf"].predict(X).tolist()
 
 
 def test_blocks_of_the_readme_run(four_classes, monkeypatch, capsys):

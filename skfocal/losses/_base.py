@@ -128,14 +128,18 @@ class Loss(nn.Module):
             loss = sample_weight * loss
         if self.normalize is None:
             return loss
-        if self.normalize == "sum":
-            return loss.sum()
-        if self.normalize == "samples":
-            return loss.sum() / max(len(loss), 1)
-        total = torch.ones_like(loss) if self.weight is None else self._weight_of(target)
+        return loss.sum() / self.divisor(target, sample_weight)
+
+    def divisor(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor | float:
+        """Return what the summed loss of a batch is divided by; parameters as in `forward`."""
+        if self.normalize != "weights":
+            return max(len(target), 1) if self.normalize == "samples" else 1.0
+        total = torch.ones_like(target[..., 0] if target.ndim == 2 else target, dtype=torch.float32)
+        if self.weight is not None:
+            total = self._weight_of(target)
         total = (total if sample_weight is None else sample_weight * total).sum()
         # A batch whose weights are all zero has loss zero, not 0 / 0.
-        return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))
+        return torch.where(total > 0, total, torch.ones_like(total))
 
     def _weight_of(self, target: Tensor) -> Tensor:
         assert self.weight is not None

@@ -30,7 +30,7 @@ class Contender:
     """Train on texts and labels, then name the labels of texts.
 
     `settings` has model, max_length, epochs, batch_size, predict_batch_size, lr, weight_decay,
-    warmup and clip.
+    warmup, clip, device and precision; the latter is only for those that have a word for it.
     """
 
     peer = False  # whether it needs the peers' environment
@@ -97,7 +97,7 @@ class BareLoop(Contender):
         self.tokenizer = AutoTokenizer.from_pretrained(self.settings.model)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             self.settings.model, num_labels=len(self.classes), **changes
-        )
+        ).to(self.settings.device)
 
     def _batches(self, texts, size):
         """Return pairs of row numbers and padded inputs, longest first."""
@@ -114,7 +114,7 @@ class BareLoop(Contender):
         import torch
 
         settings = self.settings
-        codes = torch.from_numpy(self.encode_labels(labels))
+        codes = torch.from_numpy(self.encode_labels(labels)).to(settings.device)
         self._load()
         batches = self._batches(texts, settings.batch_size)
         optimizer = torch.optim.AdamW(
@@ -125,7 +125,7 @@ class BareLoop(Contender):
         for _ in range(settings.epochs):
             random.shuffle(batches)
             for rows, inputs in batches:
-                logits = self.model(**inputs).logits
+                logits = self.model(**inputs.to(settings.device)).logits
                 torch.nn.functional.cross_entropy(logits, codes[rows]).backward()
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
                 optimizer.step()
@@ -140,7 +140,8 @@ class BareLoop(Contender):
         codes = np.zeros(len(texts), int)
         with torch.inference_mode():
             for rows, inputs in self._batches(texts, self.settings.predict_batch_size):
-                codes[rows] = self.model(**inputs).logits.argmax(1).numpy()
+                logits = self.model(**inputs.to(self.settings.device)).logits
+                codes[rows] = logits.argmax(1).cpu().numpy()
         return self.classes[codes]
 
 
@@ -200,6 +201,7 @@ class SkorchRecipe(Contender):
             iterator_train__shuffle=True,
             iterator_valid__batch_size=settings.predict_batch_size,
             train_split=None,
+            device=settings.device,
             callbacks=[schedule, GradientNormClipping(settings.clip)],
             verbose=0,
         )
@@ -253,7 +255,8 @@ class Trainer(Contender):
             max_grad_norm=settings.clip,
             train_sampling_strategy=self.sampling,
             seed=seed,
-            use_cpu=True,
+            use_cpu=settings.device == "cpu",
+            bf16=settings.precision == "bfloat16",
             dataloader_num_workers=0,
             save_strategy="no",
             logging_strategy="no",
@@ -339,7 +342,11 @@ class SimpleTransformers(Contender):
             "silent": True,
         }
         self.model = ClassificationModel(
-            "bert", settings.model, num_labels=len(self.classes), args=args, use_cuda=False
+            "bert",
+            settings.model,
+            num_labels=len(self.classes),
+            args=args,
+            use_cuda=settings.device != "cpu",
         )
         frame = pd.DataFrame({"text": texts, "labels": codes})
         self.model.train_model(frame, show_running_loss=False, verbose=False)
@@ -375,8 +382,8 @@ class Skfocal(Contender):
             schedule="linear",
             gradient_clip=settings.clip,
             dropout=self.dropout,
-            precision="float32",
-            device="cpu",
+            precision=settings.precision,
+            device=settings.device,
             random_state=seed,
         ).fit(texts, labels)
 

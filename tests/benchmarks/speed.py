@@ -61,6 +61,8 @@ def settings_of(options):
         "warmup": 0.1,
         "clip": 1.0,
         "threads": options.torch_threads,
+        "device": "cpu",
+        "precision": "float32",
     }
 
 

@@ -78,8 +78,8 @@ class Training:
 
     def __init__(
         self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
-        rows=False, fused_residual=False, micro=None, budget=None, threads=None, half=False, compile=False, dropout=None,
-        attention=None,
+        rows=False, fused_residual=False, micro=None, budget=None, threads=None, half=False,
+        compile=False, dropout=None, attention=None,
     ):  # fmt: skip
         self.batches = data.batches(budget is None and BATCH, budget)
         self.threads = threads or torch.get_num_threads()

@@ -1,0 +1,181 @@
+"""Files that may come from anywhere are read with care; folders are written whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def refusing(folder, writer):
+    """Turn whatever a damaged or hostile folder makes libraries raise into a ValueError.
+
+    That a file is missing or cannot be read stays an OSError.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except BaseException as error:
+        # Panics of the tokenizers library are no Exception, so that they end a process.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        found = " ".join(f"{error}".split()) or type(error).__name__
+        raise ValueError(
+            f"{str(folder)!r} must be a folder as {writer} writes it. Got: {found[:400]}"
+        ) from error
+
+
+def read_bytes(folder, name, limit):
+    """Return the content of a regular file of at most `limit` bytes in a folder.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is too large, no regular file or a link to somewhere else.
+    """
+    path = checked_path(folder, name, limit)
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{name} must have at most {limit} bytes. Got more.")
+    return content
+
+
+def checked_path(folder, name, limit):
+    """Return where a file of a folder is, after the checks of :func:`read_bytes`."""
+    home = Path(folder).resolve(strict=True)
+    if not home.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is not a folder.")
+    try:
+        path = (home / name).resolve(strict=True)
+    except RuntimeError as error:  # a link to itself
+        raise ValueError(f"{name} must be a file. Got a link that leads nowhere.") from error
+    if path.parent not in _homes(home):
+        raise ValueError(f"{name} must lie in the folder. Got a link out of it.")
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{name} must be a regular file. Got something else.")
+    if found.st_size > limit:
+        raise ValueError(f"{name} must have at most {limit} bytes. Got {found.st_size}.")
+    return path
+
+
+def _homes(home):
+    """Return where files may lie: in the folder, or where the hub's cache links to from it."""
+    blobs = home.parent.parent / "blobs"
+    return {home, blobs} if home.parent.name == "snapshots" else {home}
+
+
+def as_json(content, name):
+    """Return the object that a JSON file holds."""
+    try:
+        value = json.loads(content.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} must be JSON in UTF-8, not too deep. Got: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must hold a JSON object. Got {type(value).__name__}.")
+    return value
+
+
+def _refuse_constant(name):
+    raise ValueError(f"the number {name}")
+
+
+def digest(content):
+    """Return the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256(path):
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def whole_folder(folder, marker, names):
+    """Give a new folder to write into; when all is written it takes the place of `folder`.
+
+    Parameters
+    ----------
+    folder : str or path
+        Must not exist, be empty, or hold `marker` and nothing but `names`.
+    marker : str
+        File that tells folders of this kind.
+    names : collection of str
+        All files that are ever written.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds anything else, which would be lost.
+    """
+    # Of a link to a folder the folder is replaced.
+    target = Path(os.path.realpath(Path(folder).expanduser()))
+    _check_replaceable(target, marker, names)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = _sibling(target)
+    work.mkdir()
+    try:
+        yield work
+        for path in work.iterdir():
+            path.chmod(work.stat().st_mode & 0o666)  # some writers make files for their owner alone
+            to_disk(path)
+        to_disk(work)
+        _put_in_place(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_replaceable(target, marker, names):
+    if not os.path.lexists(target):
+        return
+    found = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
+    others = [name for name in found if name not in names or (target / name).is_dir()]
+    if not target.is_dir() or others or (found and marker not in found):
+        kind = f"{others[:3] or found[:3]} in it" if target.is_dir() else "a file"
+        raise FileExistsError(
+            f"folder must be new, empty or written by the same method, as what is there is "
+            f"replaced. Got {str(target)!r} with {kind}: choose another or remove it."
+        )
+
+
+def _sibling(target):
+    return target.parent / f".{target.name}-{secrets.token_hex(4)}"
+
+
+def _put_in_place(work, target):
+    """Rename; a crash between the two renames leaves no folder of that name, never a mixed one."""
+    before = None
+    if target.exists():
+        before = target.rename(_sibling(target))
+    try:
+        work.rename(target)
+    except OSError:
+        if before is not None:
+            before.rename(target)
+        raise
+    to_disk(target.parent)
+    if before is not None:
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def to_disk(path):
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,342 @@
+"""Fitted estimators in folders that transformers can read as well.
+
+Such a folder holds JSON and safetensors only. Reading it runs no code from it, looks up no class
+or function that it names and opens no file elsewhere; everything is checked before anything of its
+size is built. What is wrong raises ValueError, what is missing or cannot be read OSError.
+"""
+
+import importlib.metadata
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from sklearn.utils.validation import check_is_fitted
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+import skfocal
+from skfocal import _encoder_checks, _estimator_checks, _files, _module, _tokenizer
+from skfocal._model_card import model_card
+from skfocal._plain import is_plain, join, split
+from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
+
+FORMAT = "skfocal.BertFocalClassifier"
+FORMAT_VERSION = 1
+
+_STATE, _ARRAYS, _MOMENTS = "skfocal.json", "skfocal.safetensors", "moments.safetensors"
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_ANY = 2**62
+_LIMITS = {  # bytes
+    _STATE: 2**26,
+    _ARRAYS: 2**26,
+    _MOMENTS: _ANY,
+    _CONFIG: 2**22,
+    _WEIGHTS: _ANY,
+    "tokenizer.json": 2**28,
+    "tokenizer_config.json": 2**20,
+}
+_FILES = {*_LIMITS, "README.md"}
+_PACKAGES = ("skfocal", "numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
+# Of a machine or of the trust in somebody: a folder from elsewhere must not set them.
+_NOT_RESTORED = {"checkpoint", "net_params", "trust_remote_code"}
+_PARTS = ("params", "attributes", "encoder", "history", "moments")
+_HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
+
+
+# -- saving --------------------------------------------------------------------------------
+
+
+def save(estimator, folder, metrics=None):
+    """Write a fitted estimator; see :meth:`skfocal.BertFocalClassifier.save_pretrained`."""
+    check_is_fitted(estimator)
+    _check_metrics(metrics)
+    _encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
+    state = estimator.__getstate__()
+    plain = state.pop("_plain")
+    params, left_out = _stored_params(estimator, state)
+    state["loss_"] = _stored_loss(estimator, state["loss_"])
+    if plain["cosine_scale"] is not None:
+        warnings.warn(
+            f"loss={estimator.loss!r} has a head of cosines that transformers does not know: "
+            "from_pretrained reads the folder, transformers.pipeline gives other scores.",
+            stacklevel=3,
+        )
+    config = _stored_config(plain["config"], state)
+    weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
+    sizes = {name: value.shape for name, value in weights.items()}
+    # What could not be read again is not written.
+    _encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
+    tokenizer, limit = _with_limit(plain["tokenizer"], estimator.max_length_)
+    parts = {
+        "params": params,
+        "attributes": {name: v for name, v in state.items() if name not in estimator.get_params()},
+        "encoder": {
+            "cosine_scale": plain["cosine_scale"],
+            "dropouts": plain["dropouts"],
+            "model_max_length": limit,
+        },
+        "history": _stored_history(plain["history"]),
+        "moments": plain["moments"],
+    }
+    with _files.whole_folder(folder, _STATE, _FILES) as work:
+        (work / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        for name, content in tokenizer.items():
+            (work / name).write_bytes(content)
+        _write_tensors(work / _WEIGHTS, {k: torch.from_numpy(v) for k, v in weights.items()})
+        card = model_card(estimator, left_out, metrics)
+        (work / "README.md").write_text(card, encoding="utf-8")
+        _write_state(work, parts, left_out)
+
+
+def _check_metrics(metrics):
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Real) for name, value in metrics.items()
+    ):
+        raise ValueError(f"metrics must be a dict of names and numbers. Got {metrics!r:.80}.")
+
+
+def _stored_params(estimator, state):
+    """Return the parameters as plain data, and the names of those that cannot be."""
+    params, left_out = {}, []
+    signature = type(estimator)().get_params(deep=False)
+    for name, value in estimator.get_params(deep=False).items():
+        value = _plainer(state.get(name, value))
+        if name not in _NOT_RESTORED and is_plain(value):
+            params[name] = value
+        elif value is not signature[name]:
+            left_out.append(name)
+    return params, left_out
+
+
+def _plainer(value):
+    """Return a path, a device or a Series as the plain data that means the same."""
+    if isinstance(value, os.PathLike | torch.device):
+        return str(value)
+    if hasattr(value, "to_dict") and hasattr(value, "index"):  # a Series: values by label
+        return value.to_dict()
+    if hasattr(value, "__array__") and not isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    return value
+
+
+def _stored_loss(estimator, loss):
+    """Return the loss as plain data; of a loss of the user's own what is left without its code."""
+    if isinstance(loss, dict):
+        return loss
+    if estimator.proba_ != "softmax" or estimator.decision == "prior":
+        raise TypeError(
+            f"loss_={type(loss).__name__} is code of your own, which no folder can hold, and "
+            f"proba={estimator.proba_!r} with decision={estimator.decision!r} needs it. Set "
+            "proba='softmax' before you save, or use pickle."
+        )
+    return loss_to_plain(forgotten(loss))
+
+
+def _with_limit(files, max_length):
+    """Return the tokenizer's files with `max_length` as the limit, and the limit they had."""
+    settings = json.loads(files["tokenizer_config.json"])
+    limit, settings["model_max_length"] = settings["model_max_length"], int(max_length)
+    return {**files, "tokenizer_config.json": json.dumps(settings, indent=2).encode()}, limit
+
+
+def _stored_history(rows):
+    n_batches = sum(len(row.get("batches", ())) for row in rows)
+    return rows if n_batches <= _HISTORY_ROWS else [{**row, "batches": []} for row in rows]
+
+
+def _stored_config(text, state):
+    """Return config.json as transformers' pipelines want it."""
+    config = json.loads(text)
+    several = state["class_weight_"].ndim == 2
+    config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
+    config["architectures"] = [
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config["model_type"]]
+    ]
+    config["dtype"] = "float32"
+    return {name: value for name, value in config.items() if name[0] != "_"}
+
+
+def _write_state(work, parts, left_out):
+    stored: dict = {}
+    tensors: dict = {}
+    for name, value in parts.items():
+        stored[name], of_part = split(value, name)
+        tensors |= of_part
+    moments = {name: value for name, value in tensors.items() if name.startswith("moments.")}
+    if moments:
+        _write_tensors(work / _MOMENTS, moments)
+    _write_tensors(work / _ARRAYS, {k: v for k, v in tensors.items() if k not in moments})
+    head = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "sha256": {p.name: _files.sha256(p) for p in sorted(work.iterdir()) if p.name in _LIMITS},
+        "left_out": left_out,
+    }
+    (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")
+
+
+def _version(package):
+    if package == "skfocal":
+        return skfocal.__version__
+    return importlib.metadata.version(package)
+
+
+def _write_tensors(path, tensors):
+    try:
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
+
+
+# -- the hub -------------------------------------------------------------------------------
+
+
+def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_message=None):
+    """Upload an estimator; see :meth:`skfocal.BertFocalClassifier.push_to_hub`."""
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory() as folder:
+        save(estimator, Path(folder, "model"), metrics)
+        api = HfApi(token=token)
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=url.repo_id,
+            folder_path=Path(folder, "model"),
+            commit_message=commit_message or "Upload a skfocal classifier",
+            # What an earlier upload had and this one has not.
+            delete_patterns=[_MOMENTS],
+        )
+    return str(url)
+
+
+# -- loading -------------------------------------------------------------------------------
+
+
+def load(kind, folder):
+    """Return the estimator of a class from a folder.
+
+    See :meth:`skfocal.BertFocalClassifier.from_pretrained`.
+    """
+    folder = Path(folder).expanduser()
+    with _files.refusing(folder, "save_pretrained"):
+        head, stored, files = _read(folder)
+        estimator = _with_params(kind, stored["params"])
+        attributes = stored["attributes"]
+        _estimator_checks.check_attributes(kind, attributes, estimator.get_params(deep=False))
+        plain = _plain_of(files, stored, len(attributes["classes_"]))
+        _estimator_checks.check_moments(plain["moments"], plain["weights"])
+        estimator.__setstate__({**estimator.get_params(deep=False), **attributes, "_plain": plain})
+        _check_built(estimator)
+    if head["left_out"]:
+        warnings.warn(
+            f"{head['left_out']} of the estimator in {str(folder)!r} were not stored and have "
+            "their defaults; predictions do not need them. Set them before another fit.",
+            stacklevel=3,
+        )
+    return estimator
+
+
+def _read(folder):
+    """Return the head and the parts of skfocal.json and the contents of the other files."""
+    state = _files.as_json(_files.read_bytes(folder, _STATE, _LIMITS[_STATE]), _STATE)
+    head = _checked_head(state)
+    for name, expected in head["sha256"].items():
+        found = _files.sha256(_files.checked_path(folder, name, _LIMITS[name]))
+        if found != expected:
+            raise ValueError(
+                f"{name} must be the file that was saved. Got another: its SHA-256 is {found}, "
+                f"not {expected!r:.80}. If you changed it, take its line out of {_STATE}."
+            )
+    files: dict[str, Any] = {
+        name: _files.read_bytes(folder, name, _LIMITS[name])
+        for name in (_CONFIG, _ARRAYS, *_tokenizer.FILES)
+    }
+    files[_CONFIG] = _files.as_json(files[_CONFIG], _CONFIG)
+    path = _files.checked_path(folder, _WEIGHTS, _LIMITS[_WEIGHTS])
+    files[_WEIGHTS] = path
+    tensors = safetensors.torch.load(files.pop(_ARRAYS))
+    if state.get("moments"):
+        limit = 8 * path.stat().st_size + 2**20  # two to three numbers a weight
+        tensors |= safetensors.torch.load_file(_files.checked_path(folder, _MOMENTS, limit))
+    return head, {name: join(state.get(name, {}), tensors) for name in _PARTS}, files
+
+
+def _checked_head(state):
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{_STATE} must have format {FORMAT!r}. Got {state.get('format')!r:.60}.")
+    version = state.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{_STATE} must have a format_version. Got {version!r:.60}.")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{_STATE} has format_version {version!r:.60}, and skfocal {skfocal.__version__} reads "
+            f"up to {FORMAT_VERSION}: install a newer skfocal."
+        )
+    sums, left_out = state.get("sha256", {}), state.get("left_out", [])
+    if not isinstance(sums, dict) or not set(sums) <= set(_LIMITS) - {_STATE}:
+        raise ValueError(f"sha256 in {_STATE} must be of the other files. Got {sums!r:.80}.")
+    if not isinstance(left_out, list) or not all(isinstance(name, str) for name in left_out):
+        raise ValueError(f"left_out in {_STATE} must be a list of names. Got {left_out!r:.80}.")
+    return {"sha256": sums, "left_out": left_out}
+
+
+def _with_params(kind, params):
+    """Return an unfitted estimator with parameters that pass the checks of `fit`."""
+    known = kind._get_param_names()
+    unknown = sorted(set(params) - set(known) | (set(params) & _NOT_RESTORED))
+    if unknown:
+        raise ValueError(
+            f"{_STATE} must have parameters that this version stores. Got {unknown!r:.80}: was it "
+            "saved by a newer skfocal?"
+        )
+    if isinstance(params.get("loss"), dict):
+        params["loss"] = loss_from_plain(params["loss"])
+    estimator = kind(**params)
+    estimator._validate_params()
+    return estimator
+
+
+def _plain_of(files, stored, n_classes):
+    """Return what `__setstate__` builds the net of; the weights are read last."""
+    settings = _files.as_json(files["tokenizer_config.json"], "tokenizer_config.json")
+    encoder = stored["encoder"]
+    settings["model_max_length"] = encoder["model_max_length"]
+    scale = _estimator_checks.number(encoder["cosine_scale"], "cosine_scale", optional=True)
+    files["tokenizer_config.json"] = json.dumps(settings).encode()
+    history = stored["history"] or []
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        raise ValueError(f"history in {_STATE} must be a list of rows. Got {history!r:.80}.")
+    sizes = _encoder_checks.read_sizes(files[_WEIGHTS])
+    _encoder_checks.check_encoder(files[_CONFIG], sizes, n_classes, scale)
+    weights = _encoder_checks.read_weights(files[_WEIGHTS])
+    return {
+        "config": json.dumps(files[_CONFIG]),
+        "weights": {f"model.{name}": value for name, value in weights.items()},
+        "tokenizer": {name: files[name] for name in _tokenizer.FILES},
+        "cosine_scale": scale,
+        "dropouts": _estimator_checks.checked_dropouts(encoder["dropouts"]),
+        "history": history,
+        "moments": stored["moments"],
+    }
+
+
+def _check_built(estimator):
+    """Refuse a vocabulary or a length that the encoder cannot take; try the whole once."""
+    encoder = estimator.net_.plain_module().model
+    _encoder_checks.check_vocabulary(encoder, estimator.tokenizer_)
+    limit = _module.length_limit(encoder, estimator.tokenizer_)
+    if estimator.max_length_ > limit:
+        raise ValueError(
+            f"max_length_ in {_STATE} must be at most {limit}, the limit of the encoder. "
+            f"Got {estimator.max_length_}."
+        )
+    estimator.predict(["A document, to try it."])

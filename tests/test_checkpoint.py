@@ -1,0 +1,374 @@
+"""A fit that is killed goes on where it was, and never from anything else."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import imbalanced
+from imblearn.over_sampling import RandomOverSampler
+from sklearn.model_selection import StratifiedKFold
+from skorch.callbacks import Callback, LRScheduler
+
+from skfocal import FocalLoss
+from skfocal._checkpoint import describe
+from skfocal._net import FocalNet
+
+SCRIPT = Path(__file__).with_name("interrupted.py")
+
+
+class Stop(Exception):
+    """What a test ends a fit with."""
+
+
+class StopsAt(Callback):
+    """Ends a training, as a crash would, at its n-th update."""
+
+    n = None
+
+    def on_train_begin(self, net, **kwargs):
+        self.left = StopsAt.n
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Stop
+
+
+@pytest.fixture
+def stopping(make, tmp_path):
+    """Return a function that makes a classifier whose fit ends at its n-th update."""
+
+    def make_stopping(n, **params):
+        StopsAt.n = n
+        settings = {"checkpoint": tmp_path / "run", "checkpoint_steps": 1}
+        return make(**{"callbacks": [StopsAt()], **settings, **params})
+
+    yield make_stopping
+    StopsAt.n = None
+
+
+def weights(clf):
+    return list(clf.net_.module_.state_dict().values())
+
+
+def same(left, right):
+    return all(torch.equal(a, b) for a, b in zip(weights(left), weights(right), strict=True))
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in Path(folder).glob("checkpoint-*"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "name",
+    ["stops", "samples"]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in ("plain", "prunes", "progressive")],
+)
+def test_a_fit_killed_ten_times_ends_with_the_same_bits(name, tiny, tmp_path):
+    """At random updates, at random places within a write, and after random times."""
+    run = [sys.executable, str(SCRIPT), name, tiny, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("killed") >= 8  # the last ones may find the fit at its end
+    assert found.pop("epochs") > 1
+    assert found == {"differ": [], "differ at the end": []}
+
+
+def test_the_same_call_goes_on_after_an_error(stopping, make, data):
+    alone = make(dropout=0.1).fit(*data)
+    with pytest.raises(Stop):
+        stopping(4, dropout=0.1).fit(*data)
+    begun = []
+    clf = stopping(None, dropout=0.1)
+    original = FocalNet.train_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FocalNet, "train_step", lambda *a, **k: begun.append(1) or original(*a, **k))
+        clf.fit(*data)
+    assert len(begun) == 10 - 3
+    assert same(clf, alone)
+    np.testing.assert_array_equal(clf.class_loss_, alone.class_loss_)
+
+
+def test_a_fit_at_its_end_returns_at_once_and_can_go_on(stopping, data):
+    first = stopping(None).fit(*data)
+    again = stopping(1).fit(*data)  # would stop at its first update
+    assert same(first, again)
+    np.testing.assert_array_equal(first.predict_proba(data[0]), again.predict_proba(data[0]))
+    StopsAt.n = None
+    again.set_params(checkpoint=None, warm_start=True).fit(*data)
+    assert not same(first, again)
+
+
+def test_no_more_than_two_checkpoints_are_kept_and_none_by_time_alone(stopping, data, tmp_path):
+    stopping(None).fit(*data)
+    assert checkpoints(tmp_path / "run") == ["checkpoint-000010", "checkpoint-000011"]
+    stopping(None, checkpoint=tmp_path / "slow", checkpoint_steps=None).fit(*data)
+    assert len(checkpoints(tmp_path / "slow")) == 1  # of the end
+    often = stopping(None, checkpoint=tmp_path / "time", checkpoint_steps=None)
+    often.set_params(checkpoint_minutes=1e-9).fit(*data)
+    assert checkpoints(tmp_path / "time") == ["checkpoint-000010", "checkpoint-000011"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gamma": 1.0}, r"gamma was 2\.0 and is 1\.0"),
+        ({"alpha": {"ham": 1.0, "spam": 2.0}}, "alpha was null and is"),
+        ({"random_state": 1}, "random_state was 0 and is 1"),
+        ({"loss": FocalLoss(gamma=2.0)}, 'loss was "focal" and is skfocal.losses._single.Focal'),
+        ({"sampler": RandomOverSampler(random_state=0)}, "sampler was null and is imblearn"),
+        ({"lr": 1e-3, "warmup": 0.2}, r"lr was 0\.003 and is 0\.001; warmup was 0\.1 and is 0\.2"),
+    ],
+)
+def test_other_parameters_are_refused_by_name(stopping, data, change, message):
+    with pytest.raises(Stop):
+        stopping(4).fit(*data)
+    with pytest.raises(ValueError, match=f"is of another fit: {message}.*Give another folder"):
+        stopping(None, **change).fit(*data)
+
+
+def test_other_data_are_refused_by_name(stopping, make, data, tmp_path, tiny_copy):
+    X, y = data
+    with pytest.raises(Stop):
+        stopping(4).fit(X, y)
+    other = ["other words" if i == 7 else x for i, x in enumerate(X)]
+    swapped = y.copy()
+    swapped[:2] = np.where(y[:2] == "ham", "spam", "ham")
+    weight = np.ones(len(y))
+    weight[0] = 2
+    for name, call in {
+        "documents differ": (other, y),
+        "labels differ": (X, swapped),
+        "sample weights differ": (X, y, weight),
+    }.items():
+        with pytest.raises(ValueError, match=f"is of another fit: .*{name}"):
+            stopping(None).fit(*call)
+    from safetensors.torch import load_file, save_file
+
+    file = tiny_copy / "model.safetensors"
+    changed = {k: v + 1e-3 for k, v in load_file(file).items()}
+    save_file(changed, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="is of another fit: pretrained weights differ"):
+        stopping(None, model=str(tiny_copy)).fit(X, y)
+
+
+def test_a_setting_that_changes_no_result_may_change(stopping, data, capsys):
+    with pytest.raises(Stop):
+        stopping(4).fit(*data)
+    stopping(None, verbose=1, checkpoint_steps=3, predict_precision="float32").fit(*data)
+    assert "epoch 2/2" in capsys.readouterr().out
+
+
+def _truncate(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def _alter(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors", "sha256.txt"])
+@pytest.mark.parametrize("damage", [_truncate, _alter, Path.unlink])
+def test_a_damaged_checkpoint_is_seen_and_the_one_before_it_used(
+    stopping, make, data, tmp_path, file, damage
+):
+    if (file, damage) == ("sha256.txt", _truncate):
+        damage = lambda path: os.truncate(path, 10)  # noqa: E731 (its last byte is a line's end)
+    alone = make().fit(*data)
+    with pytest.raises(Stop):
+        stopping(6).fit(*data)
+    newest = tmp_path / "run" / checkpoints(tmp_path / "run")[-1]
+    damage(newest / file)
+    with pytest.warns(UserWarning, match=f"{newest.name}' is not whole and is not used"):
+        clf = stopping(None).fit(*data)
+    assert same(clf, alone)
+
+
+def test_without_a_whole_checkpoint_training_begins_anew(stopping, make, data, tmp_path):
+    with pytest.raises(Stop):
+        stopping(6).fit(*data)
+    for name in checkpoints(tmp_path / "run"):
+        _truncate(tmp_path / "run" / name / "state.json")
+    with pytest.warns(UserWarning, match="is not whole") as caught:
+        clf = stopping(None).fit(*data)
+    assert len(caught) == 2
+    assert same(clf, make().fit(*data))
+
+
+def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(stopping, make, data, tmp_path):
+    """A limit on the size of files stands for the disk: the write ends in the middle."""
+    with pytest.raises(Stop):
+        stopping(4).fit(*data)
+    before = checkpoints(tmp_path / "run")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written.*checkpoint-000003 is whole"):
+            stopping(None).fit(*data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert checkpoints(tmp_path / "run") == before
+    assert not list((tmp_path / "run").glob(".unfinished*"))
+    assert same(stopping(None).fit(*data), make().fit(*data))
+
+
+def test_two_fits_at_a_time_need_two_folders(stopping, make, data, tmp_path):
+    inside = []
+
+    class FitsToo(Callback):
+        def on_train_begin(self, net, **kwargs):
+            with pytest.raises(RuntimeError, match="is in use by another fit: give each its own"):
+                make(checkpoint=tmp_path / "run").fit(*data)
+            inside.append(True)
+
+    stopping(None, callbacks=[FitsToo()]).fit(*data)
+    assert inside == [True]
+
+
+class Terminates(Callback):
+    """Sends SIGTERM to its process at the n-th batch of a kind."""
+
+    n, training = None, True
+
+    def on_train_begin(self, net, **kwargs):
+        self.left = Terminates.n
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        if training == Terminates.training and self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sigterm_writes_a_checkpoint_first(make, data, tmp_path, training):
+    class Ended(BaseException):
+        pass
+
+    def end(number, frame):
+        raise Ended
+
+    settings = {"checkpoint": tmp_path / "run", "callbacks": [Terminates()], "train_split": 0.3}
+    settings |= {"max_epochs": 3, "batch_size": 4, "accumulate": 2}
+    Terminates.n, Terminates.training = 3, training
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        clf = make(**settings)
+        with pytest.raises(Ended):
+            clf.fit(*data)
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert checkpoints(tmp_path / "run") == ["checkpoint-000001"]
+    assert not hasattr(clf, "net_")
+    Terminates.n = None
+    state = json.loads((tmp_path / "run" / "checkpoint-000001" / "state.json").read_text())
+    assert state["state"]["n_batches"] == (4 if training else 7 * 1)
+    resumed = make(**settings).fit(*data)
+    alone = make(**settings | {"checkpoint": None}).fit(*data)
+    assert same(resumed, alone)
+    assert resumed.history_[:, "valid_score"] == alone.history_[:, "valid_score"]
+    assert resumed.history_[:, "batches"] == alone.history_[:, "batches"]
+
+
+def test_a_sigterm_that_the_program_survives_lets_training_go_on(make, data, tmp_path):
+    heard = []
+    Terminates.n, Terminates.training = 3, True
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        clf = make(checkpoint=tmp_path / "run", callbacks=[Terminates()]).fit(*data)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        Terminates.n = None
+    assert heard == [signal.SIGTERM]
+    assert len(clf.history_) == 2
+
+
+def test_in_a_thread_checkpoints_are_written_all_the_same(stopping, make, data):
+    results = []
+    with pytest.raises(Stop):
+        stopping(4).fit(*data)
+    clf = stopping(None)
+    thread = threading.Thread(target=lambda: results.append(clf.fit(*data)))
+    thread.start()
+    thread.join()
+    assert same(results[0], make().fit(*data))
+
+
+def test_the_state_of_a_scheduler_in_a_callback_goes_on(stopping, make, data):
+    from torch.optim.lr_scheduler import ExponentialLR
+
+    def callbacks():
+        return [StopsAt(), LRScheduler(ExponentialLR, gamma=0.5, event_name=None)]
+
+    with pytest.raises(Stop):
+        stopping(8, callbacks=callbacks(), max_epochs=3, schedule="constant").fit(*data)
+    clf = stopping(None, callbacks=callbacks(), max_epochs=3, schedule="constant").fit(*data)
+    alone = make(callbacks=callbacks(), max_epochs=3, schedule="constant").fit(*data)
+    scheduler = dict(clf.net_.callbacks_)["LRScheduler"].lr_scheduler_
+    assert scheduler.last_epoch == 3
+    assert same(clf, alone)
+
+
+def test_a_checkpoint_holds_no_text_and_no_pickle(stopping, data, tmp_path):
+    X, y = imbalanced(20, 20)
+    X = [x + " confidential" for x in X]
+    with pytest.raises(Stop):
+        stopping(8, early_stopping=True, train_split=0.2).fit(X, y)
+    folder = tmp_path / "run" / checkpoints(tmp_path / "run")[-1]
+    content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "sha256.txt",
+        "state.json",
+        "state.safetensors",
+    ]
+    assert b"confidential" not in content
+    check = ["sha256sum", "--check", "--quiet", "sha256.txt"]
+    assert subprocess.run(check, cwd=folder).returncode == 0
+
+
+def test_partial_fit_has_no_checkpoints(stopping, data):
+    with pytest.raises(ValueError, match="partial_fit needs checkpoint=None"):
+        stopping(None).partial_fit(*data, classes=["ham", "spam"])
+
+
+def test_a_checkpoint_of_a_newer_version_is_not_read(stopping, data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("skfocal._checkpoint._FORMAT", 99)
+        with pytest.raises(Stop):
+            stopping(4).fit(*data)
+    with pytest.warns(UserWarning, match="format 99 is of a newer skfocal, this one knows"):
+        stopping(None).fit(*data)
+
+
+def test_settings_are_described_alike_in_another_process():
+    code = (
+        "import numpy as np, functools; from sklearn.model_selection import StratifiedKFold; "
+        "from skfocal import FocalLoss; from skfocal._checkpoint import describe; "
+        "print(describe([FocalLoss(gamma=1.0, weight=[1., 2.]), np.arange(3), print, "
+        "functools.partial(max, key=abs), StratifiedKFold(3), {'a': FocalLoss}]))"
+    )
+    run = [sys.executable, "-c", code]
+    texts = {subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in "ab"}
+    assert len(texts) == 1
+    assert "0x" not in texts.pop()
+    assert describe(np.arange(3)) != describe(np.arange(3) + 1)
+    assert describe(pd.Series({"ham": 1.0})) != describe(pd.Series({"ham": 2.0}))
+    assert describe(StratifiedKFold(3)) != describe(StratifiedKFold(4))
+    assert describe(FocalLoss(weight=[1.0, 2.0])) != describe(FocalLoss(weight=[1.0, 3.0]))

@@ -1,0 +1,192 @@
+"""What onnxruntime computes from an export is what the estimator computes, without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import transformers
+from conftest import copy_tokenizer
+from test_module import CONFIGS
+from test_persistence import assert_same_answers, indicator
+
+import skfocal
+from skfocal import BertFocalClassifier, OnnxClassifier, _onnx, fetch_minilm, fetch_reuters
+from skfocal.calibration import Calibration
+from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
+
+SETTINGS = {
+    "reweighted": {"alpha": "balanced", "temperature": 0.7},
+    "tuned": {"sampler": "sqrt", "proba": "natural", "temperature": "auto", "decision": "tuned"},
+    "cosines": {"loss": "ldam"},
+    "prior": {"loss": "logit_adjusted", "decision": "prior", "prior": "uniform"},
+    "labels": {"loss": "asymmetric", "alpha": "balanced"},
+    "softmax": {"loss": torch.nn.MultiMarginLoss},
+}
+
+
+@pytest.fixture(scope="module")
+def long(tiny):
+    """Texts of very different lengths, some beyond the limit, some with odd characters."""
+    rng = np.random.RandomState(0)
+    words = ["money", "lunch", "café", "\ud800", "win", "\x00", "日本", "team"]
+    return [" ".join(rng.choice(words, size=n)) for n in [0, 1, 2, 5, 30, 60, 90, 400] * 4]
+
+
+def assert_answers_alike(served, clf, X):
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(served.predict_proba(X), clf.predict_proba(X), **tolerance)
+    np.testing.assert_allclose(served.decision_function(X), clf.decision_function(X), **tolerance)
+    np.testing.assert_allclose(served.outputs(X)["logits"], clf._logits(X), **tolerance)
+    predicted = served.predict(X)
+    assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_served_answers_are_those_of_the_estimator(make, data, long, tmp_path, name):
+    X, y = data
+    clf = make(**SETTINGS[name]).fit(X, indicator(y) if name == "labels" else y)
+    clf.to_onnx(tmp_path / "served")
+    served = OnnxClassifier(tmp_path / "served", n_threads=1)
+    assert_answers_alike(served, clf, X + long)
+    assert_answers_alike(served, clf, np.array(X[:3], dtype=object)[:, None])
+    assert np.array_equal(served.classes_, clf.classes_)
+    assert served.classes_.dtype == clf.classes_.dtype and served.max_length_ == clf.max_length_
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_architecture_is_exported(make, data, long, tmp_path, name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForSequenceClassification.from_config(CONFIGS[name])
+    model.save_pretrained(tmp_path / "encoder")
+    copy_tokenizer(tmp_path / "encoder")
+    clf = make(model=tmp_path / "encoder").fit(*data)
+    clf.to_onnx(tmp_path / "served")
+    assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, data[0] + long)
+
+
+class Numbers(torch.nn.Module):
+    """Three logits from the first token id, eighths between -256 and 256."""
+
+    def forward(self, input_ids, attention_mask):
+        code = input_ids[:, 0] + 0 * attention_mask[:, 0]
+        digits = torch.stack([code % 4096, code // 4096 % 4096, code // 4096**2], 1)
+        return (digits / 8 - 256).float()
+
+
+@pytest.mark.parametrize(
+    ("loss", "proba"),
+    [
+        (FocalLoss(3.0, weight=[0.2, 1.0, 4.0]), "natural"),
+        (FocalLoss(2.0, label_smoothing=0.1), "reweighted"),
+        (Poly1Loss(2.0), "natural"),
+        (LDAMLoss([90, 9, 1]), "natural"),
+        (SigmoidFocalLoss(2.0, label_smoothing=0.1), "reweighted"),
+        (AsymmetricLoss(1.0, 4.0, 0.05), "natural"),
+    ],
+)
+def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, loss, proba):
+    several = loss.multilabel
+    weight = np.array([[0.5, 2.0], [1.0, 1.0], [0.9, 3.0]]) if several else np.array([0.5, 1, 3])
+    calibration = Calibration(loss, np.arange(3), weight, weight**0.5, proba=proba, temperature=1.7)
+    logits = np.random.RandomState(0).randint(-2048, 2048, size=(200, 3)) / 8
+    logits[:100] = np.round(logits[:100] / 40 * 8) / 8
+    ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
+    _onnx._write_graph(_onnx._Graph(Numbers(), calibration), tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
+    raw, scores, found = session.run(["logits", "scores", "proba"], inputs)
+    assert np.array_equal(raw, logits)
+    expected = calibration.answers(logits)
+    np.testing.assert_allclose(scores, expected.decision_function(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found, expected.predict_proba(), rtol=1e-4, atol=1e-300)
+
+
+SERVE = """
+import json, sys
+from skfocal import OnnxClassifier
+clf = OnnxClassifier(sys.argv[1], n_threads=1)
+X = ["win money now", "lunch meeting"]
+heavy = [m for m in ("torch", "transformers", "sklearn", "scipy", "skorch") if m in sys.modules]
+print(json.dumps([clf.predict(X).tolist(), clf.predict_proba(X).tolist(), heavy]))
+"""
+
+
+def test_serving_imports_neither_torch_nor_transformers_nor_sklearn(make, data, tmp_path):
+    clf = make(alpha="balanced").fit(*data)
+    clf.to_onnx(tmp_path / "served")
+    command = [sys.executable, "-c", SERVE, str(tmp_path / "served")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    labels, proba, heavy = json.loads(done.stdout)
+    X = ["win money now", "lunch meeting"]
+    assert heavy == [] and labels == clf.predict(X).tolist()
+    np.testing.assert_allclose(proba, clf.predict_proba(X), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, tiny):
+    """An exported folder, and the estimator."""
+    folder = tmp_path_factory.mktemp("served")
+    X, y = ["win money"] * 9 + ["lunch team"] * 9, [7] * 9 + [9] * 9
+    clf = BertFocalClassifier(tiny, max_epochs=2, lr=3e-3, random_state=0).fit(X, y)
+    clf.to_onnx(folder)
+    return folder, clf
+
+
+def test_graph_tells_nothing_of_the_machine_it_was_made_on(served):
+    content = (served[0] / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parents[1]).encode() not in content
+    assert str(Path(skfocal.__file__).parent).encode() not in content
+
+
+def test_labels_that_are_numbers_keep_their_type(served):
+    folder, clf = served
+    assert_answers_alike(OnnxClassifier(folder), clf, ["win", "lunch"])
+
+
+def test_folder_is_replaced_only_if_it_is_an_export(served, tmp_path):
+    folder, clf = served
+    (tmp_path / "model.onnx").write_text("kept")
+    with pytest.raises(FileExistsError, match="folder must be new, empty or written by the same"):
+        clf.to_onnx(tmp_path)
+    with pytest.raises(FileExistsError):
+        clf.save_pretrained(folder)
+    assert_same_answers(OnnxClassifier(folder), OnnxClassifier(folder), ["win"])
+
+
+@pytest.mark.parametrize("X", ["a text", [], [1], [None]])
+def test_what_is_no_list_of_texts_is_refused(served, X):
+    with pytest.raises((TypeError, ValueError), match="X must"):
+        OnnxClassifier(served[0]).predict(X)
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers"])
+def test_missing_package_is_named_with_the_extra(served, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=rf"{missing}: pip install skfocal\[onnx\]"):
+        OnnxClassifier(served[0])
+
+
+def test_missing_exporter_is_named_with_the_extra(served, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install skfocal\[onnx\]"):
+        served[1].to_onnx(tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.slow
+def test_minilm_on_reuters_is_served(tmp_path):
+    X, y = fetch_reuters("r8", subset="train", return_X_y=True)
+    clf = BertFocalClassifier(
+        fetch_minilm(), alpha="balanced", freeze=5, max_epochs=1, max_length=128, random_state=0
+    )
+    with pytest.warns(UserWarning, match="have more than max_length=128"):
+        clf.fit(X[:300], y[:300])
+    clf.to_onnx(tmp_path / "served")
+    assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, X[300:400])

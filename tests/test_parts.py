@@ -1,0 +1,195 @@
+"""Too little memory: the same gradient and the same predictions, in parts.
+
+The error is torch's own, raised by hooks where a device would: in the forward pass, or in the
+backward pass when some of the gradients are there already.
+"""
+
+import contextlib
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from skfocal._net import FocalNet
+
+LONG = ["win money prize cash now " * 8, "meeting lunch project report team " * 6]
+
+
+@pytest.fixture
+def texts(data):
+    X, y = data
+    return [f"{x} {LONG[i % 2]}" if i % 5 == 0 else x for i, x in enumerate(X)], y
+
+
+@contextlib.contextmanager
+def memory_for(n_tokens, backward=False):
+    """Let any pass through the encoder that has more tokens raise; yield a list of the sizes."""
+    tried: list = []
+    forward = torch.nn.Module.__call__
+
+    def limited(module, *args, **kwargs):
+        output = forward(module, *args, **kwargs)
+        if type(module).__name__ == "EncoderClassifier":
+            ids = kwargs["input_ids"]
+            tried.append(ids.numel())
+            if ids.numel() > n_tokens:
+                if backward and output.requires_grad:
+                    # The head's gradients are there when this raises, the encoder's are not.
+                    layer = module.model.base_model.pooler.dense.weight
+                    layer.register_hook(_raise_once())
+                else:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+        return output
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Module, "__call__", limited)
+        yield tried
+
+
+def _raise_once():
+    left = [1]
+
+    def hook(gradient):
+        if left:
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return gradient
+
+    return hook
+
+
+class Gradients(Callback):
+    """Keeps the gradient of each update."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen = []
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        grads = [p.grad.flatten() for _, p in named_parameters if p.grad is not None]
+        self.seen.append(torch.cat(grads).double())
+
+
+def first_gradient(clf, X, y, limit=None, backward=False):
+    clf.set_params(callbacks=[Gradients()], gradient_clip=None)
+    with memory_for(limit, backward) if limit else contextlib.nullcontext():
+        clf.fit(X, y)
+    return dict(clf.net_.callbacks_)["Gradients"].seen[0]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha": "balanced"},
+        {"alpha": "balanced", "normalize": "weights"},
+        {"alpha": {"ham": 1.0, "spam": 3.0}, "normalize": "sum"},
+        {"accumulate": 3, "alpha": "balanced", "normalize": "weights"},
+        {"freeze": 1},
+        {"loss": "dice"},
+    ],
+)
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, backward):
+    settings = {"max_epochs": 1, "batch_size": 16, "warmup": 0, "lr": 1e-4, **settings}
+    weight = np.linspace(0.5, 1.5, len(texts[1]))
+    X, y = texts
+
+    def gradient(**limits):
+        return first_gradient(make(**settings), X, y, **limits)
+
+    whole = gradient()
+    with pytest.warns(UserWarning, match="not enough memory for .* documents of .* in training"):
+        parts = gradient(limit=200, backward=backward and not settings.get("freeze"))
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
+    assert float(whole.norm()) > 0
+    assert len(weight) == len(y)
+
+
+def test_the_smaller_size_is_remembered_and_told_once(make, texts):
+    clf = make(max_epochs=3, batch_size=16)
+    with memory_for(150) as tried, pytest.warns(UserWarning, match="not enough memory") as caught:
+        clf.fit(*texts)
+    assert len(caught) == 1
+    # Halving begins at 16 documents; after that nothing larger is tried.
+    too_large = [i for i, n in enumerate(tried) if n > 150]
+    assert 1 <= len(too_large) <= 4
+    assert len(tried) - too_large[-1] > 10
+
+
+def test_a_whole_training_in_parts_learns_the_same(make, texts):
+    X, y = texts
+    whole = make(max_epochs=2, lr=1e-3).fit(X, y)
+    with memory_for(100), pytest.warns(UserWarning, match="in training"):
+        parts = make(max_epochs=2, lr=1e-3).fit(X, y)
+    np.testing.assert_allclose(parts.predict_proba(X), whole.predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(
+        parts.history_[:, "train_loss"], whole.history_[:, "train_loss"], rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"predict_precision": "bfloat16"}, {"freeze": 1}])
+def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
+    X, y = texts
+    clf = make(**settings).fit(X, y)
+    whole = clf.predict_proba(X)
+    with memory_for(120) as tried:
+        with pytest.warns(UserWarning, match="not enough memory for .* in prediction") as caught:
+            parts = clf.predict_proba(X)
+        again = clf.predict_proba(X[::-1])
+    assert len(caught) == 1
+    assert max(tried) > 120
+    tolerance = 2e-2 if "predict_precision" in settings else 1e-6
+    np.testing.assert_allclose(parts, whole, atol=tolerance)
+    np.testing.assert_allclose(again[::-1], whole, atol=tolerance)
+
+
+def test_held_out_documents_are_scored_in_parts(make, texts):
+    settings = {"train_split": 0.4, "batch_size": 16, "scoring": "neg_log_loss", "max_epochs": 1}
+    whole = make(**settings).fit(*texts)
+    with memory_for(120), pytest.warns(UserWarning, match="not enough memory"):
+        parts = make(**settings).fit(*texts)
+    np.testing.assert_allclose(
+        parts.history_[:, "valid_score"], whole.history_[:, "valid_score"], rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_single_document_that_does_not_fit_is_an_error_with_its_length(make, texts, backward):
+    X, y = texts
+    longest = max(len(ids) for ids in make().fit(X, y).tokenizer_(X)["input_ids"])
+    message = f"not enough memory for a single document of {longest} tokens in training. Lower max"
+    clf = make()
+    with memory_for(longest - 1, backward), pytest.warns(UserWarning, match="not enough memory"):
+        with pytest.raises(torch.OutOfMemoryError, match=message):
+            clf.fit(X, y)
+    assert not hasattr(clf, "net_")
+    clf.fit(X, y)
+    with memory_for(longest - 1), pytest.warns(UserWarning, match="not enough memory"):
+        with pytest.raises(torch.OutOfMemoryError, match=f"of {longest} tokens in prediction"):
+            clf.predict(X)
+
+
+def test_what_did_not_fit_is_let_go_before_the_next_attempt(make, data, monkeypatch):
+    """An error that is kept keeps its frames, and these keep the tensors that filled the memory."""
+    filled, alive = [], []
+    infer = FocalNet.infer
+
+    def failing(net, x, **kwargs):
+        logits = infer(net, x, **kwargs)
+        if len(logits) > 4:
+            filled.append(weakref.ref(logits))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        alive.append(sum(ref() is not None for ref in filled))
+        return logits
+
+    monkeypatch.setattr(FocalNet, "infer", failing)
+    gc.disable()
+    try:
+        with pytest.warns(UserWarning, match="not enough memory"):
+            make(max_epochs=1).fit(*data)
+    finally:
+        gc.enable()
+    assert filled
+    assert set(alive) == {0}
