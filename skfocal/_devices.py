@@ -9,6 +9,7 @@ import warnings
 import torch
 from filelock import FileLock, Timeout
 
+from skfocal._excerpt import excerpt
 from skfocal._store import shared_folder
 
 # What autocast computes in, by `precision`.
@@ -26,7 +27,8 @@ def resolve_device(device):
         return str(torch.empty(0, device=device).device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device={device!r} is not a device that torch can use here: {error}"
+            f"device={excerpt(str(device))} is not a device that torch can use here: "
+            f"{excerpt(str(error), 300)}"
         ) from error
 
 

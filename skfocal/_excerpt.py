@@ -22,6 +22,7 @@ def excerpt(value, limit=60):
     True
     """
     text = repr(value[:limit]) if isinstance(value, str | bytes) else _REPR.repr(value)
+    text = " ".join(text.splitlines())  # of arrays
     return text if len(text) <= limit else text[:limit] + "..."
 
 

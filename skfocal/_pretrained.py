@@ -176,7 +176,7 @@ def _named(model):
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
-        path = Path(model).expanduser()
+        path = os.path.expanduser(model)
         if os.path.isdir(path):
             looked = f"the folder {str(path)!r} holds {sorted(os.listdir(path))[:12]}"
             cure = (

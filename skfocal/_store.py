@@ -48,7 +48,7 @@ def shared_folder():
     """
     root = _root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and root.stat().st_uid != os.getuid():
+    if hasattr(os, "getuid") and root.lstat().st_uid != os.getuid():  # a link is its maker's
         raise PermissionError(f"{str(root)!r} belongs to another user.")
     folder = root / str(os.getppid() if is_worker() else os.getpid())
     if not folder.exists():

@@ -1,5 +1,7 @@
 """From what a user gives as y to codes: one class a document, or an indicator of labels."""
 
+from collections.abc import Mapping, Set
+
 import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -40,6 +42,13 @@ def encode(y, texts, declared=None, multilabel=None):
     """
     if y is None:
         raise ValueError("BertFocalClassifier requires y to be passed, but the target y is None.")
+    sized = hasattr(y, "__len__") or hasattr(y, "__array__")
+    if isinstance(y, str | bytes | Set | Mapping) or not sized:
+        raise TypeError(
+            "y must be a list, array or Series of labels, one a document, or an indicator of "
+            f"labels. Got {type(y).__name__}."
+        )
+    y = _lists_as_objects(y)
     if _holds_collections(y, multilabel):
         classes, codes = _encode_collections(y, texts, declared)
     else:
@@ -55,6 +64,16 @@ def encode(y, texts, declared=None, multilabel=None):
             f"Got {kinds[not multilabel]}."
         )
     return classes, codes
+
+
+def _lists_as_objects(y):
+    """Return an array of lists for the lists in a column of polars or pyarrow."""
+    if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
+        return y
+    lists = np.empty(len(y), dtype=object)
+    for i, labels in enumerate(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list()):
+        lists[i] = labels
+    return lists
 
 
 def _shape(rows):
@@ -117,7 +136,7 @@ def _encode_collections(y, texts, declared):
 
 
 def _encode_indicator(y, texts, declared):
-    columns = getattr(y, "columns", None)
+    columns = getattr(y, "column_names", getattr(y, "columns", None))  # pyarrow's, or others'
     declared = None if declared is None else column_or_1d(declared)
     names = columns if declared is None else declared
     if names is not None and len(set(names)) < len(names):
@@ -128,7 +147,7 @@ def _encode_indicator(y, texts, declared):
                 f"classes must name the columns of y, {excerpts(columns)}. "
                 f"Got {excerpts(declared.tolist())}."
             )
-        y = y[declared.tolist()]
+        y = np.asarray(y)[:, [list(columns).index(name) for name in declared]]
     y = _as_numbers(y)
     check_consistent_length(texts, y)
     # type_of_target calls any two whole numbers an indicator, and any column with one value.
@@ -173,10 +192,12 @@ def _encode_classes(y, texts, declared):
         y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
     if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
         _check_no_missing(y)  # an array of str would make a label "nan" of it
+        _check_one_kind(y)  # and "1" of a number
     y = column_or_1d(y, warn=True)
     check_consistent_length(texts, y)
     if y.dtype.kind == "O":
         _check_no_missing(y)
+        y = _from_objects(y)
     elif y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
     check_classification_targets(y)
@@ -209,6 +230,24 @@ def _check_no_missing(y):
     for i, label in enumerate(y):
         if is_missing(label):
             raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
+
+
+def _check_one_kind(labels):
+    if len({"str" if isinstance(label, str) else "number" for label in labels}) > 1:
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.")
+
+
+def _from_objects(y):
+    """Return the array of str, or one of the type that the objects have in common."""
+    _check_one_kind(y)
+    plain = y if isinstance(y[0], str) else np.array(y.tolist())
+    if plain.dtype.kind not in "biuf" and plain is not y:
+        raise ValueError(
+            "y must have labels that are str, bool or whole numbers of 64 bits. "
+            f"Got {type(y[0]).__name__} in row 0: {excerpt(y[0])}."
+        )
+    return plain
 
 
 def decode(classes, codes):

@@ -109,13 +109,15 @@ def _rows(X):
         return (X if len(shape) == 1 else X.iloc[:, 0]).tolist()
     if hasattr(X, "to_pylist"):  # a pyarrow table
         return X.column(0).to_pylist()
+    if isinstance(X, np.ma.MaskedArray):  # None in the rows that are masked
+        return X.ravel().tolist()
     return np.asarray(X, dtype=object).ravel().tolist()
 
 
 def is_missing(value):
-    """Say whether a value is None, NaN or pandas' NA."""
+    """Say whether a value is None, NaN or pandas' NA or NaT."""
     is_nan = isinstance(value, float) and value != value
-    return value is None or is_nan or type(value).__name__ == "NAType"
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _bad_row(i, row):

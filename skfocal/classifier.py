@@ -1078,7 +1078,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             callbacks.append(("progress", Progress(score and score.name)))
         # The user's last: skorch's way to stop, an interrupt, must not keep the others from
         # seeing the end of the epoch.
-        return callbacks + copy.deepcopy(list(self.callbacks or []))
+        return callbacks + copy.deepcopy(_as_callbacks(self.callbacks))
 
     def _make_score(self, texts, codes, weight, valid, calibration):
         if valid is None:
@@ -1455,6 +1455,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             return resolve_device(self.device)
         except ValueError:
             return "cpu"
+
+
+def _as_callbacks(callbacks):
+    callbacks = list(callbacks or [])
+    for i, item in enumerate(callbacks):
+        callback = item[-1] if isinstance(item, tuple) and item else item
+        if not hasattr(callback, "on_epoch_end"):
+            raise TypeError(
+                "callbacks must hold skorch callbacks or pairs of a name and a callback. "
+                f"Got {excerpt(item)} in place {i}."
+            )
+    return callbacks
 
 
 def _warn_absent(classes, codes):

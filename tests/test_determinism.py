@@ -100,16 +100,19 @@ def process_state():
         "exception hooks": (sys.excepthook, threading.excepthook),
         "streams": (sys.stdout, sys.stderr),
         "scikit-learn": get_config(),
-        "threads": threading.active_count(),
         "locale": locale.setlocale(locale.LC_ALL),
         "folder": os.getcwd(),
     }
 
 
-def assert_left_as_found(before):
+@contextlib.contextmanager
+def left_as_found():
+    before, threads = process_state(), set(threading.enumerate())
+    yield
     after = process_state()
-    changed = [name for name in before if before[name] != after[name]]
-    assert changed == []
+    assert [name for name in before if before[name] != after[name]] == []
+    # Those of an earlier test's workers may end meanwhile.
+    assert set(threading.enumerate()) <= threads
 
 
 UNUSUAL = {
@@ -128,13 +131,12 @@ def test_fit_and_predict_leave_the_process_as_they_found_it(make, data, settings
     make(max_epochs=1).fit(X, y).predict(X)  # what libraries set up at first use
     clear_cache()
     with unusual_settings():
-        before = process_state()
-        clf = make(**settings).fit(X, y)
-        assert_left_as_found(before)
-        clf.predict(X)
-        clf.predict_proba(X[:1])
-        clf.score(X, y)
-        assert_left_as_found(before)
+        with left_as_found():
+            clf = make(**settings).fit(X, y)
+        with left_as_found():
+            clf.predict(X)
+            clf.predict_proba(X[:1])
+            clf.score(X, y)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +154,9 @@ def test_fit_and_predict_leave_the_process_as_they_found_it(make, data, settings
 def test_a_fit_that_raises_leaves_the_process_as_it_found_it(make, data, broken, deterministic):
     make(max_epochs=1).fit(*data)
     clear_cache()
-    with unusual_settings():
-        before = process_state()
+    with unusual_settings(), left_as_found():
         with pytest.raises((TypeError, ValueError, OSError, ZeroDivisionError)):
             make(dropout=0.1, deterministic=deterministic, **broken).fit(*data)
-        assert_left_as_found(before)
 
 
 @contextlib.contextmanager

@@ -136,3 +136,17 @@ def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     own.rmdir()
     assert shared_folder() == own
     assert not dead.exists() and alive.exists() and own.exists()
+
+
+def test_a_link_that_another_user_has_put_there_is_not_followed(tmp_path, monkeypatch):
+    if not hasattr(os, "getuid") or os.getuid() != 0:
+        pytest.skip("only root can make a link of another user")
+    monkeypatch.setattr(_store.tempfile, "gettempdir", lambda: str(tmp_path))
+    own = tmp_path / "own"
+    (own / "1000000000").mkdir(parents=True)  # the number of no process
+    link = tmp_path / "skfocal-0"
+    link.symlink_to(own)
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        shared_folder()
+    assert (own / "1000000000").exists()

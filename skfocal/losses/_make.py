@@ -146,7 +146,8 @@ def make_loss(
         table = MULTILABEL_LOSSES if multilabel else LOSSES
         if loss not in table:
             raise ValueError(
-                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. Got {loss!r}."
+                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. "
+                f"Got {repr(loss)[:100]}."
             )
         loss = table[loss]
     bound: dict = {}
@@ -177,7 +178,7 @@ def make_loss(
     unknown = sorted(set(params) - set(names)) if None not in names else []
     if unknown:
         own = sorted(set(names) - {"weight", "normalize", "counts", "support"})
-        raise ValueError(f"loss_params must be among {own}. Got {unknown}.")
+        raise ValueError(f"loss_params must be among {own}. Got {str(unknown)[:300]}.")
     if label_smoothing and bound.get("label_smoothing", label_smoothing) != label_smoothing:
         raise ValueError(
             f"label_smoothing={label_smoothing} and the {bound['label_smoothing']} of the loss "
