@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from conftest import imbalanced
 from imblearn.over_sampling import SMOTE, RandomOverSampler
@@ -473,6 +474,7 @@ def test_net_params_reach_skorch(make, data):
     assert clf.net_.optimizer_.defaults["betas"] == (0.8, 0.9)
 
 
+@pytest.mark.skipif(sklearn.__version__ < "1.8", reason="EpochScoring's cache is no classifier")
 def test_other_optimizers_and_scorers_of_skorch_work(make, data):
     scoring = EpochScoring("neg_log_loss", use_caching=True, name="nll")
     settings = {"net_params": {"optimizer": torch.optim.RMSprop}, "train_split": 0.3}
