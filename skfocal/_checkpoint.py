@@ -48,7 +48,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder, steps=None, minutes=None):
-        self.folder: Any = None if folder is None else Path(folder).expanduser()
+        self.folder: Any = None if folder is None else Path(folder).expanduser().absolute()
         self.steps = steps
         self.minutes = minutes
         self.found = None

@@ -775,7 +775,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             documents=[tokens.flat, tokens.lengths],
             sample_weights=[weight],
             held_out_documents=[train, [] if valid is None else valid],
-            pretrained_weights=module.state_dict().values(),
+            initial_weights=module.state_dict().values(),
         )
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):

@@ -160,7 +160,7 @@ def test_other_data_are_refused_by_name(stopping, make, data, tmp_path, tiny_cop
     file = tiny_copy / "model.safetensors"
     changed = {k: v + 1e-3 for k, v in load_file(file).items()}
     save_file(changed, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="is of another fit: pretrained weights differ"):
+    with pytest.raises(ValueError, match="is of another fit: initial weights differ"):
         stopping(None, model=str(tiny_copy)).fit(X, y)
 
 
@@ -226,6 +226,16 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(stopping, make, dat
     assert checkpoints(tmp_path / "run") == before
     assert not list((tmp_path / "run").glob(".unfinished*"))
     assert same(stopping(None).fit(*data), make().fit(*data))
+
+
+def test_a_relative_folder_is_that_of_the_beginning(make, data, tmp_path, monkeypatch):
+    class Leaves(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            monkeypatch.chdir("/")
+
+    monkeypatch.chdir(tmp_path)
+    make(checkpoint="run", checkpoint_steps=1, callbacks=[Leaves()]).fit(*data)
+    assert len(checkpoints(tmp_path / "run")) == 2
 
 
 def test_two_fits_at_a_time_need_two_folders(stopping, make, data, tmp_path):
