@@ -25,8 +25,9 @@ def refusing(folder, writer):
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         found = " ".join(f"{error}".split()) or type(error).__name__
+        found = "".join(c if c.isprintable() else "?" for c in found[:400])
         raise ValueError(
-            f"{str(folder)!r} must be a folder as {writer} writes it. Got: {found[:400]}"
+            f"{str(folder)!r} must be a folder as {writer} writes it. Got: {found}"
         ) from error
 
 

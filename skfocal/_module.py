@@ -1,6 +1,5 @@
 """The encoder as a torch module that maps token ids to logits, and its structure."""
 
-import inspect
 import json
 from numbers import Real
 
@@ -247,12 +246,10 @@ def parameter_groups(encoder, *, lr, weight_decay, layer_decay):
 
 def module_to_plain(module, tokenizer):
     """Return the fitted module and tokenizer as JSON text, bytes and numpy arrays only."""
-    known = inspect.signature(module.model.forward).parameters
-    inputs = [name for name in tokenizer.model_input_names if name in known]
     return {
         "config": module.model.config.to_json_string(use_diff=False),
         "weights": {k: v.detach().cpu().numpy() for k, v in module.state_dict().items()},
-        "tokenizer": tokenizer_to_plain(tokenizer, inputs),
+        "tokenizer": tokenizer_to_plain(tokenizer),
         "cosine_scale": cosine_scale(module.model),
         "dropouts": dropouts(module.model),
     }

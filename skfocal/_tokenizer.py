@@ -15,14 +15,12 @@ _SETTINGS = (*_TOKENS, *_SIDES, "model_max_length", "model_input_names")
 _MOST_IDS = 2**24
 
 
-def tokenizer_to_plain(tokenizer, model_input_names=None):
+def tokenizer_to_plain(tokenizer):
     """Return the contents of the files, which ``AutoTokenizer`` reads as well.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
-    model_input_names : list of str, default=None
-        What a pipeline may give to the model; None: what the tokenizer says.
 
     Returns
     -------
@@ -32,7 +30,6 @@ def tokenizer_to_plain(tokenizer, model_input_names=None):
     backend.no_truncation()  # both are left behind by calls
     backend.no_padding()
     settings = {name: getattr(tokenizer, name) for name in _SETTINGS}
-    settings["model_input_names"] = list(model_input_names or tokenizer.model_input_names)
     # The class that takes tokenizer.json as it is; others build parts of it anew.
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     files = backend.to_str(), json.dumps(settings, indent=2)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skfocal import _files
+from skfocal._excerpt import excerpt
 
 FORMAT = "skfocal.onnx"
 FORMAT_VERSION = 1
@@ -157,7 +158,7 @@ def _texts(X):
     """Return a list of str without lone surrogates, which no tokenizer takes."""
     rows = X if isinstance(X, list | tuple) else np.asarray(X, dtype=object).ravel().tolist()
     if isinstance(X, str) or len(rows) == 0:
-        raise ValueError(f"X must be a list of str, one a document. Got {X!r:.60}.")
+        raise ValueError(f"X must be a list of str, one a document. Got {excerpt(X)}.")
     for i, row in enumerate(rows):
         if not isinstance(row, str):
             raise TypeError(f"X must hold str only. Got {type(row).__name__} in row {i}.")

@@ -67,12 +67,12 @@ class Remembers(Callback):
 CONFIGURATIONS = {
     "plain": {},
     "stops": {
-        "dropout": 0.1, "early_stopping": True, "patience": 2, "accumulate": 3, "max_epochs": 5,
+        "dropout": 0.1, "early_stopping": True, "patience": 6, "accumulate": 2, "max_epochs": 12,
         "alpha": "balanced", "sampler": "sqrt", "temperature": "auto",
     },
-    "prunes": {"prune": 0.4, "defer": 0.5, "alpha": "effective", "freeze": 1, "max_epochs": 5},
+    "prunes": {"prune": 0.4, "defer": 0.5, "alpha": "effective", "freeze": 1, "max_epochs": 6},
     "samples": {
-        "sampler": draws, "callbacks": [Remembers(), EarlyStopping("train_loss", patience=2)],
+        "sampler": draws, "callbacks": [Remembers(), EarlyStopping("train_loss", patience=4)],
         "random_state": None, "schedule": "cosine", "nonfinite": "skip",
     },
     "progressive": {"sampler": "progressive", "dropout": None, "normalize": "weights"},
@@ -87,7 +87,7 @@ def documents(n=70):
 
 def fit(model, name, out, **params):
     """Fit and keep all that may be compared."""
-    settings = {"lr": 3e-3, "batch_size": 8, "random_state": 0, "max_epochs": 3, "max_length": 24}
+    settings = {"lr": 3e-3, "batch_size": 8, "random_state": 0, "max_epochs": 5, "max_length": 24}
     random.seed(1)
     np.random.seed(2)
     with warnings.catch_warnings():
@@ -187,8 +187,8 @@ def main(name, model, folder, seed=0):
     params = {"checkpoint": str(Path(folder, "checkpoints")), "checkpoint_steps": 1}
     # The first kill comes late enough that there is a checkpoint: random_state=None begins anew
     # without one.
-    injuries = [(kill_at_step, random.randint(1, 9)) for _ in range(3)]
-    injuries += [(kill_in_write, random.randint(1, 3)) for _ in range(4)]
+    injuries = [(kill_at_step, random.randint(1, 4)) for _ in range(3)]
+    injuries += [(kill_in_write, random.randint(1, 2)) for _ in range(4)]
     random.shuffle(injuries)
     n_killed = 0
     for injury in [(kill_at_step, 3), *injuries]:

@@ -81,7 +81,7 @@ def test_a_fit_killed_ten_times_ends_with_the_same_bits(name, tiny, tmp_path):
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found.pop("killed") >= 8  # the last ones may find the fit at its end
+    assert found.pop("killed") >= 8  # those after a random time may find the fit at its end
     assert found.pop("epochs") > 1
     assert found == {"differ": [], "differ at the end": []}
 
