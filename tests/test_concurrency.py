@@ -153,7 +153,7 @@ def predicted_by(process_context, clf, texts):
     process = process_context.Process(target=predict_into, args=(queue, clf, texts))
     process.start()
     try:
-        return queue.get(timeout=120)
+        return queue.get(timeout=60)
     finally:
         process.kill()
         process.join()
