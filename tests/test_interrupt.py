@@ -10,6 +10,14 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Let Ctrl-C interrupt also where the tests were started with it ignored, in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Presses(Callback):
     """Presses Ctrl-C at the n-th call of a method."""
 
