@@ -1,0 +1,6 @@
+"""``python -m skfocal`` is the command ``skfocal``."""
+
+from skfocal.cli import main
+
+if __name__ == "__main__":
+    main()

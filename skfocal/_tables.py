@@ -1,0 +1,187 @@
+"""Columns of CSV, TSV, JSON lines and Parquet files, whose bad rows are named by their line."""
+
+import csv
+import json
+from pathlib import Path
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+# The longest cell of a CSV file; Python's own limit of 131,072 is less than a long document.
+_LONGEST = 2**30
+
+
+class BadRow(ValueError):
+    """A row that cannot be used; the message names file and line."""
+
+
+def kind_of(path):
+    """Return what kind of file a name stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none of those that are known.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in KINDS:
+        raise ValueError(f"{str(path)!r} must end in one of {', '.join(KINDS)}. Got {suffix!r}.")
+    return KINDS[suffix]
+
+
+def read_columns(path, text, label=None, on_bad=None):
+    """Return the texts of a file and, if asked for, their labels.
+
+    Parameters
+    ----------
+    path : str or path
+        A CSV or TSV file with a line of names, JSON lines, or Parquet; in UTF-8.
+    text, label : str
+        Names of the columns.
+    on_bad : callable ``(BadRow) -> None``, default=None
+        Is given each row that cannot be used, which is then left out. None: raise.
+
+    Returns
+    -------
+    texts, labels : list of str, list
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, lacks a column or has no usable row.
+    """
+    names = [text] if label is None else [text, label]
+    texts, labels = [], []
+    for where, row in _ROWS[kind_of(path)](path, names):
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            document = _checked_text(row[text], f"{path}, {where}", text)
+            if label is not None:
+                labels.append(_checked_label(row[label], f"{path}, {where}", label))
+            texts.append(document)
+        except BadRow as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+    if not texts:
+        raise ValueError(f"{path} must have a row that can be used. Got none.")
+    return texts, labels
+
+
+def _checked_text(value, where, name):
+    if not isinstance(value, str):
+        raise BadRow(f"{where}: {name!r} must be a text. Got {type(value).__name__}.")
+    return value
+
+
+def _checked_label(value, where, name):
+    if value is None or value == "" or value != value:
+        raise BadRow(f"{where}: {name!r} must be a label. Got nothing.")
+    if not isinstance(value, str | int | float):
+        raise BadRow(f"{where}: {name!r} must be a label. Got {type(value).__name__}.")
+    return value
+
+
+def _delimited(path, names):
+    csv.field_size_limit(_LONGEST)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=_DELIMITERS[kind_of(path)], strict=True)
+        try:
+            head = next(reader, [])
+            _check_columns(path, head, names)
+            for cells in reader:
+                where = f"line {reader.line_num}"
+                if len(cells) == len(head):
+                    yield where, dict(zip(head, cells, strict=True))
+                elif cells:  # an empty line is no row
+                    needed = f"{len(head)} cells are needed"
+                    yield where, BadRow(f"{path}, {where}: {needed}. Got {len(cells)}.")
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, after line {reader.line_num}: {error}.") from error
+
+
+def _json_lines(path, names):
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"line {number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield where, BadRow(f"{path}, {where} is not JSON: {error}.")
+                continue
+            missing = [name for name in names if not isinstance(row, dict) or name not in row]
+            if missing:
+                yield where, BadRow(f"{path}, {where} has no {missing[0]!r}.")
+            else:
+                yield where, row
+
+
+def _parquet(path, names):
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise ImportError("Parquet files need pyarrow: pip install 'skfocal[cli]'.") from error
+    try:
+        file = parquet.ParquetFile(path)
+        _check_columns(path, file.schema_arrow.names, names)
+        number = 0
+        for batch in file.iter_batches(columns=names):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}.") from error
+
+
+def _check_columns(path, head, names):
+    for name in names:
+        if list(head).count(name) != 1:
+            raise ValueError(
+                f"{path} must have one column {name!r}. Got the columns {list(head)[:20]}."
+            )
+
+
+_ROWS = {"csv": _delimited, "tsv": _delimited, "jsonl": _json_lines, "parquet": _parquet}
+
+
+def write_columns(path, columns, out=None):
+    """Write columns of equal length.
+
+    Parameters
+    ----------
+    path : str or path
+        Its end says in what form.
+    columns : dict of str -> list
+    out : text file, default=None
+        Is written to as CSV instead.
+    """
+    if out is not None:
+        _write_delimited(out, columns, ",")
+    elif (kind := kind_of(path)) == "parquet":
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        parquet.write_table(pyarrow.table(columns), path)
+    else:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            if kind == "jsonl":
+                for row in zip(*columns.values(), strict=True):
+                    line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
+                    file.write(line + "\n")
+            else:
+                _write_delimited(file, columns, _DELIMITERS[kind])
+
+
+def _write_delimited(file, columns, delimiter):
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))

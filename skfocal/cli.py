@@ -1,0 +1,192 @@
+"""The command ``skfocal``: fit, predict and evaluate on files, without a line of Python."""
+
+import contextlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skfocal._tables import kind_of, read_columns, write_columns
+
+app = typer.Typer(
+    help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
+    "(.jsonl) or Parquet, by their names' end.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Text = Annotated[str, typer.Option(help="Column of the texts.")]
+_Label = Annotated[str, typer.Option(help="Column of the labels.")]
+_Skip = Annotated[bool, typer.Option(help="Leave out rows that cannot be used, and name them.")]
+_Folder = Annotated[Path, typer.Argument(help="Folder that fit has written.")]
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(help="Texts and labels to train on.")],
+    output: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
+    text_column: _Text = "text",
+    label_column: _Label = "label",
+    model: Annotated[
+        str | None, typer.Option(help="A name on the Hugging Face hub, or a folder.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A parameter of BertFocalClassifier, for example alpha=balanced, gamma=1 or "
+            "max_epochs=2; the value is JSON or a text. May be repeated.",
+        ),
+    ] = None,
+    skip_bad_rows: _Skip = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+):
+    """Train a classifier and write it into a folder.
+
+    The folder is one of transformers, too: its pipelines read it.
+    """
+    with _errors_in_words():
+        from skfocal.classifier import BertFocalClassifier
+
+        settings = {"verbose": 0 if quiet else 1, **_settings(set_ or [])}
+        if model is not None:
+            settings["model"] = model
+        X, y = _read(data, text_column, label_column, skip_bad_rows)
+        clf = _made(BertFocalClassifier, settings)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            clf.fit(X, y)
+        clf.save_pretrained(output)
+        _say(f"{output}: {len(X)} documents of {len(clf.classes_)} classes")
+
+
+@app.command()
+def predict(
+    model: _Folder,
+    data: Annotated[Path, typer.Argument(help="Texts.")],
+    output: Annotated[
+        Path | None, typer.Option(help="File for the answers; else CSV to standard output.")
+    ] = None,
+    text_column: _Text = "text",
+    proba: Annotated[bool, typer.Option(help="Also a column for each class.")] = False,
+):
+    """Name the label of each text, a line for each row and in their order."""
+    with _errors_in_words():
+        from skfocal.classifier import BertFocalClassifier
+
+        if output is not None:
+            kind_of(output)  # before the work is done
+        clf = BertFocalClassifier.from_pretrained(model)
+        X, _ = _read(data, text_column, None, False)
+        answers = clf.predict(X)
+        if answers.ndim == 2:
+            names = clf.classes_[None].repeat(len(X), 0)
+            pairs = zip(names, answers > 0, strict=True)
+            columns = {"label": [";".join(map(str, row[some])) for row, some in pairs]}
+        else:
+            columns = {"label": answers.tolist()}
+        if proba:
+            for name, column in zip(clf.classes_, clf.predict_proba(X).T, strict=True):
+                columns[f"proba:{name}"] = column.tolist()
+        write_columns(output, columns, out=sys.stdout if output is None else None)
+
+
+@app.command()
+def evaluate(
+    model: _Folder,
+    data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
+    text_column: _Text = "text",
+    label_column: _Label = "label",
+    as_json: Annotated[bool, typer.Option("--json", help="Numbers as JSON.")] = False,
+    skip_bad_rows: _Skip = False,
+):
+    """Compare predictions with labels: precision, recall and F1 of each class, and overall."""
+    with _errors_in_words():
+        from sklearn.metrics import balanced_accuracy_score, classification_report
+
+        from skfocal.classifier import BertFocalClassifier
+
+        clf = BertFocalClassifier.from_pretrained(model)
+        X, y = _read(data, text_column, label_column, skip_bad_rows)
+        y = _as_classes(clf, y)
+        predicted = clf.predict(X)
+        settings: dict[str, Any] = {"zero_division": 0.0}
+        report = classification_report(y, predicted, output_dict=True, **settings)
+        balanced = float(balanced_accuracy_score(y, predicted))
+        if as_json:
+            typer.echo(json.dumps({**report, "balanced accuracy": balanced}, indent=1))
+        else:
+            typer.echo(classification_report(y, predicted, digits=3, **settings))
+            typer.echo(f"balanced accuracy {balanced:.3f}")
+
+
+def _settings(pairs):
+    """Return parameters from ``name=value`` texts."""
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set needs NAME=VALUE. Got {pair!r}.")
+        try:
+            result[name] = json.loads(value)
+        except ValueError:
+            result[name] = value
+    return result
+
+
+def _made(kind, settings):
+    known = kind().get_params()
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise typer.BadParameter(
+            f"--set must name parameters, one of {list(known)}. Got {unknown}."
+        )
+    return kind(**settings)
+
+
+def _read(path, text, label, skip):
+    def tell(error):
+        _say(f"left out: {error}")
+
+    return read_columns(path, text, label, tell if skip else None)
+
+
+def _as_classes(clf, labels):
+    """Return labels of the type of the classes: a CSV file has texts only."""
+    if clf.class_weight_.ndim == 2:
+        raise ValueError("evaluate is for one label a document. Got a model of several.")
+    names = {str(label): label for label in clf.classes_.tolist()}
+    unknown = sorted({str(label) for label in labels} - set(names))
+    if unknown:
+        raise ValueError(f"labels must be among {list(names)[:20]}. Got {unknown[:20]}.")
+    return [names[str(label)] for label in labels]
+
+
+def _say(text):
+    typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def _errors_in_words():
+    """Show errors and warnings as a line each; end with exit code 1 after an error."""
+
+    def show(message, *args, **kwargs):
+        _say(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        except (OSError, ValueError, TypeError, ImportError, ArithmeticError) as error:
+            _say(f"Error: {error}")
+            raise typer.Exit(1) from error
+
+
+def main():
+    """Run the command."""
+    app()

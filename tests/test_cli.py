@@ -1,0 +1,207 @@
+"""The command, from files to files, as somebody without Python uses it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from conftest import imbalanced
+from sklearn.metrics import classification_report
+from typer.testing import CliRunner
+
+from skfocal import BertFocalClassifier
+from skfocal._tables import read_columns, write_columns
+from skfocal.cli import app
+
+X, y = imbalanced()
+SETTINGS = {"max_epochs": 12, "lr": 0.003, "random_state": 0, "batch_size": 8}
+SET = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def write(path, texts=X, labels=y):
+    write_columns(path, {"text": list(texts), "label": [str(label) for label in labels]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny, tmp_path_factory):
+    """A folder that the command has written, and the file that it was trained on."""
+    folder = tmp_path_factory.mktemp("cli")
+    data = write(folder / "train.csv")
+    run("fit", data, "--output", folder / "model", "--model", tiny, *SET, "--quiet")
+    return folder / "model", data
+
+
+@pytest.mark.parametrize("end", [".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"])
+def test_each_kind_of_file_comes_back_as_it_was_written(tmp_path, end):
+    texts = ['a "quoted" one', "two\nlines\ttab, comma", "", "\U0001f600 \u05e9", "'"]
+    path = write(tmp_path / f"data{end}", texts, "abcde")
+    assert read_columns(path, "text", "label") == (texts, list("abcde"))
+    assert read_columns(path, "text") == (texts, [])
+
+
+def test_fit_writes_what_python_would_have_fitted(fitted, tiny):
+    folder, _ = fitted
+    clf = BertFocalClassifier.from_pretrained(folder)
+    same = BertFocalClassifier(tiny, **SETTINGS).fit(X, y)
+    assert (clf.predict_proba(X) == same.predict_proba(X)).all()
+    assert clf.score(X, y) == 1.0
+
+
+@pytest.mark.parametrize("end", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_predict_answers_each_row_in_order(fitted, tmp_path, end):
+    folder, _ = fitted
+    data = write(tmp_path / f"new{end}", X[::-1], y[::-1])
+    run("predict", folder, data, "--output", tmp_path / f"out{end}", "--proba")
+    texts, labels = read_columns(tmp_path / f"out{end}", "label", "proba:spam")
+    clf = BertFocalClassifier.from_pretrained(folder)
+    assert texts == clf.predict(X[::-1]).tolist()
+    assert [float(p) for p in labels] == clf.predict_proba(X[::-1])[:, 1].tolist()
+
+
+def test_predict_without_a_file_prints_csv_and_nothing_else(fitted):
+    folder, data = fitted
+    result = run("predict", folder, data)
+    assert list(csv.reader(result.stdout.splitlines())) == [["label"], *[[label] for label in y]]
+    assert result.stderr == ""
+
+
+def test_several_labels_of_a_model_from_python_are_joined(make, fitted, tmp_path):
+    labels = [{"ham", "long"} if len(x) > 40 else {label} for x, label in zip(X, y, strict=True)]
+    clf = make(max_epochs=12, alpha="balanced").fit(X, labels)
+    clf.save_pretrained(tmp_path / "several")
+    lines = run("predict", tmp_path / "several", fitted[1]).stdout.splitlines()
+    names = clf.classes_
+    assert lines[1:] == [";".join(names[row > 0]) for row in clf.predict(X)]
+    assert any(";" in line for line in lines)
+    result = run("evaluate", tmp_path / "several", fitted[1], code=1)
+    assert "evaluate is for one label a document" in result.stderr
+
+
+def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
+    folder, _ = fitted
+    labels = ["ham" if i < 5 else label for i, label in enumerate(y)]
+    data = write(tmp_path / "test.csv", X, labels)
+    predicted = BertFocalClassifier.from_pretrained(folder).predict(X)
+    expected = classification_report(labels, predicted, output_dict=True)
+    found = json.loads(run("evaluate", folder, data, "--json").stdout)
+    assert 0.5 < found.pop("balanced accuracy") < 1
+    assert found == expected
+    shown = run("evaluate", folder, data).stdout
+    assert classification_report(labels, predicted, digits=3) in shown
+
+
+def test_labels_of_numbers_are_found_again_in_a_csv_file(tiny, tmp_path):
+    data = tmp_path / "data.jsonl"
+    rows = [{"t": x, "y": int(label == "spam")} for x, label in zip(X, y, strict=True)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    columns = ["--text-column", "t", "--label-column", "y"]
+    run("fit", data, "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet", *columns)
+    assert BertFocalClassifier.from_pretrained(tmp_path / "m").classes_.tolist() == [0, 1]
+    test = write(tmp_path / "test.csv", X, [int(c == "spam") for c in y])
+    assert json.loads(run("evaluate", tmp_path / "m", test, "--json").stdout)["accuracy"] == 1.0
+
+
+BAD = {
+    "csv, a short row": ("a.csv", "text,label\nx,a\nonly\n", "a.csv, line 3: 2 cells are needed"),
+    "csv, a long row": ("a.csv", "text,label\nx,a,b\n", "line 2: 2 cells are needed. Got 3"),
+    "csv, after two lines in one cell": ("a.csv", 'text,label\n"x\ny",a\nz,\n', "line 4: 'label'"),
+    "csv, no such column": ("a.csv", "txt,label\nx,a\n", "one column 'text'. Got the columns"),
+    "csv, twice the same column": ("a.csv", "text,label,text\nx,a,b\n", "one column 'text'"),
+    "csv, nothing in it": ("a.csv", "", "must have one column 'text'"),
+    "csv, names alone": ("a.csv", "text,label\n", "must have a row that can be used"),
+    "csv, an open quote": ("a.csv", 'text,label\n"x,a\n', "a.csv, after line 2: unexpected end"),
+    "csv, no label": ("a.csv", "text,label\nx,a\ny,\n", "line 3: 'label' must be a label"),
+    "json, broken": ("a.jsonl", '{"text": "x", "label": 1}\n{"text"\n', "line 2 is not JSON"),
+    "json, a key missing": ("a.jsonl", '\n{"text": "x"}\n', "line 2 has no 'label'"),
+    "json, no object": ("a.jsonl", "[1]\n", "line 1 has no 'text'"),
+    "json, a number as text": ("a.jsonl", '{"text": 1, "label": 1}\n', "a text. Got int"),
+    "json, a list as label": ("a.jsonl", '{"text": "x", "label": []}\n', "a label. Got list"),
+    "no Parquet": ("a.parquet", "text,label\nx,a\n", "is no Parquet file that can be read"),
+    "an unknown end": ("a.txt", "text\n", "must end in one of .csv, .tsv, .jsonl"),
+    "one class": ("a.csv", "text,label\nx,a\ny,a\n", "Got one class only: 'a'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_end_with_code_1_and_the_place(tiny, tmp_path, case):
+    name, content, message = BAD[case]
+    data = tmp_path / name
+    data.write_text(content)
+    result = run("fit", data, "--output", tmp_path / "m", "--model", tiny, code=1)
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stdout == ""
+    assert not (tmp_path / "m").exists()
+
+
+def test_rows_of_parquet_without_a_text_are_named(fitted, tmp_path):
+    table = pa.table({"text": ["x", None], "label": ["ham", "spam"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    result = run("predict", fitted[0], tmp_path / "a.parquet", code=1)
+    assert "row 2: 'text' must be a text. Got NoneType" in result.stderr
+
+
+def test_bad_rows_can_be_left_out_and_are_named(tiny, tmp_path):
+    data = write(tmp_path / "a.csv")
+    with data.open("a") as file:
+        file.write("no label,\none cell\n")
+    args = ["fit", data, "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet"]
+    result = run(*args, "--skip-bad-rows")
+    assert result.stderr.count("left out: ") == 2
+    assert "40 documents of 2 classes" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--set", "gama=1"], "--set must name parameters, one of"),
+        (["--set", "gamma"], "--set needs NAME=VALUE"),
+        (["--no-such"], "No such option"),
+    ],
+)
+def test_wrong_options_end_with_code_2(tiny, tmp_path, args, message):
+    data = write(tmp_path / "a.csv")
+    result = run("fit", data, "--output", tmp_path / "m", "--model", tiny, *args, code=2)
+    assert message in " ".join(result.stderr.split())
+
+
+def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
+    data = write(tmp_path / "a.csv")
+    fit = ["fit", data, "--model", tiny, "--output", tmp_path / "m"]
+    assert "gamma" in run(*fit, "--set", "gamma=-1", code=1).stderr
+    assert "cannot be loaded" in run(*fit[:2], "--model", "/none", *fit[4:], code=1).stderr
+    assert "No such file" in run("fit", tmp_path / "none.csv", *fit[2:], code=1).stderr
+    assert "Error: " in run("predict", tmp_path, data, code=1).stderr
+    unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
+    message = "labels must be among ['ham', 'spam']. Got ['eggs']"
+    assert message in run("evaluate", fitted[0], unknown, code=1).stderr
+    assert (
+        "must end in one of" in run("predict", fitted[0], data, "--output", "a.txt", code=1).stderr
+    )
+
+
+def test_the_command_is_light_until_it_works():
+    code = "import sys; import skfocal.cli; print('torch' in sys.modules)"
+    run_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run_.stdout.strip() == "False"
+
+
+def test_the_installed_command_shows_progress_on_standard_error(tiny, tmp_path):
+    data = write(tmp_path / "a.csv")
+    command = [sys.executable, "-m", "skfocal", "fit", str(data), "--output", str(tmp_path / "m")]
+    command += ["--model", tiny, "--set", "max_epochs=1"]
+    run_ = subprocess.run(command, capture_output=True, text=True)
+    assert run_.returncode == 0, run_.stderr
+    assert run_.stdout == ""
+    assert "epoch 1/1  loss" in run_.stderr
+    assert (tmp_path / "m" / "model.safetensors").exists()
