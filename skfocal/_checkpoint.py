@@ -58,7 +58,7 @@ class Checkpoints:
     def __enter__(self):
         if self.folder is None:
             return self
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_folder()
         self.lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             self.lock.acquire()
@@ -66,11 +66,30 @@ class Checkpoints:
             raise RuntimeError(
                 f"checkpoint={str(self.folder)!r} is in use by another fit: give each its own."
             ) from error
-        for left_over in self.folder.glob(".unfinished-*"):
-            shutil.rmtree(left_over)
-        self.found = self._newest()
+        try:
+            for left_over in self.folder.glob(".unfinished-*"):
+                shutil.rmtree(left_over)
+            self.found = self._newest()
+        except BaseException:
+            self.lock.release()
+            raise
         self.last = time.monotonic()
         return self
+
+    def _check_folder(self):
+        """Make the folder; refuse one with anything else in it, which might get lost."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            others = sorted(path.name for path in self.folder.iterdir())
+        except OSError as error:
+            raise OSError(
+                f"checkpoint must be a folder. Got {str(self.folder)!r}: {error}."
+            ) from error
+        if others and ".lock" not in others:
+            raise ValueError(
+                "checkpoint must be a new or an empty folder, or one with checkpoints of an "
+                f"earlier call. Got {str(self.folder)!r} with {others[:3]} in it."
+            )
 
     def __exit__(self, *exception):
         if self.folder is not None:
@@ -80,6 +99,8 @@ class Checkpoints:
         """Return the generator of the fit, as it was when the fit began that is continued."""
         rng = check_random_state(seed)
         if self.found is not None:
+            if seed is None and self.found["complete"]:
+                rng = np.random.RandomState()  # nothing will be drawn: numpy's own stays as it is
             rng.set_state(self.found["begin"])
         if self.folder is not None:
             self.begin = rng.get_state()
@@ -102,7 +123,8 @@ class Checkpoints:
         plain, tensors = split({**state, "begin": self.begin}, "state")
         content = {"format": _FORMAT, "fit": self.identity, "state": plain}
         numbers = [number for number, _ in self._all()]
-        name = f"checkpoint-{max(numbers, default=0) + 1:06d}"
+        used = [number for number, _ in self._all("broken-checkpoint-")] + numbers
+        name = f"checkpoint-{max(used, default=0) + 1:06d}"
         unfinished = self.folder / f".unfinished-{name}"
         try:
             unfinished.mkdir()
@@ -130,9 +152,9 @@ class Checkpoints:
         # A name of its own first: half a checkpoint must not look like one.
         shutil.rmtree(folder.rename(self.folder / f".unfinished-{folder.name}"))
 
-    def _all(self):
+    def _all(self, prefix="checkpoint-"):
         """Return ``(number, folder)`` of the checkpoints, newest first."""
-        found = [(f.name.removeprefix("checkpoint-"), f) for f in self.folder.glob("checkpoint-*")]
+        found = [(f.name.removeprefix(prefix), f) for f in self.folder.glob(f"{prefix}*")]
         return sorted(((int(n), f) for n, f in found if n.isdigit()), reverse=True)
 
     # -- reading ---------------------------------------------------------------------------
@@ -210,29 +232,44 @@ def _short(text, limit=60):
 
 def describe(value):
     """Return a text that is the same for equal settings, in another process too."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(describe, value))}]"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(describe, value)))}}}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {describe(v)}" for k, v in value.items()) + "}"
     if is_plain(value):
         plain, tensors = split(value, "value")
         hashes = [_hash([tensor]) for tensor in tensors.values()]
         return json.dumps(plain) + "".join(f" {h[:16]}" for h in hashes)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(describe, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {describe(v)}" for k, v in value.items()) + "}"
     if isinstance(value, functools.partial):
         return f"partial({describe([value.func, value.args, value.keywords])})"
     if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        return f"{value.__module__}.{value.__qualname__}{_describe_code(value)}"
     name = describe(type(value))
     if isinstance(value, os.PathLike):
         return json.dumps(os.fspath(value))
     if isinstance(value, nn.Module):
-        return f"{name} {value} {_hash(value.state_dict().values())[:16]}"
+        own = {k: v for k, v in vars(value).items() if k[:1] != "_" and is_plain(v)}
+        return f"{name} {value} {describe(own)} {_hash(value.state_dict().values())[:16]}"
     if hasattr(value, "get_params"):
         return f"{name}{describe(value.get_params(deep=False))}"
     if hasattr(value, "to_dict"):  # a Series
         return f"{name}{describe(value.to_dict())}"
     text = repr(value)
     return name if " at 0x" in text else f"{name} {text}"
+
+
+def _describe_code(function):
+    """Return a hash of what a function does, and the plain data that it is bound to."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    bound = [*cells, *(function.__defaults__ or ()), *(c for c in code.co_consts if is_plain(c))]
+    return f" {digest(code.co_code).hex()[:16]} {describe([v for v in bound if is_plain(v)])}"
 
 
 def _hash(arrays):

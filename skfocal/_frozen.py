@@ -46,6 +46,7 @@ class FrozenLayers:
         self.layers = layers_of(encoder)[:n_layers]
         self.precision = precision
         self.device = next(encoder.parameters()).device
+        self.shape = _SHAPES.get(self.device.type, _SHAPES["cuda"])
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
         with torch.enable_grad():
@@ -106,7 +107,20 @@ class FrozenLayers:
 
     def compute(self, ids):
         """Return the output of each document, float32 of shape (n_tokens, width)."""
-        n_rows, multiple = _SHAPES.get(self.device.type, _SHAPES["cuda"])
+        while True:
+            try:
+                return self._compute(ids)
+            except torch.OutOfMemoryError:
+                if self.shape[0] == 1:
+                    raise torch.OutOfMemoryError(
+                        "The device has not enough memory for the frozen layers and a single "
+                        f"document of {max(map(len, ids))} tokens. Lower max_length or take a "
+                        "smaller model."
+                    ) from None
+            self.shape = self.shape[0] // 2, self.shape[1]
+
+    def _compute(self, ids):
+        n_rows, multiple = self.shape
         longest = max(map(len, ids))
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         result: list = [None] * len(ids)

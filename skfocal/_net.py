@@ -1,6 +1,7 @@
 """The skorch net: token batches in, logits out, one training step."""
 
 import contextlib
+import copy
 import functools
 import math
 import threading
@@ -20,7 +21,7 @@ from skfocal._parts import Parts
 from skfocal._reduced import reduced_copy
 from skfocal._signals import watched_signals
 from skfocal._text import Collate, TokenDataset, sorted_batches
-from skfocal._training_state import capture, global_states, restore
+from skfocal._training_state import capture, global_states, of_callbacks, restore
 from skfocal._updates import Updates, advice, make_scaler
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
@@ -62,6 +63,7 @@ class FocalNet(NeuralNet):
     reduced_: Any = (None, None)  # what it was made of, and the module
     signals_: Any = None
     updates_: Any = None
+    before_validation_: Any = None  # what callbacks remembered
     n_batches_ = 0  # of training, in the present epoch
 
     def __init__(
@@ -234,7 +236,10 @@ class FocalNet(NeuralNet):
             return
         every = _BATCHES_PER_READ.get(torch.device(self.device).type, 1)
         n_done = self._resume() if training else 0
-        losses, outputs, self.norms_, self.pending_ = [], [], {}, []
+        if not training and self.checkpoints_.folder is not None:
+            # A checkpoint during validation begins it again: callbacks must not see it twice.
+            self.before_validation_ = copy.deepcopy(of_callbacks(self))
+        losses, outputs, self.norms_, self.pending_, self.losses_ = [], [], {}, [], []
         for batch, is_last in _marked(iterator):
             n_done += 1
             self.n_batches_ = n_done if training else self.n_batches_
@@ -252,6 +257,7 @@ class FocalNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
             if writes:
                 self._write_checkpoint()
+        self.before_validation_ = None
         self.history.record(f"{prefix}_batch_count", n_done)
         if not training:
             self.valid_logits_ = self._in_order(outputs, iterator.batch_sampler)
@@ -305,8 +311,11 @@ class FocalNet(NeuralNet):
     def train_step(self, batch, **fit_params):
         """Add the gradient of a batch; update the weights where its turn has come."""
         step = self.train_step_single(batch, **fit_params)
+        self.losses_.append(step["loss"].detach())
         if self.is_update_:
             norm = self.updates_.clip_gradients()
+            if self.updates_.may_skip:  # a loss that is not finite may have a gradient that is
+                norm = norm + 0 * sum(self.losses_)
             self.notify(
                 "on_grad_computed",
                 named_parameters=list(self.get_all_learnable_params()),
@@ -317,7 +326,7 @@ class FocalNet(NeuralNet):
             self.updates_.step(norm, where)
             if not self.updates_.may_skip:
                 self.norms_[self.n_batches_] = norm
-            self.pending_ = []
+            self.pending_, self.losses_ = [], []
         return step
 
     def train_step_single(self, batch, **fit_params):

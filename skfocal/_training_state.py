@@ -36,11 +36,14 @@ def capture(net, n_batches, complete=False):
         "module": net.plain_module().state_dict(),
         "criterion": net.criterion_.state_dict(),
         "history": _rows(net.history, n_batches),
-        "callbacks": {name: _kept(callback) for name, callback in net.callbacks_},
-        "globals": _globals(net.globals_at_begin_),
+        "callbacks": net.before_validation_ or of_callbacks(net),
+        "settings": {name: _plain_settings(part) for name, part in net.criterion_.named_modules()},
+        "learns": [name for name, p in net.module_.named_parameters() if p.requires_grad],
+        "random_state": net.train_batches.random_state.get_state(),
     }
     if complete:
         return state
+    state["globals"] = _globals(net.globals_at_begin_)
     return state | {
         "moments": net.moments(),
         "groups": [_settings(group) for group in net.optimizer_.param_groups],
@@ -51,6 +54,11 @@ def capture(net, n_batches, complete=False):
     }
 
 
+def of_callbacks(net):
+    """Return what the callbacks remember."""
+    return {name: _kept(callback) for name, callback in net.callbacks_}
+
+
 def restore(net, state):
     """Put back what :func:`capture` returned."""
     net.plain_module().load_state_dict(state["module"])
@@ -58,11 +66,16 @@ def restore(net, state):
     net.history = History(state["history"])
     for name, callback in net.callbacks_:
         _put_back(callback, state["callbacks"].get(name, {}))  # progress may come or go
+    for name, part in net.criterion_.named_modules():
+        vars(part).update(state["settings"][name])
+    for name, parameter in net.module_.named_parameters():
+        parameter.requires_grad_(name in state["learns"])
+    net.train_batches.random_state.set_state(state["random_state"])
+    if state["complete"]:
+        return
     if state["globals"]:
         random.setstate(state["globals"]["python"])
         np.random.set_state(state["globals"]["numpy"])
-    if state["complete"]:
-        return
     net.set_moments(state["moments"])
     for group, settings in zip(net.optimizer_.param_groups, state["groups"], strict=True):
         group.update(settings)
@@ -75,7 +88,8 @@ def restore(net, state):
 
 def _rows(history, n_batches):
     """Return the history's rows; of the present epoch without what validation has added."""
-    rows = [dict(row) for row in history]
+    # What a callback has recorded that is no plain data is no part of the training.
+    rows = [{name: value for name, value in row.items() if is_plain(value)} for row in history]
     if n_batches:
         rows[-1]["batches"] = rows[-1]["batches"][:n_batches]
     return rows
@@ -83,6 +97,11 @@ def _rows(history, n_batches):
 
 def _settings(group):
     return {name: value for name, value in group.items() if name != "params"}
+
+
+def _plain_settings(part):
+    """Return the plain attributes of a part of the loss, which may change in training."""
+    return {k: v for k, v in vars(part).items() if k[:1] != "_" and is_plain(v)}
 
 
 def _kept(callback):

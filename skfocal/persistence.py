@@ -108,7 +108,8 @@ def _stored_params(estimator, state):
     params, left_out = {}, []
     signature = type(estimator)().get_params(deep=False)
     for name, value in estimator.get_params(deep=False).items():
-        value = _plainer(state.get(name, value))
+        value = state.get(name, value)
+        value = _plainer(value) if name != "classes" or value is None else np.asarray(value)
         if name not in _NOT_RESTORED and is_plain(value):
             params[name] = value
         elif value is not signature[name]:
@@ -148,6 +149,7 @@ def _with_limit(files, max_length):
 
 
 def _stored_history(rows):
+    rows = [{name: value for name, value in row.items() if is_plain(value)} for row in rows]
     n_batches = sum(len(row.get("batches", ())) for row in rows)
     return rows if n_batches <= _HISTORY_ROWS else [{**row, "batches": []} for row in rows]
 

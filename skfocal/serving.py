@@ -156,7 +156,12 @@ class OnnxClassifier:
 
 def _texts(X):
     """Return a list of str without lone surrogates, which no tokenizer takes."""
-    rows = X if isinstance(X, list | tuple) else np.asarray(X, dtype=object).ravel().tolist()
+    rows = X
+    if not isinstance(X, str | list | tuple):
+        array = np.asarray(X, dtype=object)
+        if array.ndim not in (1, 2) or array.shape[1:] not in ((), (1,)):
+            raise ValueError(f"X must have one column, the text. Got shape {array.shape}.")
+        rows = array.ravel().tolist()
     if isinstance(X, str) or len(rows) == 0:
         raise ValueError(f"X must be a list of str, one a document. Got {excerpt(X)}.")
     for i, row in enumerate(rows):

@@ -198,6 +198,35 @@ def test_a_damaged_checkpoint_is_seen_and_the_one_before_it_used(
     assert same(clf, alone)
 
 
+def test_damage_under_the_same_number_twice_is_seen_twice(stopping, data, tmp_path):
+    stopping(None).fit(*data)
+    for _ in range(3):
+        _truncate(tmp_path / "run" / checkpoints(tmp_path / "run")[-1] / "state.json")
+        with pytest.warns(UserWarning, match="is not whole"):
+            stopping(None).fit(*data)
+
+
+def test_a_folder_with_something_else_is_left_alone(stopping, data, tmp_path):
+    (tmp_path / "run" / "checkpoint-500").mkdir(parents=True)
+    with pytest.raises(ValueError, match="checkpoint must be a new or an empty folder"):
+        stopping(None).fit(*data)
+    assert checkpoints(tmp_path / "run") == ["checkpoint-500"]
+
+
+def test_a_setting_within_a_loss_or_a_closure_is_compared(stopping, data):
+    def loss(tau):
+        def scaled(logits, target):
+            return torch.nn.functional.cross_entropy(logits / tau, target, reduction="none")
+
+        return scaled
+
+    with pytest.raises(Stop):
+        stopping(4, loss=loss(1.0)).fit(*data)
+    with pytest.raises(ValueError, match="is of another fit: loss was"):
+        stopping(None, loss=loss(9.0)).fit(*data)
+    stopping(None, loss=loss(1.0)).fit(*data)
+
+
 def test_without_a_whole_checkpoint_training_begins_anew(stopping, make, data, tmp_path):
     with pytest.raises(Stop):
         stopping(6).fit(*data)

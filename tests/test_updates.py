@@ -88,6 +88,18 @@ def test_skipped_updates_are_told_once_counted_and_leave_the_weights(make, data,
     np.testing.assert_allclose(clf.class_loss_.sum(1), 1)
 
 
+def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(make, data):
+    class Infinite(Spoils):
+        def forward(self, logits, target):
+            loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+            self.n += logits.requires_grad
+            return loss + math.inf if self.n in self.calls and logits.requires_grad else loss
+
+    with pytest.warns(UserWarning, match="not finite in epoch 1, train batch 3"):
+        clf = make(loss=Infinite([3]), nonfinite="skip").fit(*data)
+    assert clf.history_[:, "n_skipped"] == [1, 0]
+
+
 def test_pruning_forgives_a_skipped_update(make, data):
     clf = make(loss=Spoils([2]), nonfinite="skip", prune=0.3, max_epochs=4)
     with pytest.warns(UserWarning, match="not finite"):
