@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfocal._files import sha256, to_disk
-from skfocal._plain import is_plain, join, split
+from skfocal._plain import is_plain, join, plain_attributes, split
 from skfocal._store import digest
 
 _FORMAT = 1
@@ -252,8 +252,8 @@ def describe(value):
     if isinstance(value, os.PathLike):
         return json.dumps(os.fspath(value))
     if isinstance(value, nn.Module):
-        own = {k: v for k, v in vars(value).items() if k[:1] != "_" and is_plain(v)}
-        return f"{name} {value} {describe(own)} {_hash(value.state_dict().values())[:16]}"
+        own = describe(plain_attributes(value))
+        return f"{name} {value} {own} {_hash(value.state_dict().values())[:16]}"
     if hasattr(value, "get_params"):
         return f"{name}{describe(value.get_params(deep=False))}"
     if hasattr(value, "to_dict"):  # a Series

@@ -92,6 +92,11 @@ def is_plain(value):
     return True
 
 
+def plain_attributes(part):
+    """Return the public attributes of an object that are plain data."""
+    return {k: v for k, v in vars(part).items() if k[:1] != "_" and is_plain(v)}
+
+
 def join(plain, tensors):
     """Return the value that :func:`split` took apart.
 

@@ -462,14 +462,16 @@ class LengthBatches(Sampler):
         """Return where in the training the batches are."""
         return {
             "begins": self._begins,
-            "random_state": self.random_state.get_state(),
             "rows": np.array(list(itertools.chain.from_iterable(self.batches)), np.int64),
             "sizes": np.array(list(map(len, self.batches)), np.int64),
             "share": self.share,
         }
 
     def set_state(self, state, n_done):
-        """Go on from what :meth:`state` returned, after `n_done` batches of that epoch."""
+        """Go on from what :meth:`state` returned, after `n_done` batches of that epoch.
+
+        The states of the generators are the caller's to put back afterwards.
+        """
         # A torch sampler has a state of its own that only drawing brings forward.
         for epoch, (own, of_torch) in enumerate(state["begins"]):
             self.random_state.set_state(own)
@@ -477,7 +479,6 @@ class LengthBatches(Sampler):
             self.draw(epoch, self.random_state)
         self._begins = state["begins"]
         self.epoch = len(self._begins)
-        self.random_state.set_state(state["random_state"])
         ends = np.cumsum(state["sizes"])[:-1]
         self.batches = [rows.tolist() for rows in np.split(state["rows"], ends)]
         self.share = state["share"]

@@ -7,7 +7,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from skorch.history import History
 
-from skfocal._plain import is_plain
+from skfocal._plain import is_plain, plain_attributes
 from skfocal.callbacks import Progress
 
 _CLOCKS = (EpochTimer, Progress)  # they time this process
@@ -37,7 +37,8 @@ def capture(net, n_batches, complete=False):
         "criterion": net.criterion_.state_dict(),
         "history": _rows(net.history, n_batches),
         "callbacks": net.before_validation_ or of_callbacks(net),
-        "settings": {name: _plain_settings(part) for name, part in net.criterion_.named_modules()},
+        # Those of a loss of the user's own may change in training.
+        "settings": {name: plain_attributes(part) for name, part in net.criterion_.named_modules()},
         "learns": [name for name, p in net.module_.named_parameters() if p.requires_grad],
         "random_state": net.train_batches.random_state.get_state(),
     }
@@ -70,17 +71,22 @@ def restore(net, state):
         vars(part).update(state["settings"][name])
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in state["learns"])
+    if not state["complete"]:
+        _restore_position(net, state)
     net.train_batches.random_state.set_state(state["random_state"])
-    if state["complete"]:
-        return
-    if state["globals"]:
-        random.setstate(state["globals"]["python"])
-        np.random.set_state(state["globals"]["numpy"])
+
+
+def _restore_position(net, state):
+    """Put back what the next update depends on."""
     net.set_moments(state["moments"])
     for group, settings in zip(net.optimizer_.param_groups, state["groups"], strict=True):
         group.update(settings)
     net.updates_.load_state_dict(state["updates"])
     net.train_batches.set_state(state["batches"], state["n_batches"])
+    # After the batches: to find the place in the epochs they are drawn again.
+    if state["globals"]:
+        random.setstate(state["globals"]["python"])
+        np.random.set_state(state["globals"]["numpy"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], net.device)
@@ -97,11 +103,6 @@ def _rows(history, n_batches):
 
 def _settings(group):
     return {name: value for name, value in group.items() if name != "params"}
-
-
-def _plain_settings(part):
-    """Return the plain attributes of a part of the loss, which may change in training."""
-    return {k: v for k, v in vars(part).items() if k[:1] != "_" and is_plain(v)}
 
 
 def _kept(callback):
