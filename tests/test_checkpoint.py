@@ -16,7 +16,7 @@ import torch
 from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.model_selection import StratifiedKFold
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback, Freezer, LRScheduler
 
 from skfocal import FocalLoss
 from skfocal._checkpoint import describe
@@ -324,6 +324,64 @@ def test_sigterm_writes_a_checkpoint_first(make, data, tmp_path, training):
     assert same(resumed, alone)
     assert resumed.history_[:, "valid_score"] == alone.history_[:, "valid_score"]
     assert resumed.history_[:, "batches"] == alone.history_[:, "batches"]
+
+
+def test_callbacks_see_a_validation_once_that_sigterm_ended(make, data, tmp_path, monkeypatch):
+    class Ended(BaseException):
+        pass
+
+    class Counts(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.seen_ = 0
+
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            self.seen_ += 0 if training else len(batch[1])
+
+    def end(number, frame):
+        raise Ended
+
+    settings = {"checkpoint": tmp_path / "run", "callbacks": [Terminates(), Counts()]}
+    settings |= {"train_split": 0.5, "batch_size": 4, "max_epochs": 3}
+    # Held-out documents come a few at a time.
+    monkeypatch.setattr("skfocal._net._TOKENS_AT_ONCE", 40)
+    Terminates.n, Terminates.training = 2, False
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Ended):
+            make(**settings).fit(*data)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    Terminates.n = None
+    clf = make(**settings).fit(*data)
+    assert dict(clf.net_.callbacks_)["Counts"].seen_ == 3 * 20
+
+
+def test_frozen_weights_and_attributes_of_a_loss_go_on(stopping, make, data):
+    class Grows(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = 1.0
+
+        def forward(self, logits, target):
+            self.factor *= 1.1
+            return self.factor * torch.nn.functional.cross_entropy(logits, target, reduction="none")
+
+    def settings():
+        return {"callbacks": [StopsAt(), Freezer("model.bert.*")], "loss": Grows()}
+
+    with pytest.raises(Stop):
+        stopping(8, **settings()).fit(*data)
+    clf = stopping(None, **settings()).fit(*data)
+    assert same(clf, make(**settings()).fit(*data))
+
+
+def test_a_generator_has_moved_on_as_far_after_a_fit_at_its_end(stopping, data):
+    after = []
+    for _ in range(2):
+        rng = np.random.RandomState(3)
+        stopping(None, random_state=rng).fit(*data)
+        after.append(rng.rand())
+    assert after[0] == after[1]
 
 
 def test_a_sigterm_that_the_program_survives_lets_training_go_on(make, data, tmp_path):

@@ -190,3 +190,13 @@ def test_minilm_on_reuters_is_served(tmp_path):
         clf.fit(X[:300], y[:300])
     clf.to_onnx(tmp_path / "served")
     assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, X[300:400])
+
+
+def test_two_columns_or_a_bare_text_are_refused(make, data, tmp_path):
+    X, y = data
+    make(max_epochs=1).fit(X, y).to_onnx(tmp_path / "graph")
+    served = OnnxClassifier(tmp_path / "graph")
+    for wrong in (np.array([X[:2], X[:2]]), np.array("a text")):
+        with pytest.raises(ValueError, match="X must have one column, the text. Got shape"):
+            served.predict(wrong)
+    assert len(served.predict(np.array(X[:3])[:, None])) == 3

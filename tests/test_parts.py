@@ -13,6 +13,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
+from skfocal import _frozen, clear_cache
 from skfocal._net import FocalNet
 
 LONG = ["win money prize cash now " * 8, "meeting lunch project report team " * 6]
@@ -72,10 +73,10 @@ class Gradients(Callback):
         self.seen.append(torch.cat(grads).double())
 
 
-def first_gradient(clf, X, y, limit=None, backward=False):
+def first_gradient(clf, X, y, weight, limit=None, backward=False):
     clf.set_params(callbacks=[Gradients()], gradient_clip=None)
     with memory_for(limit, backward) if limit else contextlib.nullcontext():
-        clf.fit(X, y)
+        clf.fit(X, y, sample_weight=weight)
     return dict(clf.net_.callbacks_)["Gradients"].seen[0]
 
 
@@ -97,14 +98,13 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, 
     X, y = texts
 
     def gradient(**limits):
-        return first_gradient(make(**settings), X, y, **limits)
+        return first_gradient(make(**settings), X, y, weight, **limits)
 
     whole = gradient()
     with pytest.warns(UserWarning, match="not enough memory for .* documents of .* in training"):
         parts = gradient(limit=200, backward=backward and not settings.get("freeze"))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
     assert float(whole.norm()) > 0
-    assert len(weight) == len(y)
 
 
 def test_the_smaller_size_is_remembered_and_told_once(make, texts):
@@ -169,6 +169,30 @@ def test_a_single_document_that_does_not_fit_is_an_error_with_its_length(make, t
     with memory_for(longest - 1), pytest.warns(UserWarning, match="not enough memory"):
         with pytest.raises(torch.OutOfMemoryError, match=f"of {longest} tokens in prediction"):
             clf.predict(X)
+
+
+def test_frozen_layers_are_computed_for_fewer_documents_at_once(make, texts, monkeypatch):
+    """On CUDA they run in a fixed shape of many rows, which a part of a batch does not lessen."""
+    X, y = texts
+    whole = make(freeze=1).fit(X, y).predict_proba(X)
+    clear_cache()
+    monkeypatch.setitem(_frozen._SHAPES, "cpu", _frozen._SHAPES["cuda"])
+    run, tried, room = _frozen.FrozenLayers._run, [], [300]
+
+    def limited(layers, input_ids, mask):
+        tried.append(input_ids.size)
+        if input_ids.size > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(layers, input_ids, mask)
+
+    monkeypatch.setattr(_frozen.FrozenLayers, "_run", limited)
+    clf = make(freeze=1).fit(X, y)
+    assert max(tried) > 300
+    np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-4)
+    clear_cache()
+    room[0] = 20
+    with pytest.raises(torch.OutOfMemoryError, match="frozen layers and a single document of"):
+        make(freeze=1).fit(X, y)
 
 
 def test_what_did_not_fit_is_let_go_before_the_next_attempt(make, data, monkeypatch):

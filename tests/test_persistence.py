@@ -325,6 +325,28 @@ def test_values_by_label_and_paths_become_plain(make, data, tmp_path, tiny):
 # -- older states ------------------------------------------------------------------------------
 
 
+def test_classes_as_a_series_come_back_as_labels(make, data, tmp_path):
+    pd = pytest.importorskip("pandas")
+    clf = make(max_epochs=1, classes=pd.Series(["ham", "spam"])).fit(*data)
+    clf.save_pretrained(tmp_path / "folder")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
+    assert again.classes.tolist() == ["ham", "spam"]
+    again.fit(*data)
+
+
+def test_what_a_callback_recorded_is_left_out_if_it_is_no_plain_data(make, data, tmp_path):
+    class Records(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("when", object())
+            net.history.record("count", 3)
+
+    clf = make(callbacks=[Records()], checkpoint=tmp_path / "run").fit(*data)
+    clf.set_params(callbacks=None, checkpoint=None).save_pretrained(tmp_path / "folder")
+    row = BertFocalClassifier.from_pretrained(tmp_path / "folder").history_[0]
+    assert row["count"] == 3
+    assert "when" not in row
+
+
 def test_pickled_states_of_older_versions_load(make, data, tiny):
     X, y = data
     clf = make(alpha="balanced").partial_fit(X, y, ["ham", "spam"])
