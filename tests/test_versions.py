@@ -26,9 +26,12 @@ def pins(file):
 
 
 def bounds(requirements):
-    """Return the lower bound of each requirement."""
+    """Return the lower bound of each requirement; an extra that takes in others has theirs."""
     result = {}
     for requirement in map(Requirement, requirements):
+        if requirement.name == PROJECT["name"]:
+            assert requirement.extras <= set(EXTRAS)
+            continue
         (specifier,) = requirement.specifier
         assert specifier.operator == ">="
         result[plain(requirement.name)] = Version(specifier.version)
