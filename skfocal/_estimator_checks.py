@@ -5,7 +5,9 @@ from numbers import Real
 
 import numpy as np
 
+from skfocal._encoding import checked_cutting
 from skfocal._module import DROPOUT_NUMBERS
+from skfocal._pooling import POOLINGS
 from skfocal.losses import Loss
 from skfocal.losses._state import loss_from_plain
 
@@ -58,8 +60,18 @@ def check_attributes(kind, attributes, params):
     if not isinstance(attributes["_fitted_model"], str):
         raise ValueError("_fitted_model must be a name.")
     _check_loss(loss_from_plain(attributes["loss_"]), shape)
+    _check_cutting(attributes)
     if "_chunks" in attributes:
         _check_chunks(attributes["_chunks"], shape)
+
+
+def _check_cutting(attributes):
+    """Refuse another way to cut documents than a fit knows; an older version knew none."""
+    cutting = attributes.get("_cutting", {})
+    pairs, pooling = attributes.get("_pairs", False), attributes.get("_pooling", "mean")
+    if type(pairs) is not bool or pooling not in POOLINGS or not isinstance(cutting, dict):
+        raise ValueError(f"_pairs, _pooling and _cutting must be those of a fit. Got {cutting!r}.")
+    checked_cutting(attributes["max_length_"], **cutting)
 
 
 def _check_floats(name, value, shape, low=None):

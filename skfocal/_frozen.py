@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from skfocal._devices import AUTOCAST
+from skfocal._encoding import encoder_inputs, stored_ids
 from skfocal._module import layers_of, parameter_depths
 from skfocal._store import FileStore, digest, shared_folder
 
@@ -50,7 +51,7 @@ class FrozenLayers:
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
         with torch.enable_grad():
-            probe = self._run(np.zeros((1, 2), np.int64), np.ones((1, 2), np.int64))
+            probe = self._run(np.zeros((1, 2), np.int64), np.ones((1, 2), bool))
         # Some architectures let a weight that learns into the lower layers: nothing to keep then.
         self.is_constant = not probe.requires_grad
         self.dtype = probe.dtype
@@ -78,7 +79,7 @@ class FrozenLayers:
 
     # -- compute ---------------------------------------------------------------------------
 
-    def _run(self, input_ids, attention_mask):
+    def _run(self, ids, inside):
         """Return the output of the last frozen layer; the layers above do not run."""
         caught = []
 
@@ -94,10 +95,8 @@ class FrozenLayers:
         half = AUTOCAST.get(self.precision)
         try:
             with torch.autocast(self.device.type, half, enabled=half is not None):
-                self.encoder(
-                    input_ids=torch.from_numpy(input_ids).to(self.device),
-                    attention_mask=torch.from_numpy(attention_mask).to(self.device),
-                )
+                inputs = encoder_inputs(ids, inside, pad_id=0).items()
+                self.encoder(**{k: torch.from_numpy(v).to(self.device) for k, v in inputs})
         except _Caught:
             pass
         finally:
@@ -130,12 +129,12 @@ class FrozenLayers:
                 length = len(ids[rows[-1]])
                 length = min(-(-length // multiple) * multiple, max(longest, length))
                 input_ids = np.zeros((n_rows, length), np.int64)
-                mask = np.zeros((n_rows, length), np.int64)
-                mask[:, 0] = 1  # rows that only fill the shape
+                inside = np.zeros((n_rows, length), bool)
+                inside[:, 0] = True  # rows that only fill the shape
                 for row, i in enumerate(rows):
                     input_ids[row, : len(ids[i])] = ids[i]
-                    mask[row, : len(ids[i])] = 1
-                hidden = self._run(input_ids, mask).float().cpu().numpy()
+                    inside[row, : len(ids[i])] = True
+                hidden = self._run(input_ids, inside).float().cpu().numpy()
                 for row, i in enumerate(rows):
                     result[i] = hidden[row, : len(ids[i])].copy()
         return result
@@ -158,6 +157,7 @@ class FrozenLayers:
 
     def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
+        tokens, _ = tokens.pieces()
         for start in range(0, len(tokens), _AT_ONCE):
             some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
             if not self._has_room(sum(map(len, some))):
@@ -181,14 +181,14 @@ class FrozenLayers:
         )
         return False
 
-    def batch(self, input_ids, attention_mask):
+    def batch(self, **inputs):
         """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
-        lengths = attention_mask.sum(1).tolist()
-        ids = [row[:n].astype(np.int32) for row, n in zip(input_ids.numpy(), lengths, strict=True)]
+        ids = stored_ids(**{name: x.numpy() for name, x in inputs.items()})
+        lengths = [len(row) for row in ids]
         kept = self.store.find([_key(row) for row in ids])
         missing = [i for i, entry in enumerate(kept) if entry is None]
         computed = self.compute([ids[i] for i in missing]) if missing else []
-        hidden = np.zeros((*input_ids.shape, self.store.width), np.float32)
+        hidden = np.zeros((*inputs["input_ids"].shape, self.store.width), np.float32)
         for i, output in zip(missing, computed, strict=True):
             hidden[i, : lengths[i]] = output
         for i in set(range(len(kept))).difference(missing):

@@ -31,9 +31,12 @@ class EncoderClassifier(nn.Module):
         short = give_first_token_layer(model, layers_of(model)[-1])
         self.extra = {"first_token_only": True} if short else {}
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
         """Return logits of shape (n_samples, n_classes)."""
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **self.extra).logits
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:  # not all encoders know the word
+            inputs["token_type_ids"] = token_type_ids
+        return self.model(**inputs, **self.extra).logits
 
 
 class CosineLinear(nn.Linear):
@@ -156,6 +159,12 @@ def layers_of(encoder):
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ValueError(f"{type(encoder).__name__} has no list of {depth} layers to count.")
+
+
+def has_token_types(encoder, tokenizer):
+    """Say whether the encoder tells the second text of a pair from the first."""
+    n_types = getattr(encoder.config, "type_vocab_size", 0) or 0
+    return n_types > 1 and "token_type_ids" in tokenizer.model_input_names
 
 
 def length_limit(encoder, tokenizer):

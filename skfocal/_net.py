@@ -11,6 +11,7 @@ import torch
 from skorch import NeuralNet
 from skorch.history import History
 
+from skfocal._batches import Collate, TokenDataset, sorted_batches
 from skfocal._checkpoint import Checkpoints
 from skfocal._devices import AUTOCAST, mind_fork
 from skfocal._dropout import FastDropout
@@ -18,9 +19,9 @@ from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
 from skfocal._module import has_dropout, parameter_groups
 from skfocal._parts import Parts
+from skfocal._pooling import pool, pool_all
 from skfocal._reduced import reduced_copy
 from skfocal._signals import watched_signals
-from skfocal._text import Collate, TokenDataset, sorted_batches
 from skfocal._training_state import capture, global_states, of_callbacks, restore
 from skfocal._updates import Updates, advice, make_scaler
 
@@ -50,6 +51,8 @@ class FocalNet(NeuralNet):
         Others than "float32" run the encoder under autocast.
     freeze : int
         Lower layers that do not learn; their outputs are computed once for each document.
+    pooling : {"mean", "max", "logsumexp"}
+        See :func:`~skfocal._pooling.pool`.
     accumulate : int
         Batches whose gradients are added before each update.
     gradient_clip, nonfinite
@@ -75,6 +78,7 @@ class FocalNet(NeuralNet):
         pad_id=0,
         precision="float32",
         freeze=0,
+        pooling="mean",
         accumulate=1,
         gradient_clip=None,
         nonfinite="raise",
@@ -86,6 +90,7 @@ class FocalNet(NeuralNet):
         self.pad_id = pad_id
         self.precision = precision
         self.freeze = freeze
+        self.pooling = pooling
         self.accumulate = accumulate
         self.gradient_clip = gradient_clip
         self.nonfinite = nonfinite
@@ -113,7 +118,9 @@ class FocalNet(NeuralNet):
             nonfinite=self.nonfinite,
             scaler=make_scaler(self.precision, self.device),
         )
-        self.train_parts_ = Parts("training")
+        # Documents of several pieces take no more memory than full ones of a single piece.
+        most = self.train_batches.batch_size * dataset.tokens.cutting.max_length
+        self.train_parts_ = Parts("training", most)
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
         self.drops_ = self._drops_fast()
@@ -392,8 +399,9 @@ class FocalNet(NeuralNet):
     # -- inference -------------------------------------------------------------------------
 
     def infer(self, x, **fit_params):
-        """Return the logits of a batch of inputs."""
+        """Return the logits of a batch of inputs, one row a document."""
         x = {name: value for name, value in x.items() if name != "sample_weight"}
+        pieces = x.pop("pieces", None)
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self._frozen_layers():
@@ -402,7 +410,8 @@ class FocalNet(NeuralNet):
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
             x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
-            return self.module_(**x, **fit_params)
+            logits = self.module_(**x, **fit_params)
+        return logits if pieces is None else pool(logits, pieces.to(self.device), self.pooling)
 
     def evaluation_step(self, batch, training=False):
         """Return the logits of a batch, computed in parts where its whole does not fit."""
@@ -439,14 +448,15 @@ class FocalNet(NeuralNet):
         else:
             plain = functools.partial(_plain_step, self._reduced(precision), self.device)
             step = functools.partial(self.predict_parts_.run, plain)
-        dataset = TokenDataset(tokens)
+        rows, counts = tokens.pieces()
+        dataset = TokenDataset(rows)
         batches = self._prediction_batches(dataset)
         if len(batches) == 1:  # a loader would take as long as a small model
             outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
         else:
             with kept_memory():
                 outputs = [step(batch) for batch in self._loader(dataset, batches, "valid")]
-        return self._in_order(outputs, batches)
+        return pool_all(self._in_order(outputs, batches), counts, self.pooling)
 
     def _reduced(self, precision):
         """Return the module in another precision, made once for the present weights.
@@ -488,7 +498,7 @@ def _marked(iterator):
 
 
 def _plain_step(module, device, batch):
-    inputs = {name: batch[0][name].to(device) for name in ("input_ids", "attention_mask")}
+    inputs = {name: x.to(device) for name, x in batch[0].items() if name != "sample_weight"}
     if module.training:
         module.eval()
     with torch.inference_mode():

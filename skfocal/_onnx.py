@@ -14,6 +14,7 @@ from torch import nn
 
 import skfocal
 from skfocal import _encoder_checks, _files, _tokenizer
+from skfocal._pooling import pool
 from skfocal.serving import FILES, FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
@@ -22,15 +23,17 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
 class _Graph(nn.Module):
     """Token ids to all that a served model answers with."""
 
-    def __init__(self, module, calibration):
+    def __init__(self, module, pooling, calibration):
         super().__init__()
         self.module = module
+        self.pooling = pooling
         self.loss = calibration.loss  # its buffers belong to the graph
         self.calibration = calibration
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids, attention_mask, token_type_ids=None, pieces=None):
         """Return logits, scores, probabilities and what the decision is made of."""
-        logits = self.module(input_ids, attention_mask).float()
+        logits = self.module(input_ids, attention_mask, token_type_ids).float()
+        logits = logits if pieces is None else pool(logits, pieces, self.pooling)
         # In float64, as predict_proba: the inverse of a focal loss needs the digits.
         scores, decision_scores = self.calibration.scores(logits.double())
         proba = torch.sigmoid(scores) if self.calibration.multilabel else scores.exp()
@@ -52,14 +55,18 @@ def export(estimator, calibration, folder):
     module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
     calibration.loss.cpu()
     tokenizer = _tokenizer.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
+    cutting = estimator._present_cutting()
+    graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.whole_folder(folder, HEAD, FILES) as work:
-        _write_graph(_Graph(module, calibration).eval(), work / GRAPH)
+        _write_graph(graph, _example(cutting), work / GRAPH)
         (work / TOKENIZER).write_bytes(tokenizer)
-        head = _head(estimator, {name: _files.sha256(work / name) for name in (GRAPH, TOKENIZER)})
+        head = _head(
+            estimator, cutting, {name: _files.sha256(work / name) for name in (GRAPH, TOKENIZER)}
+        )
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
-def _head(estimator, sums):
+def _head(estimator, cutting, sums):
     classes, encoder = estimator.classes_, estimator.net_.plain_module().model
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
@@ -70,8 +77,14 @@ def _head(estimator, sums):
         "classes": classes.tolist(),
         "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
         "multilabel": estimator.class_weight_.ndim == 2,
-        "max_length": int(estimator.max_length_),
-        "truncation_side": estimator.tokenizer_.truncation_side,
+        "max_length": int(cutting.max_length),
+        "truncation_side": cutting.side,
+        "long_documents": cutting.long_documents,
+        "stride": int(cutting.stride),
+        "max_chunks": None if cutting.max_chunks is None else int(cutting.max_chunks),
+        "n_special": cutting.n_special,
+        "pairs": estimator._pairs,
+        "marks_second": cutting.marks_second,
         "pad_id": int(estimator.tokenizer_.pad_token_id),
         "vocab_size": int(encoder.get_input_embeddings().num_embeddings),
         "proba": estimator.proba_,
@@ -80,19 +93,31 @@ def _head(estimator, sums):
     }
 
 
-def _write_graph(graph, path):
-    tokens = torch.ones((2, 7), dtype=torch.int64)
+def _example(cutting):
+    """Return inputs of the graph, and the names of their sizes."""
+    tokens = torch.ones((3, 7), dtype=torch.int64)
     mask = tokens.clone()
     mask[1, 4:] = 0
-    sizes = {0: "batch", 1: "length"}
+    inputs = {"input_ids": tokens, "attention_mask": mask}
+    if cutting.marks_second:
+        inputs["token_type_ids"] = 1 - mask
+    sizes: dict = dict.fromkeys(inputs, {0: "batch", 1: "length"})
+    if cutting.long_documents == "chunk":
+        inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
+        sizes["pieces"] = {0: "documents", 1: "most_pieces"}
+    return inputs, sizes
+
+
+def _write_graph(graph, example, path):
+    inputs, sizes = example
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             graph,
-            (tokens, mask),
+            kwargs=inputs,
             dynamo=True,
-            input_names=["input_ids", "attention_mask"],
+            input_names=list(inputs),
             output_names=list(OUTPUTS),
-            dynamic_shapes=(sizes, sizes),
+            dynamic_shapes=sizes,
             custom_translation_table=_translations(),
             verbose=False,
         )

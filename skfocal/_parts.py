@@ -12,22 +12,23 @@ class Parts:
     ----------
     purpose : str
         What the batches are for, in the warning.
-
-    Attributes
-    ----------
-    n_tokens : int or None
-        Most tokens of a part, padding included; None until the memory was too small.
+    n_tokens : int, default=None
+        Most tokens of a part, padding included, unless a single document has more; None for any
+        number until the memory was too small.
     """
 
-    def __init__(self, purpose):
+    def __init__(self, purpose, n_tokens=None):
         self.purpose = purpose
-        self.n_tokens = None
+        self.n_tokens = n_tokens
+        self.has_warned = False
 
     def of(self, batch):
         """Return the parts of a batch ``(inputs, codes)``, each padded to its own longest."""
-        n, length = batch[0]["input_ids"].shape
-        size = n if self.n_tokens is None else max(self.n_tokens // length, 1)
-        return [batch] if size >= n else [_rows(batch, i, i + size) for i in range(0, n, size)]
+        n_rows, length = batch[0]["input_ids"].shape
+        if self.n_tokens is None or n_rows * length <= self.n_tokens:
+            return [batch]
+        ends = _ends(_rows_of_documents(batch), self.n_tokens // length)
+        return [_documents(batch, i, j) for i, j in zip([0, *ends], ends, strict=False)]
 
     def run(self, step, batch):
         """Return what `step` gives for each part of a batch, one behind the other."""
@@ -44,16 +45,17 @@ class Parts:
 
     def shrink(self, part):
         """Halve the parts after one did not fit; raise if it was a single document."""
-        n, length = part[0]["input_ids"].shape
+        n_rows, length = part[0]["input_ids"].shape
+        n = len(part[1])
         if n == 1:
             raise torch.OutOfMemoryError(
-                f"The device has not enough memory for a single document of {length} tokens in "
-                f"{self.purpose}. Lower max_length, or take precision='bfloat16', freeze or a "
-                "smaller model."
+                f"The device has not enough memory for a single document of {n_rows * length} "
+                f"tokens in {self.purpose}. Lower max_length or max_chunks, or take "
+                "precision='bfloat16', freeze or a smaller model."
             )
-        first = self.n_tokens is None
-        self.n_tokens = (n + 1) // 2 * length
-        if first:
+        self.n_tokens = (n_rows + 1) // 2 * length
+        if not self.has_warned:
+            self.has_warned = True
             warnings.warn(
                 f"The device has not enough memory for {n} documents of {length} tokens at once "
                 f"in {self.purpose}: they are computed in parts, with the same result. A smaller "
@@ -62,10 +64,35 @@ class Parts:
             )
 
 
-def _rows(batch, start, stop):
+def _rows_of_documents(batch):
+    """Return how many rows of the inputs each document has."""
     inputs, codes = batch
-    inputs = {name: value[start:stop] for name, value in inputs.items()}
-    length = int(inputs["attention_mask"].sum(1).max())
-    for name in ("input_ids", "attention_mask"):
-        inputs[name] = inputs[name][:, :length]
-    return inputs, codes[start:stop]
+    if "pieces" not in inputs:
+        return [1] * len(codes)
+    return (inputs["pieces"] >= 0).sum(1).tolist()
+
+
+def _ends(counts, most):
+    """Return behind which documents to cut, so that a part has `most` rows or one document."""
+    ends, n_rows = [], 0
+    for i, count in enumerate(counts):
+        if n_rows and n_rows + count > most:
+            ends.append(i)
+            n_rows = 0
+        n_rows += count
+    return [*ends, len(counts)]
+
+
+def _documents(batch, start, stop):
+    """Return some documents of a batch."""
+    inputs, codes = batch
+    part = {"sample_weight": inputs["sample_weight"][start:stop]}
+    rows = slice(start, stop)
+    if "pieces" in inputs:
+        table = inputs["pieces"][start:stop]
+        rows = slice(int(table[0, 0]), int(table.max()) + 1)
+        part["pieces"] = torch.where(table >= 0, table - rows.start, -1)
+    length = int(inputs["attention_mask"][rows].sum(1).max())
+    of_tokens = inputs.keys() - {"sample_weight", "pieces"}
+    part |= {name: inputs[name][rows, :length] for name in of_tokens}
+    return part, codes[start:stop]

@@ -2,7 +2,7 @@
 
 from skfocal._frozen import clear_frozen_cache, frozen_cache_info
 from skfocal._pretrained import clear_pretrained_cache, pretrained_cache_info
-from skfocal._text import clear_token_cache, token_cache_info
+from skfocal._tokens import clear_token_cache, token_cache_info
 
 
 def cache_info():

@@ -31,13 +31,17 @@ from skorch.helper import predefined_split
 from skorch.history import History
 
 from skfocal import _guards, _module, _targets, balance
+from skfocal._batches import LengthBatches, TokenDataset
 from skfocal._checkpoint import Checkpoints
 from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
+from skfocal._encoding import Cutting
 from skfocal._excerpt import excerpt, excerpts, short_errors
 from skfocal._net import FocalNet
+from skfocal._pooling import POOLINGS
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
-from skfocal._text import CACHED_DOCUMENTS, LengthBatches, TokenDataset, as_texts, tokenize
+from skfocal._text import as_texts, check_kind
+from skfocal._tokens import CACHED_DOCUMENTS, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
 from skfocal.callbacks import (
     SCHEDULES,
@@ -62,6 +66,7 @@ _NOT_OF_A_FIT = {
     "checkpoint_steps",
     "checkpoint_minutes",
 }
+_NOT_CUT = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # fitted by an older version
 _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
 
@@ -185,7 +190,26 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         All labels that there are, for a training fold that lacks some. None: those in y.
 
     max_length : int, default=None
-        Tokens kept of a document, special tokens included. None: the model's own limit.
+        Tokens kept of a document, or of each piece of one, special tokens included. None: the
+        model's own limit.
+
+    long_documents : {"truncate", "head_tail", "chunk"}, default="truncate"
+        What happens to documents of more tokens than `max_length`. "truncate": they lose their
+        end. "head_tail": they keep a quarter of the tokens from the beginning and three quarters
+        from the end (Sun et al., 2019). "chunk": they become pieces, and `pooling` makes one row
+        of logits of theirs, in training too. Takes as much longer as there are more tokens:
+        docs/benchmarks/long-documents.md. Pairs of texts are truncated, the longer text first.
+
+    stride : int, default=0
+        Tokens that neighbouring pieces of a document share, for ``long_documents="chunk"``.
+
+    pooling : {"mean", "max", "logsumexp"}, default="mean"
+        What pieces' logits become the document's by: their mean, the largest of each class, or
+        the logarithm of the mean of their exponentials.
+
+    max_chunks : int or None, default=16
+        Most pieces of a document; what comes after is lost. None: no limit, on the memory that
+        training takes for one document neither.
 
     max_epochs : int, default=4
         Passes over the documents.
@@ -338,7 +362,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     max_length_ : int
         Tokens kept of a document.
     n_truncated_ : int
-        Training documents longer than that.
+        Training documents that lost tokens.
     net_ : FocalNet
         The trained skorch net.
     tokenizer_ : transformers.PreTrainedTokenizerFast
@@ -349,9 +373,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Share of each epoch's training loss that the documents of each class carried; of several
         labels, each label. Drawn by :class:`~skfocal.ClassLossDisplay`.
     n_features_in_ : int
-        1, only if X was two-dimensional in `fit`.
-    feature_names_in_ : ndarray of shape (1,)
-        The column's name, only if X was a DataFrame in `fit`.
+        1, or 2 for pairs of texts, only if X was two-dimensional in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The columns' names, only if X was a DataFrame in `fit`.
 
     References
     ----------
@@ -368,6 +392,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     net_: FocalNet
     class_loss_: np.ndarray
+    _pairs: bool
+    _cutting: dict
+    _pooling: str
 
     _parameter_constraints: dict = {
         "model": [str, os.PathLike],
@@ -386,6 +413,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
         "classes": [None, "array-like"],
         "max_length": [None, Interval(Integral, 3, None, closed="left")],
+        "long_documents": [StrOptions({"truncate", "head_tail", "chunk"})],
+        "stride": [Interval(Integral, 0, None, closed="left")],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "max_chunks": [None, Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -440,6 +471,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         prior=None,
         classes=None,
         max_length=None,
+        long_documents="truncate",
+        stride=0,
+        pooling="mean",
+        max_chunks=16,
         max_epochs=4,
         batch_size=16,
         lr="auto",
@@ -490,6 +525,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.prior = prior
         self.classes = classes
         self.max_length = max_length
+        self.long_documents = long_documents
+        self.stride = stride
+        self.pooling = pooling
+        self.max_chunks = max_chunks
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -532,9 +571,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : list, tuple, ndarray of shape (n,) or (n, 1), pandas or polars Series or one-column \
-                DataFrame, or pyarrow array
-            One str a document.
+        X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or \
+                DataFrame of one or two columns, or pyarrow array or table
+            One str a document, or two: a pair of texts, such as a question and an answer.
         y : array-like of shape (n,), or several labels a document
             Labels of any kind that scikit-learn accepts. Several labels: an indicator of 0 and 1
             of shape (n, n_labels), dense, sparse or a DataFrame, or for each document a
@@ -598,7 +637,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document.
+            One str a document, or two.
         y : array-like of shape (n,)
             Labels.
         classes : array-like, default=None
@@ -690,9 +729,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
             _module.freeze_layers(module.model, self.freeze)
             self._n_frozen = self.freeze
-            max_length = self._resolve_max_length(module, tokenizer)
-            tokens = tokenize(tokenizer, texts, max_length)
-            _tell_truncation(tokens, max_length)
+            self._pooling = self.pooling
+            cutting = self._resolve_cutting(module, tokenizer)
+            tokens = tokenize(tokenizer, texts, cutting)
+            _tell_loss(tokens)
 
             sampling, class_weight, drawn, shift = self._resolve_balance(
                 classes, codes[train], weight[train], rng, chunks
@@ -757,8 +797,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.class_loss_ = class_loss
         self.loss_ = loss
         self.lr_ = self._resolve_lr(module)
-        self.max_length_ = max_length
-        self.n_truncated_ = int((tokens.full_lengths > max_length).sum())
+        self.max_length_ = cutting.max_length
+        self.n_truncated_ = int(tokens.is_cut.sum())
         self.tokenizer_ = tokenizer
         self.net_ = net
         self._fitted_model = str(self.model)
@@ -803,6 +843,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         elif reset:
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
+        if not reset:
+            check_kind(texts, self._pairs)
+            return texts
+        self._pairs = isinstance(texts[0], tuple)
+        if self._pairs and self.long_documents != "truncate":
+            raise ValueError(
+                "long_documents must be 'truncate' for pairs of texts. Got "
+                f"{self.long_documents!r}."
+            )
         return texts
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
@@ -863,14 +912,28 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         )
         return module, tokenizer
 
-    def _resolve_max_length(self, module, tokenizer):
+    def _resolve_cutting(self, module, tokenizer):
+        """Return how documents become tokens, and remember it."""
         limit = _module.length_limit(module.model, tokenizer)
         if self.max_length is not None and self.max_length > limit:
             raise ValueError(
                 f"max_length must be at most {limit}, the limit of the model. "
                 f"Got {self.max_length}."
             )
-        return limit if self.max_length is None else self.max_length
+        names = "long_documents", "stride", "max_chunks"
+        self._cutting = {name: getattr(self, name) for name in names}
+        cutting = self._make_cutting(module, tokenizer, self.max_length or limit)
+        cutting.check()
+        return cutting
+
+    def _make_cutting(self, module, tokenizer, max_length):
+        return Cutting(
+            max_length,
+            side=tokenizer.truncation_side,
+            n_special=tokenizer.backend_tokenizer.num_special_tokens_to_add(False),
+            marks_second=self._pairs and _module.has_token_types(module.model, tokenizer),
+            **self._cutting,
+        )
 
     def _split(self, codes, texts, groups, rng):
         """Return the rows to train on and the rows to score, or None for the latter."""
@@ -1103,6 +1166,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "pad_id": tokenizer.pad_token_id,
             "precision": self._resolve_precision(device),
             "freeze": self._n_frozen,
+            "pooling": self._pooling,
             "accumulate": self.accumulate,
             "gradient_clip": self.gradient_clip,
             "nonfinite": self.nonfinite,
@@ -1132,7 +1196,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document.
+            One str a document, or two.
 
         Returns
         -------
@@ -1150,7 +1214,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document.
+            One str a document, or two.
 
         Returns
         -------
@@ -1164,7 +1228,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document.
+            One str a document, or two.
         y : as in :meth:`fit`
             Labels.
         sample_weight : array-like of shape (n,), default=None
@@ -1188,7 +1252,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document.
+            One str a document, or two.
 
         Returns
         -------
@@ -1232,14 +1296,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X):
         texts = self._check_texts(X, reset=False)
+        cutting = self._present_cutting()
         # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
         keep = len(texts) <= CACHED_DOCUMENTS
         parts = []
         for start in range(0, len(texts), _CHUNK):
-            some = texts[start : start + _CHUNK]
-            tokens = tokenize(self.tokenizer_, some, self.max_length_, keep)
+            tokens = tokenize(self.tokenizer_, texts[start : start + _CHUNK], cutting, keep)
             parts.append(self.net_.logits(tokens, self.predict_precision))
         return np.concatenate(parts)
+
+    def _present_cutting(self):
+        return self._make_cutting(self.net_.plain_module(), self.tokenizer_, self.max_length_)
 
     @property
     def decision_offset_(self):
@@ -1437,7 +1504,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
         if isinstance(state.get("_chunks"), dict):
             state["_chunks"] = _Chunks.from_plain(state["_chunks"])
-        super().__setstate__(state)
+        super().__setstate__((_NOT_CUT if plain else {}) | state)
         if plain is None:
             return
         module, self.tokenizer_ = _module.module_from_plain(
@@ -1509,8 +1576,8 @@ def _as_tensors(moments):
     }
 
 
-def _tell_truncation(tokens, max_length):
-    message = tokens.truncation_message(max_length)
+def _tell_loss(tokens):
+    message = tokens.loss_message()
     if message:
         warnings.warn(message, stacklevel=4)
 

@@ -25,10 +25,11 @@ import skfocal
 from skfocal import _encoder_checks, _estimator_checks, _files, _module, _tokenizer
 from skfocal._model_card import model_card
 from skfocal._plain import is_plain, join, split
+from skfocal._text import a_document
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: neither pairs nor documents of several pieces
 
 _STATE, _ARRAYS, _MOMENTS = "skfocal.json", "skfocal.safetensors", "moments.safetensors"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -341,4 +342,4 @@ def _check_built(estimator):
             f"max_length_ in {_STATE} must be at most {limit}, the limit of the encoder. "
             f"Got {estimator.max_length_}."
         )
-    estimator.predict(["A document, to try it."])
+    estimator.predict([a_document(estimator._pairs)])

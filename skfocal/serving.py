@@ -2,16 +2,18 @@
 
 import importlib
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skfocal import _files
-from skfocal._excerpt import excerpt
+from skfocal._encoding import checked_cutting, encode, encoder_inputs, n_pieces, piece_table
+from skfocal._text import a_document, as_texts, check_kind
 
 FORMAT = "skfocal.onnx"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: neither pairs nor documents of several pieces
 HEAD, GRAPH, TOKENIZER = "skfocal-onnx.json", "model.onnx", "tokenizer.json"
 FILES = (HEAD, GRAPH, TOKENIZER)
 OUTPUTS = ("logits", "scores", "proba", "decision_scores")
@@ -69,15 +71,19 @@ class OnnxClassifier:
             self.max_length_ = head["max_length"]
             self._multilabel = head["multilabel"]
             self._pad_id = head["pad_id"]
+            self._pairs = head["pairs"]
+            self._cutting = head["cutting"]
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
+            self._encoding = threading.Lock()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors are raised
             options.intra_op_num_threads = n_threads or 0
             self._session = onnxruntime.InferenceSession(
                 contents[GRAPH], options, providers=list(providers)
             )
-            self._check_answer(self.outputs(["A document, to try it."]))
+            self._inputs = {value.name for value in self._session.get_inputs()}
+            self._check_answer(self.outputs([a_document(self._pairs)]))
 
     def _check_answer(self, outputs):
         for name, value in outputs.items():
@@ -89,8 +95,8 @@ class OnnxClassifier:
 
         Parameters
         ----------
-        X : list, tuple, ndarray of shape (n,) or (n, 1), or Series
-            One str a document.
+        X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), Series or DataFrame
+            One str a document, or two, as in the fit.
 
         Returns
         -------
@@ -118,20 +124,22 @@ class OnnxClassifier:
         Parameters
         ----------
         X : as in :meth:`predict`
-            One str a document.
+            One str a document, or two.
 
         Returns
         -------
         dict of str -> ndarray
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
-        texts = _texts(X)
+        texts = as_texts(X)
+        check_kind(texts, self._pairs)
         starts = range(0, len(texts), _TEXTS_AT_ONCE)
         parts = [self._outputs(texts[start : start + _TEXTS_AT_ONCE]) for start in starts]
         return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
 
     def _outputs(self, texts):
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        with self._encoding:
+            ids = [row for row, _ in encode(self._tokenizer, texts, self._cutting)]
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0
@@ -145,29 +153,24 @@ class OnnxClassifier:
             for i, name in enumerate(OUTPUTS)
         }
 
-    def _run(self, rows):
-        width = max(len(row) for row in rows)
-        input_ids = np.full((len(rows), width), self._pad_id, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
-        for i, row in enumerate(rows):
-            input_ids[i, : len(row)], mask[i, : len(row)] = row, 1
-        return self._session.run(list(OUTPUTS), {"input_ids": input_ids, "attention_mask": mask})
-
-
-def _texts(X):
-    """Return a list of str without lone surrogates, which no tokenizer takes."""
-    rows = X
-    if not isinstance(X, str | list | tuple):
-        array = np.asarray(X, dtype=object)
-        if array.ndim not in (1, 2) or array.shape[1:] not in ((), (1,)):
-            raise ValueError(f"X must have one column, the text. Got shape {array.shape}.")
-        rows = array.ravel().tolist()
-    if isinstance(X, str) or len(rows) == 0:
-        raise ValueError(f"X must be a list of str, one a document. Got {excerpt(X)}.")
-    for i, row in enumerate(rows):
-        if not isinstance(row, str):
-            raise TypeError(f"X must hold str only. Got {type(row).__name__} in row {i}.")
-    return [row.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for row in rows]
+    def _run(self, documents):
+        size = self._cutting.max_length
+        counts = n_pieces([len(ids) for ids in documents], size)
+        rows = [
+            ids[size * i : size * (i + 1)]
+            for ids, count in zip(documents, counts, strict=True)
+            for i in range(count)
+        ]
+        lengths = np.array([len(row) for row in rows])
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.zeros(inside.shape, np.int64)
+        ids[inside] = np.concatenate(rows)
+        inputs = {
+            "token_type_ids": np.zeros_like(ids),
+            "pieces": piece_table(counts),
+            **encoder_inputs(ids, inside, self._pad_id),
+        }
+        return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
 
 
 # -- reading -------------------------------------------------------------------------------
@@ -188,10 +191,22 @@ def _read_head(folder):
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
     if head["truncation_side"] not in ("left", "right") or type(head["multilabel"]) is not bool:
         raise ValueError(f"{HEAD} must have a truncation_side and say if it is multilabel.")
+    head["pairs"], head["cutting"] = _read_cutting(head, version)
     classes = head["classes"]
     if not isinstance(classes, list) or not all(isinstance(c, str | int | float) for c in classes):
         raise ValueError(f"classes in {HEAD} must be labels. Got {classes!r:.60}.")
     return head
+
+
+def _read_cutting(head, version):
+    """Return whether documents are pairs of texts, and how they become token ids."""
+    pairs, settings = False, {}
+    if version > 1:
+        names = "long_documents", "stride", "max_chunks", "n_special", "marks_second"
+        pairs, settings = head["pairs"], {name: head[name] for name in names}
+    if type(pairs) is not bool:
+        raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
+    return pairs, checked_cutting(head["max_length"], side=head["truncation_side"], **settings)
 
 
 def _dtype(name):
@@ -220,8 +235,6 @@ def _checked_tokenizer(tokenizer, head):
             f"{TOKENIZER} must have ids below {head['vocab_size']}, the embeddings of the graph. "
             f"Got {max(ids)}."
         )
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(head["max_length"], direction=head["truncation_side"])
     return tokenizer
 
 

@@ -22,7 +22,8 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
 from skfocal import BertFocalClassifier, FocalLoss, _module, classifier
-from skfocal._text import tokenize
+from skfocal._encoding import Cutting
+from skfocal._tokens import tokenize
 from skfocal.losses import CrossEntropyLoss
 
 
@@ -793,7 +794,7 @@ def test_nothing_of_the_training_stays_in_memory(make, data):
 
 def test_tokens_seen_are_those_of_the_tokenizer(make, data):
     clf = make(max_epochs=1).fit(*data)
-    ids = tokenize(clf.tokenizer_, data[0], clf.max_length_)
+    ids = tokenize(clf.tokenizer_, data[0], Cutting(clf.max_length_))
     assert [i.tolist() for i in ids] == clf.tokenizer_(data[0])["input_ids"]
 
 

@@ -251,7 +251,7 @@ TABLE = [
     ("a row of texts", "X", np.array([X]), ValueError, COLUMNS + r".*Got shape \(1, 10\)"),
     ("three dimensions", "X", np.array(X).reshape(10, 1, 1), ValueError, COLUMNS),
     ("a scalar array", "X", np.array("text"), ValueError, COLUMNS + r".*Got shape \(\)"),
-    ("two columns", "X", pl.DataFrame({"a": X, "b": X}), ValueError, COLUMNS),
+    ("three columns", "X", pl.DataFrame({"a": X, "b": X, "c": X}), ValueError, COLUMNS),
     # rows that are no texts
     ("None", "X", first(None), TypeError, "Got NoneType " + MISSING),
     ("NaN", "X", pd.Series(first(np.nan)), TypeError, "Got float " + MISSING),

@@ -16,6 +16,7 @@ from test_persistence import assert_same_answers, indicator
 
 import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier, _onnx, fetch_minilm, fetch_reuters
+from skfocal._encoding import Cutting
 from skfocal.calibration import Calibration
 from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
 
@@ -74,7 +75,7 @@ def test_every_architecture_is_exported(make, data, long, tmp_path, name):
 class Numbers(torch.nn.Module):
     """Three logits from the first token id, eighths between -256 and 256."""
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
         code = input_ids[:, 0] + 0 * attention_mask[:, 0]
         digits = torch.stack([code % 4096, code // 4096 % 4096, code // 4096**2], 1)
         return (digits / 8 - 256).float()
@@ -98,7 +99,8 @@ def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, loss,
     logits = np.random.RandomState(0).randint(-2048, 2048, size=(200, 3)) / 8
     logits[:100] = np.round(logits[:100] / 40 * 8) / 8
     ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
-    _onnx._write_graph(_onnx._Graph(Numbers(), calibration), tmp_path / "graph.onnx")
+    graph = _onnx._Graph(Numbers(), "mean", calibration)
+    _onnx._write_graph(graph, _onnx._example(Cutting(8)), tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
     raw, scores, found = session.run(["logits", "scores", "proba"], inputs)
@@ -162,7 +164,7 @@ def test_folder_is_replaced_only_if_it_is_an_export(served, tmp_path):
 
 @pytest.mark.parametrize("X", ["a text", [], [1], [None]])
 def test_what_is_no_list_of_texts_is_refused(served, X):
-    with pytest.raises((TypeError, ValueError), match="X must"):
+    with pytest.raises((TypeError, ValueError), match="X must|X holds no document"):
         OnnxClassifier(served[0]).predict(X)
 
 
@@ -192,11 +194,13 @@ def test_minilm_on_reuters_is_served(tmp_path):
     assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, X[300:400])
 
 
-def test_two_columns_or_a_bare_text_are_refused(make, data, tmp_path):
+def test_three_columns_or_a_bare_text_are_refused(make, data, tmp_path):
     X, y = data
     make(max_epochs=1).fit(X, y).to_onnx(tmp_path / "graph")
     served = OnnxClassifier(tmp_path / "graph")
-    for wrong in (np.array([X[:2], X[:2]]), np.array("a text")):
-        with pytest.raises(ValueError, match="X must have one column, the text. Got shape"):
+    for wrong in (np.array([X[:3], X[:3]]), np.array("a text")):
+        with pytest.raises(
+            ValueError, match="X must have one column, the text, or two .* Got shape"
+        ):
             served.predict(wrong)
     assert len(served.predict(np.array(X[:3])[:, None])) == 3

@@ -9,8 +9,9 @@ import torch
 from sklearn.base import clone
 
 from skfocal import _net
+from skfocal._encoding import Cutting
 from skfocal._reduced import reduced_copy
-from skfocal._text import tokenize
+from skfocal._tokens import tokenize
 
 
 @pytest.fixture(params=["bfloat16", "int8"])
@@ -67,7 +68,7 @@ def test_new_weights_are_used_at_once(fitted, data, precision):
 
 
 def tokens(clf, X):
-    return tokenize(clf.tokenizer_, X, clf.max_length_)
+    return tokenize(clf.tokenizer_, X, Cutting(clf.max_length_))
 
 
 def test_int8_shares_what_it_does_not_quantise(fitted, data):

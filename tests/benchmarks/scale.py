@@ -21,7 +21,9 @@ from common import DOCS, device_name, write_block
 from contenders import memory_mib, reset_peak
 from overhead import tiny_encoder
 from skfocal import BertFocalClassifier, clear_cache, fetch_reuters
-from skfocal._text import LengthBatches, tokenize
+from skfocal._batches import LengthBatches
+from skfocal._encoding import Cutting
+from skfocal._tokens import tokenize
 
 
 def generated(n, seed=0):
@@ -47,7 +49,7 @@ def measure(n, folder, threads, connection):
     reset_peak()
     before = memory_mib("VmRSS")
     start = time.perf_counter()
-    tokens = tokenize(clf.tokenizer_, X, 64)
+    tokens = tokenize(clf.tokenizer_, X, Cutting(64))
     tokenized = time.perf_counter()
     batches = LengthBatches(
         tokens.lengths, 16, lambda e, r: np.arange(n), n, np.random.RandomState(0)

@@ -24,12 +24,14 @@ from transformers.utils import logging
 
 from common import DOCS, device_name, write_block
 from skfocal import _dropout, fetch_minilm, fetch_reuters
+from skfocal._batches import Collate, TokenDataset, sorted_batches
 from skfocal._dropout import FastDropout
+from skfocal._encoding import Cutting
 from skfocal._memory import kept_memory
 from skfocal._module import EncoderClassifier, set_attention_dropout, set_dropout
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import reduced_copy
-from skfocal._text import Collate, TokenDataset, sorted_batches, tokenize
+from skfocal._tokens import tokenize
 
 BATCH = 16
 
@@ -41,7 +43,7 @@ class Data:
         X, y = fetch_reuters("r52", subset="train", return_X_y=True)
         rows = np.random.RandomState(0).permutation(len(X))[:n_documents]
         tokenizer = load_tokenizer(fetch_minilm())
-        self.tokens = tokenize(tokenizer, [X[i] for i in rows], max_length)
+        self.tokens = tokenize(tokenizer, [X[i] for i in rows], Cutting(max_length))
         self.codes = np.unique(y, return_inverse=True)[1][rows]
         self.n_classes = len(np.unique(y))
         self.pad_id = tokenizer.pad_token_id

@@ -48,11 +48,20 @@ def write_encoder(folder):
 
 
 def fitted(encoder):
-    """Return a classifier after two chunks, with moments, class weights and a temperature."""
+    """Return a classifier with moments, class weights, a temperature and documents in pieces."""
     y = ["ham"] * 12 + ["spam"] * 4
     X = [f"{WORDS[label][i % 5]} {WORDS[label][i % 3]}" for i, label in enumerate(y)]
     clf = BertFocalClassifier(
-        str(encoder), alpha="balanced", temperature=0.8, lr=0.02, batch_size=4, random_state=0
+        str(encoder),
+        alpha="balanced",
+        temperature=0.8,
+        max_length=8,
+        long_documents="chunk",
+        stride=2,
+        pooling="logsumexp",
+        lr=0.02,
+        batch_size=4,
+        random_state=0,
     )
     for _ in range(12):
         clf.partial_fit(X, y, classes=["ham", "spam"])
@@ -77,7 +86,9 @@ def main():
     clf.save_pretrained(HERE / f"folder-{persistence.FORMAT_VERSION}", metrics={"accuracy": 1.0})
     clf.to_onnx(HERE / f"onnx-{serving.FORMAT_VERSION}")
     recorded = {"texts": TEXTS, "answers": answers(clf)}
-    (HERE / "answers.json").write_text(json.dumps(recorded, indent=1) + "\n")
+    (HERE / f"answers-{persistence.FORMAT_VERSION}.json").write_text(
+        json.dumps(recorded, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""Texts, or pairs of texts, to token ids: what is kept of long ones, and in which pieces."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Of a document that is too long "head_tail" keeps this part of the tokens from its beginning and
+# the others from its end: 128 of 510 (Sun et al., 2019, arXiv:1905.05583).
+_HEAD = 0.25
+
+
+LONG_DOCUMENTS = ("truncate", "head_tail", "chunk")
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How documents become token ids.
+
+    Attributes
+    ----------
+    max_length : int
+        Most tokens of a piece, special tokens included.
+    long_documents : {"truncate", "head_tail", "chunk"}
+        What happens to a longer document: its end is lost, or its middle, or it becomes several
+        pieces, all but the last one of `max_length` tokens.
+    stride : int
+        Tokens that neighbouring pieces share.
+    max_chunks : int or None
+        Most pieces of a document.
+    side : {"right", "left"}
+        Where a text is truncated, and where pieces end.
+    n_special : int
+        Special tokens around a text.
+    marks_second : bool
+        Whether the encoder has token types, which tell the second text of a pair from the first.
+    """
+
+    max_length: int
+    long_documents: str = "truncate"
+    stride: int = 0
+    max_chunks: int | None = None
+    side: Any = "right"
+    n_special: int = 2
+    marks_second: bool = False
+
+    def check(self):
+        """Refuse pieces that bring nothing new."""
+        if self.long_documents == "chunk" and self.stride >= self.max_length - self.n_special:
+            raise ValueError(
+                f"stride must be less than the {self.max_length - self.n_special} tokens of text "
+                f"in a piece of max_length={self.max_length}. Got {self.stride}."
+            )
+
+    @property
+    def reach(self):
+        """Tokens of the longest document of which nothing is lost."""
+        if self.long_documents != "chunk":
+            return self.max_length
+        if self.max_chunks is None:
+            return np.inf
+        step = self.max_length - self.n_special - self.stride
+        return self.max_length + (self.max_chunks - 1) * step
+
+    def describe(self):
+        """Return what the reach comes from, for messages."""
+        if self.long_documents != "chunk":
+            return f"max_length={self.max_length}"
+        return f"the {self.reach} of max_chunks={self.max_chunks} pieces of {self.max_length}"
+
+    @property
+    def lost_part(self):
+        """What of a longer document is lost, for messages."""
+        if self.long_documents == "head_tail":
+            return "middle"
+        return "end" if self.side == "right" else "beginning"
+
+
+def checked_cutting(max_length, *, long_documents="truncate", stride=0, max_chunks=None, **others):
+    """Return a :class:`Cutting` of values that come from a file."""
+    counts = stride, 0 if max_chunks is None else max_chunks - 1, others.get("n_special", 0)
+    if (
+        long_documents not in LONG_DOCUMENTS
+        or any(type(count) is not int or not 0 <= count < 2**31 for count in counts)
+        or others.get("side", "right") not in ("right", "left")
+        or type(others.get("marks_second", False)) is not bool
+    ):
+        values = {"long_documents": long_documents, "stride": stride, "max_chunks": max_chunks}
+        raise ValueError(f"what becomes of long documents cannot be {values | others!r:.200}.")
+    cutting = Cutting(max_length, long_documents, stride, max_chunks, **others)
+    cutting.check()
+    return cutting
+
+
+def encode(backend, texts, cutting):
+    """Return ``(ids, length without any cut)`` of each text or pair of texts.
+
+    Pieces of a document lie one behind the other. Ids of a pair's second text are stored as their
+    complement, a negative number, if the encoder tells them apart.
+
+    Parameters
+    ----------
+    backend : tokenizers.Tokenizer
+        Its truncation is set meanwhile: threads must take turns.
+    texts : list of str or of (str, str)
+    cutting : Cutting
+
+    Returns
+    -------
+    list of (int32 ndarray of shape (n_tokens,), int)
+    """
+    texts = [encodable(text) for text in texts]
+    backend.no_truncation()
+    backend.no_padding()
+    whole = backend.encode_batch_fast(texts)
+    lengths = [len(encoding.ids) for encoding in whole]
+    rows: list = [None] * len(texts)
+    long = [i for i, n in enumerate(lengths) if n > cutting.max_length]
+    if long and cutting.long_documents == "head_tail":
+        for i in long:
+            rows[i] = _head_and_tail(_ids(whole[i], cutting), whole[i], cutting.max_length)
+    elif long:
+        stride = cutting.stride if cutting.long_documents == "chunk" else 0
+        backend.enable_truncation(cutting.max_length, stride=stride, direction=cutting.side)
+        cut = backend.encode_batch_fast([texts[i] for i in long])
+        backend.no_truncation()
+        for i, encoding in zip(long, cut, strict=True):
+            rows[i] = _pieces(encoding, cutting)
+    for i, encoding in enumerate(whole):
+        rows[i] = _ids(encoding, cutting) if rows[i] is None else rows[i]
+    return list(zip(rows, lengths, strict=True))
+
+
+def _ids(encoding, cutting):
+    ids = np.array(encoding.ids, np.int32)
+    if not cutting.marks_second:
+        return ids
+    return np.where(np.array(encoding.type_ids) == 1, ~ids, ids)
+
+
+def _pieces(encoding, cutting):
+    if cutting.long_documents == "truncate":
+        return _ids(encoding, cutting)
+    pieces = [encoding, *encoding.overflowing[: (cutting.max_chunks or 2**31) - 1]]
+    return np.concatenate([_ids(piece, cutting) for piece in pieces])
+
+
+def _head_and_tail(ids, encoding, max_length):
+    """Return the ids without the middle of the text; special tokens stay around it."""
+    special = np.array(encoding.special_tokens_mask)
+    text = np.flatnonzero(special == 0)
+    before, after = text[0], len(ids) - 1 - text[-1]
+    n_text = max_length - before - after
+    n_head = before + int(_HEAD * n_text)
+    return np.concatenate([ids[:n_head], ids[len(ids) - (max_length - n_head) :]])
+
+
+def encodable(text):
+    """Replace lone surrogates, which no tokenizer takes, by U+FFFD."""
+    if not isinstance(text, str):
+        return tuple(encodable(part) for part in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+# -- pieces --------------------------------------------------------------------------------
+
+
+def n_pieces(lengths, max_length):
+    """Return of how many pieces each document is."""
+    return np.maximum(-(-np.asarray(lengths, np.int64) // max_length), 1)
+
+
+def piece_table(counts):
+    """Return the rows of each document's pieces, of shape (n, most pieces), -1 where it has less.
+
+    The pieces of all documents lie one behind the other.
+    """
+    counts = np.asarray(counts)
+    columns = np.arange(counts.max())
+    rows = (np.cumsum(counts) - counts)[:, None] + columns
+    return np.where(columns < counts[:, None], rows, -1)
+
+
+def encoder_inputs(ids, inside, pad_id):
+    """Return what an encoder takes, from rows of ids as :func:`encode` stores them.
+
+    Parameters
+    ----------
+    ids : int64 ndarray of shape (n, length)
+        Overwritten.
+    inside : bool ndarray of shape (n, length)
+        Which of them are tokens and not padding.
+    pad_id : int
+
+    Returns
+    -------
+    dict of str -> int64 ndarray of shape (n, length)
+        "input_ids" and "attention_mask"; "token_type_ids" if there are second texts.
+    """
+    ids[~inside] = pad_id
+    second = ids < 0
+    inputs = {"input_ids": ids, "attention_mask": inside.astype(np.int64)}
+    if second.any():
+        inputs["input_ids"] = np.where(second, ~ids, ids)
+        inputs["token_type_ids"] = second.astype(np.int64)
+    return inputs
+
+
+def stored_ids(input_ids, attention_mask, token_type_ids=None):
+    """Return the rows that :func:`encoder_inputs` was given, without padding."""
+    ids = input_ids.astype(np.int32)
+    if token_type_ids is not None:
+        ids = np.where(token_type_ids == 1, ~ids, ids)
+    return [row[:n] for row, n in zip(ids, attention_mask.sum(1).tolist(), strict=True)]

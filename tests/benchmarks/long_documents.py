@@ -1,0 +1,130 @@
+"""What to do with long documents, on 20 Newsgroups: cut them, keep both ends, or read all pieces.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/long_documents.py
+
+The groups are thinned to a long tail, in another order for each seed. Writes
+docs/benchmarks/long-documents.jsonl and the table of long-documents.md.
+"""
+
+import argparse
+import os
+import warnings
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from common import DOCS, device_name, write_block
+from probabilities import append, cell, read
+from quality import encoder
+from skfocal import fetch_20newsgroups_cachopo
+from skfocal._tokens import tokenize
+
+SETTING = {"freeze": 4, "lr": 5e-4, "max_epochs": 5, "alpha": "balanced"}
+LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents of a group; test documents
+CHUNK = {"max_length": 64, "long_documents": "chunk"}
+WAYS = {
+    "truncate": {"max_length": 64},
+    "head_tail": {"max_length": 64, "long_documents": "head_tail"},
+    "chunk, mean": CHUNK,
+    "chunk, max": CHUNK | {"pooling": "max"},
+    "chunk, logsumexp": CHUNK | {"pooling": "logsumexp"},
+    "chunk, mean, stride 16": CHUNK | {"stride": 16},
+    "chunk, logsumexp, stride 16": CHUNK | {"pooling": "logsumexp", "stride": 16},
+    "truncate at 256": {"max_length": 256},
+    "chunk of 128, mean": CHUNK | {"max_length": 128},
+}
+METRICS = {
+    "accuracy": ("accuracy %", 1, 100),
+    "accuracy_long": ("accuracy %, cut by 64", 1, 100),
+    "f1_macro": ("macro-F1 %", 1, 100),
+    "log_loss": ("log-loss", 3, 1),
+    "tokens": ("tokens read a document", 0, 1),
+}
+
+
+def long_tail(y, rng):
+    """Return row numbers such that the groups have from LARGEST to SMALLEST rows."""
+    groups = rng.permutation(np.unique(y))
+    sizes = np.geomspace(LARGEST, SMALLEST, len(groups)).round().astype(int)
+    rows = [rng.permutation(np.flatnonzero(y == g))[:n] for g, n in zip(groups, sizes, strict=True)]
+    return rng.permutation(np.concatenate(rows))
+
+
+def measure(name, seed, jobs):
+    """Train one model; return its row."""
+    torch.set_num_threads(max(len(os.sched_getaffinity(0)) // jobs, 1))
+    warnings.simplefilter("ignore")  # what is lost of documents is what is compared
+    rng = np.random.RandomState(seed)
+    X, y = fetch_20newsgroups_cachopo(subset="train", return_X_y=True)
+    rows = long_tail(y, rng)
+    X_test, y_test = fetch_20newsgroups_cachopo(subset="test", return_X_y=True)
+    chosen = rng.permutation(len(X_test))[:N_TEST]
+    X_test, y_test = [X_test[i] for i in chosen], y_test[chosen]
+    clf = encoder({**SETTING, **WAYS[name]}, seed).fit([X[i] for i in rows], y[rows])
+    proba = clf.predict_proba(X_test)
+    predicted = clf.classes_[proba.argmax(1)]
+    full = np.array([len(ids) for ids in clf.tokenizer_(X_test)["input_ids"]])
+    long = full > CHUNK["max_length"]
+    return {
+        "name": name,
+        "seed": seed,
+        "accuracy": accuracy_score(y_test, predicted),
+        "accuracy_long": accuracy_score(y_test[long], predicted[long]),
+        "f1_macro": f1_score(y_test, predicted, average="macro", zero_division=0),
+        "log_loss": log_loss(y_test, proba, labels=clf.classes_),
+        "tokens": tokens_read(clf, X_test),
+        "documents": len(rows),
+        "long": long.mean(),
+        "device": device_name(),
+    }
+
+
+def tokens_read(clf, X):
+    """Return how many tokens the encoder reads of a document, special ones included."""
+    tokens = tokenize(clf.tokenizer_, X, clf._present_cutting())
+    return float(tokens.lengths.mean())
+
+
+def table(rows):
+    """Return the Markdown table: mean and standard deviation over seeds."""
+    titles = " | ".join(title for title, _, _ in METRICS.values())
+    lines = [f"| | seeds | {titles} |", "|---|---:|" + "---:|" * len(METRICS)]
+    for name in WAYS:
+        mine = [row for row in rows if row["name"] == name]
+        if mine:
+            cells = " | ".join(cell(mine, *metric) for metric in METRICS.items())
+            lines.append(f"| {name} | {len(mine)} | {cells} |")
+    return "\n".join(lines)
+
+
+def main():
+    """Run what is not in the file yet and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    options = parser.parse_args()
+    path = DOCS / "long-documents.jsonl"
+    rows = read(path)
+    done = {(row["name"], row["seed"]) for row in rows}
+    todo = [(n, s) for s in options.seeds for n in WAYS if (n, s) not in done]
+    work = Parallel(options.jobs, return_as="generator_unordered")
+    for row in work(delayed(measure)(name, seed, options.jobs) for name, seed in todo):
+        rows.append(row)
+        append(path, [row])
+        print(row["name"], row["seed"], flush=True)
+    shown = ", ".join(f"`{key}={value!r}`" for key, value in SETTING.items())
+    write_block(
+        path.with_suffix(".md"),
+        "Long documents on 20 Newsgroups, MiniLM",
+        f"{shown}, `max_length=64` where no other is named. {rows[0]['documents']} training "
+        f"messages, the groups thinned to between {LARGEST} and {SMALLEST}, and {N_TEST} of the "
+        f"published test split, others for each seed; {np.mean([r['long'] for r in rows]):.0%} of "
+        f"them have more than 64 tokens. Mean ± standard deviation over seeds, {device_name()}."
+        f"\n\n{table(rows)}",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""Documents longer than the encoder: what is kept of them, their pieces, and the pooled logits."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV
+from transformers import AutoTokenizer
+
+from skfocal import BertFocalClassifier, OnnxClassifier, clear_cache
+from skfocal._batches import Collate, TokenDataset
+from skfocal._encoding import Cutting, encode, n_pieces, piece_table
+from skfocal._frozen import FrozenLayers
+from skfocal._parts import Parts
+from skfocal._pooling import POOLINGS, pool, pool_all
+from skfocal._tokens import tokenize
+
+WORDS = "the of and to in is on at by for".split()  # that say nothing of the class
+LENGTHS = [0, 3, 14, 15, 40, 200]  # words; sixteen tokens hold fourteen
+
+
+def words(n, seed=0):
+    return " ".join(np.random.RandomState(seed).choice(WORDS, n))
+
+
+TEXTS = [words(n, seed=n) for n in LENGTHS]
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+@pytest.fixture
+def texts(data):
+    """Forty texts of which every third is of two to six pieces of sixteen tokens."""
+    X, y = data
+    return [f"{x} {words(25 + 2 * i)} {x}" if i % 3 == 0 else x for i, x in enumerate(X)], y
+
+
+# -- what is kept ----------------------------------------------------------------------------
+
+
+def ids_of(tokenizer, texts, **settings):
+    entries = encode(tokenizer.backend_tokenizer, texts, Cutting(16, **settings))
+    return [ids.tolist() for ids, _ in entries], [length for _, length in entries]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_truncation_is_that_of_transformers(tokenizer, side):
+    tokenizer.truncation_side = side
+    expected = tokenizer(TEXTS, truncation=True, max_length=16)["input_ids"]
+    found, lengths = ids_of(tokenizer, TEXTS, side=side)
+    assert found == expected
+    assert lengths == [n + 2 for n in LENGTHS]
+
+
+@pytest.mark.parametrize(
+    ("stride", "side"), [(0, "right"), (5, "right"), (13, "right"), (3, "left")]
+)
+def test_pieces_are_those_of_transformers(tokenizer, stride, side):
+    tokenizer.truncation_side = side
+    cut = tokenizer(
+        TEXTS, truncation=True, max_length=16, stride=stride, return_overflowing_tokens=True
+    )
+    documents = cut["overflow_to_sample_mapping"]
+    expected: list = [[] for _ in TEXTS]
+    for document, ids in zip(documents, cut["input_ids"], strict=True):
+        expected[document] += ids
+    found, _ = ids_of(tokenizer, TEXTS, long_documents="chunk", stride=stride, side=side)
+    assert found == expected
+    counts = n_pieces([len(ids) for ids in found], 16)
+    assert counts.tolist() == np.bincount(documents).tolist()
+
+
+def test_head_and_tail_keep_a_quarter_and_three_quarters(tokenizer):
+    found, _ = ids_of(tokenizer, TEXTS, long_documents="head_tail")
+    whole = tokenizer(TEXTS)["input_ids"]
+    assert found[:3] == whole[:3]
+    for ids, full in zip(found[3:], whole[3:], strict=True):
+        # [CLS], three of fourteen tokens from the beginning, eleven from the end, [SEP]
+        assert ids == [*full[:4], *full[-12:]]
+
+
+def test_pieces_lie_in_their_order_with_their_documents(tokenizer):
+    tokens = tokenize(tokenizer, TEXTS, Cutting(16, "chunk", stride=4))
+    pieces, counts = tokens.take([4, 0, 5]).pieces()
+    assert counts.tolist() == [4, 1, 20] and len(pieces) == 25
+    assert pieces.lengths.max() == 16 and pieces.lengths.min() == 2
+    joined = [ids.tolist() for ids in pieces]
+    assert sum(joined[:4], []) == tokens[4].tolist() and sum(joined[5:], []) == tokens[5].tolist()
+    assert joined[4] == tokens[0].tolist()
+    plain = tokenize(tokenizer, TEXTS, Cutting(16))
+    assert plain.pieces()[0] is plain and plain.pieces()[1].tolist() == [1] * 6
+
+
+def test_settings_do_not_share_kept_tokens(tokenizer):
+    kinds = [Cutting(16), Cutting(16, "head_tail"), Cutting(16, "chunk"), Cutting(16, "chunk", 4)]
+    lengths = [tokenize(tokenizer, TEXTS, cutting).lengths.tolist() for cutting in kinds]
+    assert lengths[0] == lengths[1] and lengths[1] != lengths[2] != lengths[3]
+    ids = [tokenize(tokenizer, TEXTS, cutting)[4].tolist() for cutting in kinds[:2]]
+    assert ids[0] != ids[1]
+
+
+def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
+    cutting = Cutting(16, "chunk", stride=4, max_chunks=3)
+    tokens = tokenize(tokenizer, TEXTS, cutting)
+    assert tokens.lengths.tolist() == [2, 5, 16, 16 + 7, 48, 48]
+    # Three pieces reach to the 14 + 10 + 10 tokens of text.
+    assert cutting.reach == 36 and tokens.is_cut.tolist() == [False] * 4 + [True] * 2
+    message = tokens.loss_message()
+    assert message.startswith("2 of 6 documents have more than the 36 of max_chunks=3 pieces of 16")
+    assert f"{(42 + 202 - 72) / 284:.1%} of all tokens; the longest has 202" in message
+    exact = tokenize(tokenizer, [words(34), words(35)], cutting)
+    assert exact.lengths.tolist() == [48, 48] and exact.is_cut.tolist() == [False, True]
+    assert tokenize(tokenizer, TEXTS, Cutting(16, "chunk")).loss_message() is None
+    middle = tokenize(tokenizer, TEXTS, Cutting(16, "head_tail")).loss_message()
+    assert "3 of 6 documents" in middle and "lose their middle" in middle
+
+
+# -- pooling ---------------------------------------------------------------------------------
+
+
+def test_table_names_the_rows_of_each_document():
+    assert piece_table([1, 3, 2]).tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+
+
+EXPECTED = {
+    "mean": lambda part: part.mean(axis=0),
+    "max": lambda part: part.max(axis=0),
+    "logsumexp": lambda part: np.log(np.exp(part).mean(axis=0)),
+}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooled_logits_are_those_of_the_formula(pooling):
+    counts = np.array([1, 4, 2, 1, 4])
+    logits = np.random.RandomState(0).randn(12, 3).astype(np.float32) * 5
+    ends = np.cumsum(counts)
+    parts = np.split(logits.astype(np.float64), ends[:-1])
+    expected = np.array([EXPECTED[pooling](part) for part in parts])
+    table = torch.from_numpy(piece_table(counts))
+    np.testing.assert_allclose(pool(torch.from_numpy(logits), table, pooling), expected, rtol=1e-5)
+    found = pool_all(logits, counts, pooling)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.array_equal(found[[0, 3]], logits[[0, 7]]) and found.dtype == np.float32
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_gradients_of_pooling_are_finite_and_right(pooling):
+    logits = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    table = torch.tensor([[0, -1, -1], [1, 2, 3], [4, 5, -1]])
+    assert torch.autograd.gradcheck(lambda x: pool(x, table, pooling), logits)
+    far = torch.tensor([[1e4], [-1e4], [0.0]], requires_grad=True)
+    pool(far, torch.tensor([[0, 1, 2]]), pooling).sum().backward()
+    assert far.grad.isfinite().all() and far.grad.sum() == pytest.approx(1.0)
+
+
+# -- the classifier --------------------------------------------------------------------------
+
+
+def fit(make, texts, **settings):
+    defaults = {"max_length": 16, "long_documents": "chunk", "stride": 4, "alpha": "balanced"}
+    return make(**{**defaults, **settings}).fit(*texts)
+
+
+def logits_by_hand(clf, X, **settings):
+    """Return pooled logits of the encoder, from transformers alone, document by document."""
+    encoder, rows = clf.net_.module_.model, []
+    for text in X:
+        cut = clf.tokenizer_(
+            text, truncation=True, max_length=16, stride=4, return_overflowing_tokens=True,
+            padding=True, return_tensors="pt",
+        )  # fmt: skip
+        with torch.no_grad():
+            logits = encoder(cut["input_ids"], attention_mask=cut["attention_mask"]).logits
+        rows.append(EXPECTED[clf.pooling](logits.double().numpy()))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": 1}, {"pooling": "max"}, {"dropout": None}])
+def test_predictions_pool_what_the_encoder_says_of_each_piece(make, texts, settings):
+    clf = fit(make, texts, max_epochs=6, **settings)
+    X = [*texts[0], words(130), ""]
+    expected = torch.tensor(logits_by_hand(clf, X[:-2])).softmax(1)
+    found = clf.set_params(proba="softmax").predict_proba(X)
+    np.testing.assert_allclose(found[:-2], expected, atol=1e-5)
+    assert np.array_equal(clf.predict(X), clf.classes_[found.argmax(1)])
+    assert clf.score(*texts) > 0.8 and clf.n_truncated_ == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooling": "logsumexp"}, {"freeze": 1}])
+def test_a_batch_has_the_loss_of_pooled_logits_in_training(make, texts, settings):
+    """One update by hand, with transformers and cross-entropy alone, ends at the same weights."""
+    X, y = texts[0][:8], texts[1][:8]
+    plain = {"loss": "cross_entropy", "alpha": None, "max_epochs": 1, "gradient_clip": None}
+    clf = fit(make, (X, y), **plain, **settings, warmup=0.0, weight_decay=0.0)
+    start = fit(make, (X, y), **plain, **settings, warmup=0.0, weight_decay=0.0, lr=1e-30)
+    encoder = start.net_.module_.model
+    assert clf.history_[0]["train_loss"] == pytest.approx(start.history_[0]["train_loss"], rel=1e-6)
+    by_hand = torch.tensor(logits_by_hand(start, X))
+    codes = torch.tensor(np.searchsorted(start.classes_, y))
+    expected = torch.nn.functional.cross_entropy(by_hand, codes)
+    assert clf.history_[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(encoder.parameters(), clf.net_.module_.model.parameters(), strict=True)
+    ]
+    assert any(moved)
+
+
+def gradients(net, batch, n_tokens):
+    net.module_.zero_grad(set_to_none=True)
+    parts = Parts("training", n_tokens).of(batch)
+    for inputs, codes in parts:
+        loss = net.get_loss(net.infer(inputs), codes, X=inputs, training=True)
+        (loss * len(codes) / len(batch[1])).backward()
+    return len(parts), [p.grad.clone() for p in net.module_.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_parts_of_a_batch_of_long_documents_have_its_gradient(make, texts, pooling):
+    clf = fit(make, texts, pooling=pooling)
+    net = clf.net_
+    tokens = tokenize(clf.tokenizer_, texts[0][:12], clf._present_cutting())
+    codes = np.searchsorted(clf.classes_, texts[1][:12])
+    batch = Collate(0)(TokenDataset(tokens, codes).__getitems__(np.arange(12)))
+    assert len(batch[0]["input_ids"]) > 20 and batch[0]["pieces"].shape[0] == 12
+    _, whole = gradients(net, batch, None)
+    n_parts, parts = gradients(net, batch, 16 * 7)
+    assert n_parts > 3
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+    n_parts, parts = gradients(net, batch, 1)  # each document by itself
+    assert n_parts == 12
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_training_has_no_more_rows_at_once_than_a_batch_or_a_document(make, texts, monkeypatch):
+    sizes = []
+    forward = torch.nn.Module.__call__
+
+    def counted(module, *args, **kwargs):
+        if type(module).__name__ == "EncoderClassifier" and module.training:
+            sizes.append(len(kwargs["input_ids"]))
+        return forward(module, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", counted)
+    clf = fit(make, texts, batch_size=4)
+    counts = n_pieces(tokenize(clf.tokenizer_, texts[0], clf._present_cutting()).lengths, 16)
+    assert max(sizes) <= max(4, counts.max()) and counts.max() > 4
+    assert sum(sizes) == 2 * counts.sum()
+
+
+def test_frozen_layers_keep_pieces(make, texts):
+    clear_cache()
+    clf = fit(make, texts, freeze=1)
+    net = clf.net_
+    tokens = tokenize(clf.tokenizer_, texts[0], clf._present_cutting())
+    inputs, _ = Collate(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
+    assert isinstance(net.frozen_, FrozenLayers)
+    replayed = net.infer(inputs)
+    names = "input_ids", "attention_mask"
+    plain = net.module_(**{name: inputs[name] for name in names})
+    torch.testing.assert_close(
+        replayed, pool(plain, inputs["pieces"], "mean"), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*lose their middle")
+@pytest.mark.parametrize("long_documents", ["head_tail", "chunk"])
+@pytest.mark.parametrize("precision", [None, "int8"])
+def test_answers_survive_pickle_folder_and_graph(make, texts, tmp_path, long_documents, precision):
+    clf = fit(make, texts, long_documents=long_documents, pooling="logsumexp", proba="natural")
+    X = [*texts[0], words(700, seed=1)]
+    clf.set_params(predict_precision=precision)
+    expected = clf.predict_proba(X)
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), expected)
+    clf.save_pretrained(tmp_path / "folder")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
+    assert np.array_equal(again.predict_proba(X), expected)
+    # What the parameters say now is of the next fit.
+    again.set_params(long_documents="truncate", pooling="max", stride=0)
+    assert np.array_equal(again.predict_proba(X), expected)
+    if precision is None:
+        clf.to_onnx(tmp_path / "graph")
+        served = OnnxClassifier(tmp_path / "graph")
+        np.testing.assert_allclose(served.predict_proba(X), expected, atol=1e-5)
+        assert served.predict(X[::7]).tolist() == clf.predict(X[::7]).tolist()
+
+
+def test_several_labels_pool_by_label(make, texts):
+    X, y = texts
+    Y = np.stack([y == "spam", y == "ham", np.arange(len(y)) % 3 == 0], axis=1).astype(int)
+    clf = fit(make, (X, Y), pooling="max", alpha=None)
+    assert clf.predict_proba(X).shape == (40, 3)
+
+
+def test_held_out_documents_are_scored_by_pooled_logits(make, texts):
+    scored = []
+
+    def score(answers, X, y):
+        scored.append((X, answers.predict_proba(X)))
+        return 0.5
+
+    clf = fit(make, texts, train_split=0.5, scoring=score, proba="softmax", max_epochs=1)
+    [(held_out, found)] = scored
+    assert len(held_out) == 20 and any(len(x.split()) > 14 for x in held_out)
+    np.testing.assert_allclose(found, clf.predict_proba(held_out), atol=1e-6)
+
+
+def test_search_over_ways_and_poolings(make, texts):
+    grid = [
+        {"long_documents": ["truncate", "head_tail"]},
+        {"long_documents": ["chunk"], "pooling": list(POOLINGS)},
+    ]
+    search = GridSearchCV(make(max_length=16, max_epochs=1), grid, cv=2)
+    with pytest.warns(UserWarning, match="lose their"):
+        search.fit(*texts)
+    assert len(search.cv_results_["params"]) == 5
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_what_is_lost_beyond_the_most_pieces_is_told(make, texts):
+    with pytest.warns(UserWarning, match="the 26 of max_chunks=2 pieces of 16 tokens and lose"):
+        clf = fit(make, texts, max_chunks=2)
+    lengths = [len(ids) for ids in clf.tokenizer_(texts[0])["input_ids"]]
+    assert clf.n_truncated_ == sum(n > 26 for n in lengths) > 0
+
+
+def test_chunks_of_partial_fit_have_pieces(make, texts):
+    X, y = texts
+    clf = make(max_length=16, long_documents="chunk")
+    for _ in range(2):
+        clf.partial_fit(X, y, classes=["ham", "spam"])
+    assert clf.n_truncated_ == 0 and np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"long_documents": "cut"}, "'long_documents' parameter"),
+        ({"pooling": "sum"}, "'pooling' parameter"),
+        ({"stride": -1}, "'stride' parameter"),
+        ({"stride": 14}, "stride must be less than the 14 tokens of text in a piece .* Got 14"),
+        ({"max_chunks": 0}, "'max_chunks' parameter"),
+    ],
+)
+def test_wrong_settings_are_refused(make, texts, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(make, texts, **settings)

@@ -1,0 +1,202 @@
+"""Two texts a document: containers, token types, and everything that documents go through."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+from imblearn.over_sampling import RandomOverSampler
+from imblearn.pipeline import make_pipeline
+from sklearn.model_selection import cross_val_score
+from sklearn.preprocessing import FunctionTransformer
+from transformers import AutoTokenizer
+
+from skfocal import BertFocalClassifier, OnnxClassifier, as_column
+from skfocal._encoding import Cutting, encode, encoder_inputs, stored_ids
+from skfocal._text import as_texts
+
+PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
+FIRST, SECOND = zip(*PAIRS, strict=True)
+CONTAINERS = {
+    "tuples": PAIRS,
+    "lists": [list(pair) for pair in PAIRS],
+    "object array": np.array(PAIRS, dtype=object),
+    "unicode array": np.array(PAIRS),
+    "pandas DataFrame": pd.DataFrame({"a": FIRST, "b": SECOND}, index=[5, 6, 7]),
+    "pandas string": pd.DataFrame({"a": FIRST, "b": SECOND}, dtype="string"),
+    "polars DataFrame": pl.DataFrame({"a": FIRST, "b": SECOND}),
+    "pyarrow table": pa.table({"a": FIRST, "b": SECOND}),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_gives_the_same_pairs(name):
+    texts = as_texts(CONTAINERS[name])
+    assert texts == PAIRS
+    assert all(type(pair) is tuple and {type(t) for t in pair} == {str} for pair in texts)
+    assert as_column(CONTAINERS[name]).tolist() == [list(pair) for pair in PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([("a", "b"), ("a", None)], "Got NoneType in row 1, column 1: None. Fill or drop"),
+        ([("a", "b"), "a"], "a pair of str in each row. Got str in row 1: 'a'"),
+        ([("a", "b"), ("a", "b", "c")], "a pair of str in each row. Got tuple in row 1"),
+        ([("a",)], "a pair of str in each row. Got tuple in row 0"),
+        (["a", ("a", "b")], "X must hold str only. Got tuple in row 1"),
+        (pd.DataFrame({"a": ["x", "y"], "b": ["z", np.nan]}), "row 1, column 1: nan. Fill or drop"),
+        (pd.DataFrame({"a": ["x", "y"], "b": [1, 2]}), "Got int in row 0, column 1: 1"),
+    ],
+)
+def test_bad_pairs_are_named(X, message):
+    with pytest.raises(TypeError, match=message):
+        as_texts(X)
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+LONG = [("a b c", "d e"), ("a " * 30, "b"), ("a", "b " * 30), ("a " * 20, "b " * 20), ("", "")]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_ids_and_types_are_those_of_transformers(tokenizer, side):
+    tokenizer.truncation_side = side
+    first, second = zip(*LONG, strict=True)
+    expected = tokenizer(list(first), list(second), truncation=True, max_length=16)
+    cutting = Cutting(16, side=side, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
+    assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected["input_ids"]
+    assert [(ids < 0).astype(int).tolist() for ids in rows] == expected["token_type_ids"]
+
+
+def test_padded_rows_come_back_as_they_were_stored(tokenizer):
+    cutting = Cutting(16, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
+    inside = np.arange(16) < np.array([len(ids) for ids in rows])[:, None]
+    ids = np.zeros(inside.shape, np.int64)
+    ids[inside] = np.concatenate(rows)
+    inputs = encoder_inputs(ids, inside, pad_id=9)
+    assert (inputs["input_ids"][~inside] == 9).all()
+    assert not inputs["token_type_ids"][~inside].any() and (inputs["input_ids"] >= 0).all()
+    back = stored_ids(**inputs)
+    assert [row.tolist() for row in back] == [row.tolist() for row in rows]
+
+
+@pytest.fixture
+def pairs(data):
+    """Pairs whose first texts say nothing of the class, and their labels."""
+    X, y = data
+    return [("what is it about", x) for x in X], y
+
+
+def by_hand(clf, pairs):
+    """Return logits from transformers alone, pair by pair."""
+    rows = []
+    for first, second in pairs:
+        inputs = clf.tokenizer_(
+            first, second, truncation=True, max_length=clf.max_length_, return_tensors="pt"
+        )
+        with torch.no_grad():
+            rows.append(clf.net_.module_.model(**inputs).logits[0].numpy())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": 1}, {"max_length": 9}])
+def test_predictions_are_those_of_the_encoder_with_token_types(make, pairs, settings, recwarn):
+    X, y = pairs
+    clf = make(proba="softmax", alpha="balanced", max_epochs=6, **settings).fit(X, y)
+    expected = torch.tensor(by_hand(clf, X)).softmax(1)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
+    assert clf.score(X, y) > 0.8
+    swapped = clf.predict_proba([pair[::-1] for pair in X])
+    assert np.abs(swapped - clf.predict_proba(X)).max() > 1e-3
+    assert ["max_length=9" in str(w.message) for w in recwarn] == [True] * (
+        "max_length" in settings
+    )
+
+
+def test_encoder_without_token_types_takes_pairs(make, pairs, tiny_copy):
+    from conftest import TINY
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    RobertaForSequenceClassification(
+        RobertaConfig(**{**TINY, "max_position_embeddings": 66}, type_vocab_size=1, pad_token_id=1)
+    ).save_pretrained(tiny_copy)
+    clf = make(model=str(tiny_copy), max_epochs=1).fit(*pairs)
+    assert not clf._present_cutting().marks_second
+    assert np.isfinite(clf.predict_proba(pairs[0])).all()
+
+
+@pytest.mark.parametrize("name", ["tuples", "object array", "pandas DataFrame", "pyarrow table"])
+def test_all_containers_predict_the_same(make, data, name):
+    X, y = data
+    rows = [("a question", x) for x in X]
+    clf = make(max_epochs=1).fit(rows, y)
+    expected = clf.predict_proba(PAIRS)
+    assert np.array_equal(clf.predict_proba(CONTAINERS[name]), expected)
+
+
+def test_names_of_both_columns_are_kept(make, pairs):
+    X, y = pairs
+    frame = pd.DataFrame(X, columns=["question", "answer"])
+    clf = make(max_epochs=1).fit(frame, y)
+    assert clf.n_features_in_ == 2 and clf.feature_names_in_.tolist() == ["question", "answer"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        clf.predict(frame[["answer", "question"]])
+
+
+def test_answers_survive_pickle_folder_and_graph(make, pairs, tmp_path):
+    X, y = pairs
+    clf = make(alpha="balanced").fit(X, y)
+    X = [*X, *PAIRS, ("word " * 100, "other " * 80)]
+    expected = clf.predict_proba(X)
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), expected)
+    clf.save_pretrained(tmp_path / "folder")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
+    assert np.array_equal(again.predict_proba(X), expected)
+    clf.to_onnx(tmp_path / "graph")
+    served = OnnxClassifier(tmp_path / "graph")
+    np.testing.assert_allclose(served.predict_proba(np.array(X, object)), expected, atol=1e-5)
+    with pytest.raises(
+        ValueError, match="X must hold pairs of texts, as in fit. Got one"
+    ):
+        served.predict(["one text"])
+
+
+def test_int8_has_token_types_too(make, pairs):
+    X, y = pairs
+    clf = make().fit(X, y)
+    expected = clf.predict_proba(X)
+    found = clf.set_params(predict_precision="int8").predict_proba(X)
+    assert np.abs(found - expected).max() < 0.05
+
+
+def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
+    X, y = pairs
+    clf = make(max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text a"):
+        clf.predict([second for _, second in X])
+    clf.fit([second for _, second in X], y)
+    with pytest.raises(ValueError, match="X must hold one text a document, as in fit. Got pairs"):
+        clf.predict(X)
+
+
+def test_pairs_are_truncated_only(make, pairs):
+    with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs .* 'chunk'"):
+        make(long_documents="chunk").fit(*pairs)
+
+
+def test_oversampling_and_cross_validation_take_pairs(make, pairs):
+    X, y = pairs
+    pipeline = make_pipeline(
+        FunctionTransformer(as_column), RandomOverSampler(random_state=0), make(max_epochs=1)
+    )
+    scores = cross_val_score(pipeline, X, y, cv=2, scoring="f1_macro")
+    assert np.isfinite(scores).all()
