@@ -19,7 +19,7 @@ Fine-tuned by skfocal {version} from {model}, on {n_classes} {kind}: {labels}.
 from skfocal import BertFocalClassifier
 
 clf = BertFocalClassifier.from_pretrained("path/of/this/folder")
-clf.predict(["a document"])
+clf.predict([{document}])
 ```
 
 {pipeline}
@@ -30,7 +30,7 @@ clf.predict(["a document"])
 
 {left_out}"""
 _PIPELINE = """`transformers.pipeline("text-classification", "path/of/this/folder")` gives labels
-by the {function} of the logits (`truncation=True` cuts at {max_length} tokens, as in training).
+by the {function} of the logits ({cut}).
 skfocal's `predict_proba` gives those of `proba="{proba}"`, and its decisions are those of
 `decision="{decision}"`.
 """
@@ -46,7 +46,7 @@ def model_card(estimator, left_out, metrics=None):
     facts = {
         "proba": estimator.proba_,
         "decision": estimator.decision,
-        "max_length": estimator.max_length_,
+        "cut": _cut(estimator),
         "function": "sigmoid" if several else "softmax",
     }
     is_cosine = _module.cosine_scale(estimator.net_.plain_module().model) is not None
@@ -54,6 +54,7 @@ def model_card(estimator, left_out, metrics=None):
     return _CARD.format(
         version=skfocal.__version__,
         model="a local encoder" if is_folder else _one_line(estimator._fitted_model),
+        document='("a text", "another")' if estimator._pairs else '"a document"',
         n_classes=len(labels),
         kind="labels, any number a document" if several else "classes",
         labels=", ".join(labels[:100]) + (", ..." if len(labels) > 100 else ""),
@@ -62,6 +63,14 @@ def model_card(estimator, left_out, metrics=None):
         settings=_settings_line(estimator),
         left_out=f"Not stored: {', '.join(left_out)}.\n" if left_out else "",
     )
+
+
+def _cut(estimator):
+    """Return what `transformers.pipeline` does with long documents, beside the estimator."""
+    cut = f"`truncation=True` cuts at {estimator.max_length_} tokens"
+    if estimator._cutting.get("long_documents", "truncate") == "truncate":
+        return f"{cut}, as in training"
+    return f'{cut}; `long_documents="{estimator._cutting["long_documents"]}"` is skfocal\'s alone'
 
 
 def _one_line(value):

@@ -170,9 +170,14 @@ def _baselines(estimator, baselines):
     }
 
 
+def _documents(X):
+    """Return one str a document; the two texts of a pair are joined."""
+    return [text if isinstance(text, str) else "\n".join(text) for text in as_texts(X)]
+
+
 def _tfidf(class_weight):
     return make_pipeline(
-        FunctionTransformer(as_texts),  # a one-column frame is a list of documents here, too
+        FunctionTransformer(_documents),
         TfidfVectorizer(),
         LogisticRegression(class_weight=class_weight, max_iter=1000),
     )

@@ -281,6 +281,8 @@ def test_answers_survive_pickle_folder_and_graph(make, texts, tmp_path, long_doc
     clf.save_pretrained(tmp_path / "folder")
     again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
     assert np.array_equal(again.predict_proba(X), expected)
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert f'`long_documents="{long_documents}"` is skfocal\'s alone' in card
     # What the parameters say now is of the next fit.
     again.set_params(long_documents="truncate", pooling="max", stride=0)
     assert np.array_equal(again.predict_proba(X), expected)

@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoTokenizer
 
-from skfocal import BertFocalClassifier, OnnxClassifier, as_column
+from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
 from skfocal._encoding import Cutting, encode, encoder_inputs, stored_ids
 from skfocal._text import as_texts
 
@@ -161,12 +161,12 @@ def test_answers_survive_pickle_folder_and_graph(make, pairs, tmp_path):
     clf.save_pretrained(tmp_path / "folder")
     again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
     assert np.array_equal(again.predict_proba(X), expected)
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert 'clf.predict([("a text", "another")])' in card and "as in training" in card
     clf.to_onnx(tmp_path / "graph")
     served = OnnxClassifier(tmp_path / "graph")
     np.testing.assert_allclose(served.predict_proba(np.array(X, object)), expected, atol=1e-5)
-    with pytest.raises(
-        ValueError, match="X must hold pairs of texts, as in fit. Got one"
-    ):
+    with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one"):
         served.predict(["one text"])
 
 
@@ -200,3 +200,10 @@ def test_oversampling_and_cross_validation_take_pairs(make, pairs):
     )
     scores = cross_val_score(pipeline, X, y, cv=2, scoring="f1_macro")
     assert np.isfinite(scores).all()
+
+
+def test_comparison_has_its_baselines_on_pairs(make, pairs):
+    X, y = pairs
+    result = compare_losses(make(max_epochs=1), X, y, {"focal": {}}, cv=2, verbose=0)
+    # The words that tell the classes are in the second texts.
+    assert (result.values["TF-IDF, balanced"]["f1_macro"] > 0.9).all()
