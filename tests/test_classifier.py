@@ -675,7 +675,7 @@ def test_predict_before_fit(make, data, method):
         (["a", "b"], [0.0, np.nan], "Input y contains NaN"),
         (["a", "b"], None, "requires y to be passed"),
         (["a", "b"], [[0, 2], [1, 0]], "must be an indicator of 0 and 1"),
-        (np.array([["a", "b"], ["c", "d"]]), [0, 1], r"one column.*Got shape \(2, 2\)"),
+        (np.array([["a", "b", "c"], ["d", "e", "f"]]), [0, 1], r"one column.*Got shape \(2, 3\)"),
         ([], [], "0 sample"),
     ],
 )

@@ -37,7 +37,7 @@ LEVELS = {
     "_model_card": 3,
     "persistence": 4,
     "_onnx": 4,
-    "serving": 1,
+    "serving": 2,
     "_parts": 0,
     "_signals": 0,
     "_updates": 0,
