@@ -78,6 +78,8 @@ def test_links_between_the_pages_lead_somewhere():
     for page in pages:
         for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
             name, _, anchor = link.partition("#")
+            if "/generated/" in name:
+                continue  # the build writes it, and fails without it
             target = page.parent / name if name else page
             assert target.exists(), f"{page.name} links to {link}"
             if anchor:
@@ -98,7 +100,7 @@ def test_decisions_quoted_in_the_guide_are_those_measured():
     measured = {}
     for name, decision, *rest in rows_of(DOCS / "benchmarks" / "decisions-r52.md", 7):
         measured[name, decision] = rest[3].split(" ±")[0]
-    quoted = [row for row in rows_of(DOCS / "which-loss.md", 4) if row[1][:1].isdigit()]
+    quoted = [row for row in rows_of(DOCS / "decisions.md", 4) if row[1][:1].isdigit()]
     assert len(quoted) == 4
     for name, *values in quoted:
         assert values == [measured[name, d] for d in ("argmax", "prior", "tuned")], name

@@ -1,0 +1,84 @@
+"""Sphinx configuration; ``sphinx-build -W -b html docs docs/_build/html`` builds the site."""
+
+import os
+import sys
+from pathlib import Path
+
+import skfocal
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+import draw_benchmarks  # noqa: E402
+
+project = "skfocal"
+author = "skfocal developers"
+copyright = author
+release = version = skfocal.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
+templates_path = ["_templates"]
+
+# -- Markdown ----------------------------------------------------------------------------------
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+# -- the reference -----------------------------------------------------------------------------
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings have the types
+numpydoc_show_class_members = False  # the template of a class lists them
+numpydoc_xref_param_type = False
+
+# -- the gallery -------------------------------------------------------------------------------
+# Scripts named plot_* are shown and run; SKFOCAL_GALLERY=0 in the environment runs none.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "write_computation_times": False,
+    "reference_url": {"skfocal": None},
+    "doc_module": ("skfocal",),
+    "backreferences_dir": None,
+    "remove_config_comments": True,
+    "plot_gallery": os.environ.get("SKFOCAL_GALLERY", "1") != "0",
+}
+
+# -- the pages ---------------------------------------------------------------------------------
+html_theme = "pydata_sphinx_theme"
+html_title = "skfocal"
+html_static_path = ["_static"]
+html_css_files = ["skfocal.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "skfocal"},
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
+    "show_prev_next": False,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "from-your-loop": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {"index": [], "getting-started": [], "faq": [], "auto_examples/*": []}
+
+
+def setup(app):
+    """Draw the figures of the benchmarks before the pages are read."""
+    app.connect("builder-inited", lambda app: draw_benchmarks.main(DOCS / "benchmarks" / "figures"))
