@@ -63,6 +63,7 @@ html_static_path = ["_static"]
 html_css_files = ["skfocal.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "skfocal"},
     "header_links_before_dropdown": 6,
