@@ -26,6 +26,8 @@ extensions = [
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
 templates_path = ["_templates"]
+smartquotes = False  # quotes are code here: default="auto"
+toc_object_entries_show_parents = "hide"
 
 # -- Markdown ----------------------------------------------------------------------------------
 myst_enable_extensions = ["colon_fence"]
@@ -44,7 +46,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    "ignore_pattern": r"^(?!plot_)",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,
@@ -77,7 +79,10 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "getting-started": [], "faq": [], "auto_examples/*": []}
+# Pages without others beside them, and one that needs the room for code side by side.
+_WIDE = ("index", "getting-started", "from-your-loop", "auto_examples/*")
+_WIDE += ("contributing", "architecture", "changelog")
+html_sidebars = dict.fromkeys(_WIDE, [])
 
 
 def setup(app):

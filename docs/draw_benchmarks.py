@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True}
-WIDTH = 6.0  # inches, so that the letters stay legible on a phone
+WIDTH = 4.8  # inches, so that the letters stay legible on a phone
 
 
 def read(name):
