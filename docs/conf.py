@@ -62,12 +62,17 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "skfocal"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["skfocal.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "logo": {"text": "skfocal"},
+    "logo": {
+        "text": "skfocal",
+        "image_light": "_static/favicon.svg",
+        "image_dark": "_static/favicon.svg",
+    },
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "navbar_persistent": ["search-button"],
