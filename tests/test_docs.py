@@ -74,6 +74,13 @@ def test_first_block_of_a_page_with_clusters_runs(page, four_classes, monkeypatc
     assert "BertFocalClassifier" in scope
 
 
+def test_loops_of_packages_that_are_not_needed_are_python():
+    blocks = re.findall(r"^```py\n(.*?)^```", (DOCS / "from-your-loop.md").read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "from-your-loop.md", "exec")
+
+
 def test_loops_by_hand_give_what_skfocal_gives(four_classes, capsys, tmp_path, monkeypatch):
     X, y = four_classes
     monkeypatch.chdir(tmp_path)

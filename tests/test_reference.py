@@ -79,6 +79,7 @@ def test_every_public_name_is_in_the_reference():
     shown = [id(value) for value in REFERENCE.values()]
     missing = [name for name, value in public_objects() if id(value) not in shown]
     assert not missing
+    assert [n for n in skfocal.losses.__all__ if not re.search(rf"\b{n}$", LISTED, re.M)] == []
 
 
 def described_elsewhere(name):
