@@ -2,6 +2,7 @@
 
 import os
 import sys
+import typing
 from pathlib import Path
 
 import skfocal
@@ -90,6 +91,16 @@ _WIDE += ("contributing", "architecture", "changelog")
 html_sidebars = dict.fromkeys(_WIDE, [])
 
 
+def add_options(app, what, name, command, options, lines):
+    """Give the docstring of a command what its annotations say of the options."""
+    if name.startswith("skfocal.cli.") and command.__annotations__:
+        lines += ["", "Parameters", "----------"]
+        for option, hint in command.__annotations__.items():
+            kind, about = typing.get_args(hint)
+            lines += [f"{option} : {getattr(kind, '__name__', kind)}", f"    {about.help}"]
+
+
 def setup(app):
     """Draw the figures of the benchmarks before the pages are read."""
+    app.connect("autodoc-process-docstring", add_options, priority=100)  # before numpydoc
     app.connect("builder-inited", lambda app: draw_benchmarks.main(DOCS / "benchmarks" / "figures"))
