@@ -255,7 +255,19 @@ class Sampling:
 
 
 def each_once(n, amounts):
-    """Return the :class:`Sampling` that draws each of `n` rows once."""
+    """Return the :class:`Sampling` that draws each row once.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    amounts : ndarray of shape (n_classes,)
+        Amount of each class in them.
+
+    Returns
+    -------
+    Sampling
+    """
     return Sampling(lambda epoch, rng: np.arange(n), n, amounts, amounts)
 
 

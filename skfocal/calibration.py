@@ -24,6 +24,15 @@ def resolve_proba(proba, loss):
     """Return the `proba` that is meant by "auto" for a loss, any other as it is.
 
     "reweighted" where that changes no decision: docs/benchmarks has what it does for calibration.
+
+    Parameters
+    ----------
+    proba : {"auto", "softmax", "reweighted", "natural"}
+    loss : skfocal.losses.Loss
+
+    Returns
+    -------
+    str
     """
     if proba != "auto":
         return proba
@@ -57,17 +66,32 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         return True
 
     def decision_function(self, X=None):
-        """Return the scores; for two classes the log-odds of the second."""
+        """Return the scores; for two classes the log-odds of the second.
+
+        Parameters
+        ----------
+        X : ignored
+        """
         if len(self.classes_) == 2 and not self.multilabel:
             return self.scores[:, 1] - self.scores[:, 0]
         return self.scores
 
     def predict_proba(self, X=None):
-        """Return the probabilities."""
+        """Return the probabilities.
+
+        Parameters
+        ----------
+        X : ignored
+        """
         return expit(self.scores) if self.multilabel else np.exp(self.scores)
 
     def predict(self, X=None):
-        """Return the most probable label, or an indicator of those more likely than not."""
+        """Return the most probable label, or an indicator of those more likely than not.
+
+        Parameters
+        ----------
+        X : ignored
+        """
         self.has_decided_ = True
         if self.multilabel:
             return (self.decision_scores > 0).astype(np.int64)
@@ -117,16 +141,33 @@ class Calibration:
         return self.class_weight.ndim == 2
 
     def answers(self, logits):
-        """Return the :class:`FixedPredictions` of logits of shape (n, n_classes).
+        """Return the :class:`FixedPredictions` of logits.
 
         All of it is in log space and float64: a class of probability 1e-40 keeps its digits.
+
+        Parameters
+        ----------
+        logits : array-like of shape (n, n_classes)
+
+        Returns
+        -------
+        FixedPredictions
         """
         with torch.no_grad():
             scores = self.scores(torch.from_numpy(np.asarray(logits, dtype=np.float64)))
         return FixedPredictions(self.classes, scores[0].numpy(), self.multilabel, scores[1].numpy())
 
     def scores(self, logits):
-        """Return the scores of a float64 tensor of logits, and those that decide."""
+        """Return the scores of logits, and those that decide.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, n_classes), float64
+
+        Returns
+        -------
+        pair of Tensors of shape (n, n_classes)
+        """
         scores = self._scaled(self._scores(logits, self.proba), self.temperature)
         if self.decision == "argmax":
             return scores, scores
@@ -155,6 +196,17 @@ class Calibration:
         For "reweighted" probabilities each document, or label of it, weighs what its class counts
         in training. The logarithm of the temperature is searched in [-3, 3]; Guo et al., ICML
         2017 (arXiv:1706.04599).
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n, n_classes)
+        codes : ndarray of shape (n,), or (n, n_labels)
+            Class codes, or an indicator of labels.
+        sample_weight : array-like of shape (n,)
+
+        Returns
+        -------
+        float
         """
         with torch.no_grad():
             scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)

@@ -38,7 +38,19 @@ class WarmupSchedule(Callback):
         self.first_update = first_update
 
     def factor(self, step, n_steps):
-        """Return the multiple of the peak rate at update `step` of `n_steps`."""
+        """Return the multiple of the peak rate at an update.
+
+        Parameters
+        ----------
+        step : float
+            Number of the update, from 0.
+        n_steps : int
+            All updates.
+
+        Returns
+        -------
+        float
+        """
         n_warmup = math.ceil(self.warmup * n_steps)
         if step < n_warmup:
             return min((step + 1) / n_warmup, 1.0)
@@ -129,7 +141,20 @@ class Pruning(Callback):
         self.scale_ = np.ones(n_documents, np.float32)
 
     def keep(self, rows, epoch, random_state):
-        """Return those of an epoch's rows that stay in it."""
+        """Return those of an epoch's rows that stay in it.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows that were drawn.
+        epoch : int
+            Number of the epoch, from 0.
+        random_state : RandomState instance
+
+        Returns
+        -------
+        ndarray of int
+        """
         n_pruned = min(math.ceil(0.875 * self.n_epochs), self.n_epochs - 1)
         easy = np.zeros(self.n_documents, bool)
         if 0 < epoch < n_pruned:
@@ -264,7 +289,17 @@ class ValidationScore(Callback):
         self.best_score_, self.best_epoch_, self.best_state_ = -np.inf, None, None
 
     def score(self, answers):
-        """Return the score of a fitted classifier's answers for the validation documents."""
+        """Return the score of a classifier for the validation documents.
+
+        Parameters
+        ----------
+        answers : fitted classifier
+            Its answers are those for the validation documents, whatever it is asked.
+
+        Returns
+        -------
+        float
+        """
         weighted = {} if self.weight is None else {"sample_weight": self.weight}
         try:
             return self.scorer(answers, self.X, self.y, **weighted)
@@ -305,7 +340,16 @@ class ValidationScore(Callback):
 
 
 def takes_weight(scorer):
-    """Say whether a scorer can weigh documents."""
+    """Say whether a scorer can weigh documents.
+
+    Parameters
+    ----------
+    scorer : callable ``(estimator, X, y) -> float``
+
+    Returns
+    -------
+    bool
+    """
     return "sample_weight" in inspect.signature(getattr(scorer, "_score_func", scorer)).parameters
 
 

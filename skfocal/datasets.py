@@ -90,12 +90,12 @@ def fetch_reuters(
 ) -> Any:
     """Load Reuters R8 or R52, newswire stories in 8 or 52 very unequal classes.
 
-    ==============   =====   =====
+    ================  ====  ======
     Classes              8      52
     Training          5485    6532
     Test              2189    2568
     Largest : rarest  69:1  2840:1
-    ==============   =====   =====
+    ================  ====  ======
 
     Parameters
     ----------

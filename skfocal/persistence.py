@@ -55,7 +55,14 @@ _HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
 
 
 def save(estimator, folder, metrics=None):
-    """Write a fitted estimator; see :meth:`skfocal.BertFocalClassifier.save_pretrained`."""
+    """Write a fitted estimator; see :meth:`skfocal.BertFocalClassifier.save_pretrained`.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+    folder, metrics
+        As in the method.
+    """
     check_is_fitted(estimator)
     _check_metrics(metrics)
     _encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
@@ -204,7 +211,19 @@ def _write_tensors(path, tensors):
 
 
 def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_message=None):
-    """Upload an estimator; see :meth:`skfocal.BertFocalClassifier.push_to_hub`."""
+    """Upload an estimator; see :meth:`skfocal.BertFocalClassifier.push_to_hub`.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+    repo_id, metrics, private, token, commit_message
+        As in the method.
+
+    Returns
+    -------
+    str
+        The address.
+    """
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as folder:
@@ -228,6 +247,16 @@ def load(kind, folder):
     """Return the estimator of a class from a folder.
 
     See :meth:`skfocal.BertFocalClassifier.from_pretrained`.
+
+    Parameters
+    ----------
+    kind : type
+        `BertFocalClassifier`, or a class made from it.
+    folder : str or path
+
+    Returns
+    -------
+    estimator
     """
     folder = Path(folder).expanduser()
     with _files.refusing(folder, "save_pretrained"):

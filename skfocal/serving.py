@@ -108,11 +108,31 @@ class OnnxClassifier:
         return self.classes_[scores.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probabilities, of shape (n, n_classes), float64."""
+        """Return the probabilities.
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+        """
         return self.outputs(X)["proba"]
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return log-probabilities of shape (n, n_classes); for two classes or labels log-odds."""
+        """Return log-probabilities; for two classes and for labels log-odds.
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+        """
         scores = self.outputs(X)["scores"]
         if len(self.classes_) == 2 and not self._multilabel:
             return scores[:, 1] - scores[:, 0]

@@ -63,7 +63,17 @@ class Loss(nn.Module):
         return None
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each sample, class weight included, of shape (n_samples,)."""
+        """Return the loss of each sample, class weight included.
+
+        Parameters
+        ----------
+        logits, target : Tensor
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor of shape (n_samples,)
+        """
         raise NotImplementedError
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +81,11 @@ class Loss(nn.Module):
 
         The whole lies with the sample's own class; with several labels a sample each has its own
         part.
+
+        Parameters
+        ----------
+        logits, target : Tensor
+            As in :meth:`forward`.
 
         Returns
         -------
@@ -131,7 +146,17 @@ class Loss(nn.Module):
         return loss.sum() / self.divisor(target, sample_weight)
 
     def divisor(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor | float:
-        """Return what the summed loss of a batch is divided by; parameters as in `forward`."""
+        """Return what the summed loss of a batch is divided by.
+
+        Parameters
+        ----------
+        target, sample_weight : Tensor
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor or float
+        """
         if self.normalize != "weights":
             return max(len(target), 1) if self.normalize == "samples" else 1.0
         total = torch.ones_like(target[..., 0] if target.ndim == 2 else target, dtype=torch.float32)

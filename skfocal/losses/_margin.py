@@ -13,17 +13,35 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def target_margin(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the margin of the target class, ``logsumexp(others) - own``, of shape (n,)."""
+    """Return the margin of the target class, ``logsumexp(others) - own``.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+    target : Tensor of shape (n,), int64
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
     index = target[:, None]
     others = logits.scatter(1, index, -math.inf).logsumexp(1)
     return others - logits.gather(1, index)[:, 0]
 
 
 def class_margins(logits: Tensor) -> Tensor:
-    """Return the margin of every class, of shape (n, n_classes).
+    """Return the margin of every class.
 
     For all classes but the largest, the sum of the others still holds the largest term, so
     subtracting one's own term from the total is safe; the largest gets a sum of its own.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+
+    Returns
+    -------
+    Tensor of shape (n, n_classes)
     """
     top = logits.argmax(1, keepdim=True)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, True)

@@ -37,6 +37,10 @@ from skfocal.balance import stratified_holdout
 
 GAMMAS = [0.0, 1.0, 2.0, 5.0]
 SETTINGS = {"full fine-tuning": (0, 2e-4), "lower 5 of 6 layers frozen": (5, 1e-3)}
+TITLES = {
+    "search": "A grid over gamma and alpha, beside the recipe of skorch",
+    "search-quality": "What the candidates of the grid learn, beside the recipe of skorch",
+}
 SIDES = ("skfocal", "skorch recipe")
 COUNTS = {"texts tokenised": 0, "weights read": 0}
 
@@ -240,7 +244,7 @@ def main():
                 print(rows[-1], flush=True)
                 with path.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-    (DOCS / f"{name}.md").write_text(show(rows) + "\n")
+    (DOCS / f"{name}.md").write_text(f"# {TITLES[name]}\n\n{show(rows)}\n")
     print(show(rows))
 
 

@@ -1,0 +1,153 @@
+"""Everything public is in the reference, with every parameter; pages and pictures are whole."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import typing
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+from test_layers import FOLDER, imports_of
+
+import skfocal
+
+DOCS = Path(__file__).parents[1] / "docs"
+LISTED = (DOCS / "api" / "index.rst").read_text()
+
+
+def entries():
+    """Yield the full names in the tables of the reference."""
+    module = None
+    for line in LISTED.splitlines():
+        if match := re.match(r"\.\. currentmodule:: (\S+)", line):
+            module = match[1]
+        elif match := re.fullmatch(r"   (\w+)", line):
+            yield f"{module}.{match[1]}"
+
+
+def look_up(name):
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+REFERENCE = {name: look_up(name) for name in entries()}
+
+
+def public_objects():
+    """Yield names and objects of all public modules, and of ``skfocal.__all__``."""
+    modules = [m.name for m in pkgutil.iter_modules(skfocal.__path__) if m.name[0] != "_"]
+    for name in modules:
+        module = importlib.import_module(f"skfocal.{name}")
+        for attribute, value in vars(module).items():
+            own = getattr(value, "__module__", "").startswith(f"skfocal.{name}")
+            if attribute[0] != "_" and own and callable(value) and hasattr(value, "__name__"):
+                yield f"{module.__name__}.{attribute}", value
+    for name in set(skfocal.__all__) - {"__version__"}:
+        yield f"skfocal.{name}", getattr(skfocal, name)
+
+
+def documented():
+    """Yield what the reference shows: functions, classes and their public methods."""
+    for name, value in REFERENCE.items():
+        yield name, value
+        if inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                member = getattr(member, "__func__", member)
+                if attribute[0] != "_" and inspect.isfunction(member):
+                    yield f"{name}.{attribute}", member
+
+
+DOCUMENTED = dict(documented())
+
+
+def parameters_of(docstring):
+    """Return the names in the parameters (of dataclasses: attributes) of a numpydoc docstring."""
+    text = inspect.cleandoc(docstring or "")
+    section = r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-+$|\Z)"
+    lines = re.findall(
+        r"^(\S.*?) *(?:: .*)?$", "\n".join(re.findall(section, text, re.M | re.S)), re.M
+    )
+    return {name.strip(" *") for line in lines for name in line.split(",")}
+
+
+def test_the_reference_is_read():
+    assert len(REFERENCE) > 60 and len(DOCUMENTED) > 90
+
+
+def test_every_public_name_is_in_the_reference():
+    shown = [id(value) for value in REFERENCE.values()]
+    missing = [name for name, value in public_objects() if id(value) not in shown]
+    assert not missing
+    assert [n for n in skfocal.losses.__all__ if not re.search(rf"\b{n}$", LISTED, re.M)] == []
+
+
+def is_hook(name):
+    """Say whether it is a hook of skorch's, whose arguments are always the same."""
+    return ".callbacks." in name and ".on_" in name
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTED if not is_hook(name)])
+def test_every_parameter_is_documented(name):
+    value = DOCUMENTED[name]
+    if name.startswith("skfocal.cli."):
+        hints = value.__annotations__.values()
+        assert all(typing.get_args(hint)[1].help for hint in hints)
+        return
+    wanted = {p for p in inspect.signature(value).parameters if p not in ("self", "cls")}
+    docstrings = [value.__doc__, *(base.__doc__ for base in ancestors(name, value))]
+    assert any(wanted <= parameters_of(text) for text in docstrings), wanted
+
+
+def ancestors(name, value):
+    """Return what a class or a method overrides, whose docstring may have the parameters."""
+    if inspect.isclass(value):
+        return inspect.getmro(value)[1:]
+    owner = REFERENCE.get(name.rpartition(".")[0])
+    bases = inspect.getmro(owner)[1:] if inspect.isclass(owner) else ()
+    return [getattr(base, value.__name__) for base in bases if hasattr(base, value.__name__)]
+
+
+def toctrees():
+    """Yield the documents that the tables of contents name."""
+    for page in [*DOCS.rglob("*.md"), DOCS / "api" / "index.rst"]:
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(), re.M | re.S):
+            for line in block.splitlines():
+                if line and not line.startswith(":"):
+                    target = re.sub(r".*<(.+)>", r"\1", line)
+                    yield (page.parent / target).relative_to(DOCS).as_posix()
+
+
+def test_every_page_is_in_a_table_of_contents_once():
+    built = {"_build", "auto_examples", "generated"}
+    pages = {p for p in DOCS.rglob("*.md") if not built & set(p.relative_to(DOCS).parts)}
+    names = {page.relative_to(DOCS).with_suffix("").as_posix() for page in pages}
+    named = list(toctrees())
+    assert names - {"index"} == set(named) - {"auto_examples/index", "api/index"}
+    assert len(named) == len(set(named))
+
+
+def bands():
+    """Return the modules in each band of the picture of the layers, the uppermost first."""
+    svg = xml.etree.ElementTree.parse(DOCS / "_static" / "layers.svg")
+    space = "{http://www.w3.org/2000/svg}"
+    found = []
+    for group in svg.iter(f"{space}g"):
+        texts = [t.text for t in group.iter(f"{space}text") if t.get("class") == "modules"]
+        found.append((group.get("class"), " ".join(texts).split()))
+    return found
+
+
+def test_the_picture_of_the_layers_is_true():
+    drawn = bands()
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "__main__"} | {"losses"}
+    assert sorted(name for _, names in drawn for name in names) == sorted(files)
+    layers = [names for kind, names in drawn if kind == "band"]
+    level = {name: i for i, names in enumerate(layers) for name in names}
+    for name, i in level.items():
+        paths = [FOLDER / f"{name}.py"] if name != "losses" else (FOLDER / "losses").glob("*.py")
+        for path in paths:
+            for other in imports_of(path):
+                other = other.split(".")[0]
+                assert level.get(other, i) >= i, f"{name} imports {other} from above"
