@@ -218,12 +218,20 @@ def _unique(declared):
     return np.unique(column_or_1d(declared))
 
 
+class UnknownLabels(ValueError):
+    """Labels of y that are not declared, or too few that are."""
+
+    def __init__(self, unknown, classes):
+        self.unknown, self.classes = unknown.tolist(), classes.tolist()
+        super().__init__(
+            "classes must name at least two labels, all of those in y among them. Got "
+            f"{excerpts(self.classes)}, without {excerpts(self.unknown)} of y."
+        )
+
+
 def _check_known(unknown, classes):
     if len(unknown) or len(classes) < 2:
-        raise ValueError(
-            "classes must name at least two labels, all of those in y among them. Got "
-            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
-        )
+        raise UnknownLabels(unknown, classes)
 
 
 def _check_no_missing(y):
