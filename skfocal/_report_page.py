@@ -20,7 +20,7 @@ _INK = "#010203"  # becomes the colour of the text around, light or dark
 _BLUE, _ORANGE = "#0072b2", "#e69f00"
 _STYLE = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 10,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -31,6 +31,7 @@ _STYLE = {
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
     ),
 }
+_FEW_NAMES, _FEW_CELLS = 12, 6  # classes up to which figures stand side by side
 _MOST_CELLS = 60  # classes with a row of the confusion matrix; the others share one
 _LONGEST_NAME, _LONGEST_TEXT = 28, 400
 _LONG_TABLE = 12  # rows, beyond which a table folds
@@ -55,7 +56,8 @@ _CSS = """
 .skfocal-report dl.scores { display:grid; gap:.6rem; margin:0 0 1rem;
   grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr)); }
 .skfocal-report dl.scores div { background:var(--card); border-radius:.5rem; padding:.6rem .75rem; }
-.skfocal-report dl.scores dt { color:var(--soft); font-size:.8rem; font-weight:400; line-height:1.3; }
+.skfocal-report dl.scores dt { color:var(--soft); font-size:.8rem; font-weight:400;
+  line-height:1.3; }
 .skfocal-report dl.scores dd { margin:0; font-size:1.5rem; font-weight:600; line-height:1.3;
   font-variant-numeric:tabular-nums; }
 .skfocal-report .figures { display:grid; gap:1rem 1.5rem;
@@ -65,7 +67,8 @@ _CSS = """
 .skfocal-report figcaption { color:var(--soft); font-size:.85rem; max-width:46rem; }
 .skfocal-report h3 { font-size:.95rem; margin:.5rem 0 .1rem; color:inherit; }
 .skfocal-report .scroll { overflow-x:auto; max-width:100%; }
-.skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0; color:var(--ink); }
+.skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0;
+  color:var(--ink); }
 .skfocal-report .scroll svg { max-width:none; }
 .skfocal-report svg text { font-family:inherit !important; }
 .skfocal-report table { border-collapse:collapse; margin:.25rem 0 .5rem; font-size:.875rem;
@@ -74,8 +77,9 @@ _CSS = """
   border:0; border-bottom:1px solid var(--line); background:none; color:inherit;
   font-variant-numeric:tabular-nums; white-space:nowrap; max-width:none; }
 .skfocal-report thead th { color:var(--soft); font-weight:500; vertical-align:bottom; }
-.skfocal-report .words { text-align:left; font-weight:400; white-space:normal;
-  overflow-wrap:anywhere; min-width:6.5rem; max-width:26rem; }
+.skfocal-report .words { text-align:left; font-weight:400; }
+.skfocal-report .long { white-space:normal; overflow-wrap:anywhere; min-width:11rem;
+  max-width:26rem; }
 .skfocal-report td.bar { background:linear-gradient(90deg,var(--tint) var(--v),transparent 0)
   no-repeat .3rem center / calc(100% - .6rem) 1.35em; min-width:4.5rem; }
 .skfocal-report ol { list-style:none; margin:.5rem 0 0; padding:0; display:grid; gap:.6rem; }
@@ -159,63 +163,76 @@ def _head(report):
 
 
 _CLASS_HEADS = {
-    "label": "",
-    "train_share": "training share",
+    "label": "class",
     "support": "documents",
-    "test_share": "share",
-    "predicted": "predicted",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
     "average_precision": "average precision",
+    "predicted": "predicted",
+    "test_share": "share",
+    "train_share": "share in training",
 }
+_WORDS = {"label", "true", "predicted"}
+_SHARES = {"share", "test_share", "train_share"}
+_BARS = {"precision", "recall", "f1", "average_precision"}
 
 
 def _classes(report):
     table = report.per_class
     known = "train_share" in table
-    about = "Sorted by frequency among these documents. A dash: nothing to divide by."
-    bars = ("precision", "recall", "f1", "average_precision")
-    rendered = _table(table, {name: _CLASS_HEADS[name] for name in table}, bars=bars)
+    heads = {name: text for name, text in _CLASS_HEADS.items() if name in table}
+    rows = _folded(_table(table, heads), len(report.labels), "Scores of each class")
     caption = "Share of each class in these documents" + (
         " and in those that the classifier was trained on." if known else "."
     )
+    many = len(report.labels) > _FEW_NAMES
+    figures = [_figure("Class balance", caption, _balance(report), wide=many)]
+    if table["support"].any():
+        curves = "Each class against the rest, with its documents and average precision (AP)."
+        drawn = _precision_recall(report)
+        figures.append(_figure("Precision and recall", curves, drawn, wide=many))
     return (
-        f"<p>{about}</p>{_folded(rendered, len(report.labels), 'Scores of each class')}"
-        f'<div class="figures">{_figure("Class balance", caption, _balance(report))}</div>'
+        "<p>Sorted by frequency among these documents. A dash: nothing to divide by.</p>"
+        f"{rows}{_grid(*figures)}"
     )
+
+
+_ERROR_HEADS = {
+    "true": "true class",
+    "predicted": "predicted as",
+    "documents": "documents",
+    "share": "of the true class",
+}
 
 
 def _errors(report):
     if report.multilabel:
         return ""
-    named = {
-        "true": "true class",
-        "predicted": "predicted as",
-        "documents": "documents",
-        "share": "of the true class",
-    }
-    content = ""
-    if report.confusions["true"]:
-        content = f"<p>The most frequent errors.</p>{_table(report.confusions, named)}"
+    few = len(report.labels) <= _FEW_CELLS
     caption = "Numbers are documents, shades the share of the true class."
-    matrix = _figure("Confusion matrix", caption, _confusion(report), wide=True)
-    return f'{content}<div class="figures">{matrix}</div>'
+    matrix = _figure("Confusion matrix", caption, _confusion(report), wide=not few)
+    if not report.confusions["true"]:
+        return f"<p>None.</p>{_grid(matrix)}"
+    table = _table(report.confusions, _ERROR_HEADS)
+    table = f"<div><h3>The most frequent errors</h3>{table}</div>"
+    return _grid(matrix, table) if few else table + _grid(matrix)
 
 
 def _probabilities(report):
-    several = report.multilabel
     reliability = (
-        "Accuracy against confidence, the largest probability"
-        if not several
-        else "Share of right decisions against confidence; each label of a document is a decision"
+        "Share of right decisions against confidence; each label of a document is a decision"
+        if report.multilabel
+        else "Accuracy against confidence, the largest probability"
     )
     caption = f"{reliability}. On the diagonal, probabilities mean what they say."
-    curves = "Each class against the rest, with its documents and average precision (AP)."
-    figures = [_figure("Reliability", caption, _reliability(report))]
-    if report.per_class["support"].any():
-        figures.append(_figure("Precision and recall", curves, _precision_recall(report)))
-    return f'<div class="figures">{"".join(figures)}</div>'
+    counts = (
+        "How many there are of each confidence: where they are few, the points left are chance."
+    )
+    return _grid(
+        _figure("Reliability", caption, _reliability(report)),
+        _figure("Confidence", counts, _confidence(report)),
+    )
 
 
 def _hardest(report):
@@ -268,7 +285,7 @@ def _training(report):
         drawn = _draw(class_loss.plot, "Shares of the classes in the training loss by epoch")
         figures.append(_figure("Loss of each class", caption, drawn))
     rows = _folded(table, len(report.history["epoch"]), "Table")
-    return f'<div class="figures">{"".join(figures)}</div>{rows}'
+    return _grid(*figures) + rows
 
 
 def _settings(report):
@@ -311,27 +328,32 @@ def _small(value):
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
 
 
-def _cell(value, bar):
-    if isinstance(value, str) or not np.isscalar(value) or isinstance(value, bool | np.bool_):
-        return f'<th scope="row" class="words">{_label(value)}</th>'
-    if isinstance(value, float | np.floating):
-        style = f' class="bar" style="--v:{100 * value:.1f}%"' if bar and value == value else ""
-        return f"<td{style}>{_number(value)}</td>"
-    return f"<td>{value}</td>"
+def _words(value, tag="td", scope=""):
+    kind = "words long" if len(str(value)) > _LONGEST_NAME else "words"
+    return f'<{tag}{scope} class="{kind}">{_label(value)}</{tag}>'
 
 
-def _table(columns, heads, bars=()):
-    """Return a table; columns of labels are words, whatever the labels are."""
-    words = {name for name in heads if name in ("label", "true", "predicted")}
-    words -= {"predicted"} if "support" in columns else set()
+def _cell(name, value):
+    if math.isnan(value):
+        return "<td>–</td>"
+    if name in _SHARES:
+        return f"<td>{100 * value:.3g} %</td>"
+    if name in _BARS:
+        return f'<td class="bar" style="--v:{100 * value:.1f}%">{value:.3f}</td>'
+    return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{value}</td>"
+
+
+def _table(columns, heads):
+    """Return a table of some columns; those of labels are words, whatever the labels are."""
+    words = _WORDS & set(heads) - ({"predicted"} if "support" in columns else set())
     head = "".join(
-        f'<th scope="col"{" class=words" * (name in words)}>{text}</th>'
+        f'<th scope="col"{" class=words" * (name in words)}>{_text(text)}</th>'
         for name, text in heads.items()
     )
     lines = []
     for values in zip(*(columns[name] for name in heads), strict=True):
         cells = [
-            _cell(str(value) if name in words else _plain(value), name in bars)
+            _words(value) if name in words else _cell(name, _plain(value))
             for name, value in zip(heads, values, strict=True)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
@@ -355,13 +377,17 @@ def _folded(table, n_rows, title):
 def _pairs(values, show=lambda value: excerpt(value, 200)):
     rows = [
         f'<tr><th scope="row" class="words"><code>{_text(name)}</code></th>'
-        f'<td class="words"><code>{_text(show(value))}</code></td></tr>'
+        f'<td class="words long"><code>{_text(show(value))}</code></td></tr>'
         for name, value in values.items()
     ]
     return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 # -- figures ---------------------------------------------------------------------------------
+
+
+def _grid(*figures):
+    return f'<div class="figures">{"".join(figures)}</div>'
 
 
 def _figure(title, caption, svg, wide=False):
@@ -388,7 +414,10 @@ def _names(labels):
     return list(names)
 
 
-def _draw(plot, alt, size=(4.9, 3.5)):
+_SIDE, _WIDE = (4.4, 3.3), (9.5, 4)  # inches
+
+
+def _draw(plot, alt, size=_SIDE):
     """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of its surroundings."""
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -424,9 +453,11 @@ def _inline(svg, alt, size):
 def _balance(report):
     table = report.per_class
     x = np.arange(len(report.labels))
-    many = len(x) > 12
+    many = len(x) > _FEW_NAMES
 
     def plot(ax):
+        from matplotlib.ticker import LogLocator, NullLocator
+
         tested = np.where(table["test_share"] > 0, table["test_share"], np.nan)
         if "train_share" in table:
             known = np.where(table["train_share"] > 0, table["train_share"], np.nan)
@@ -435,17 +466,18 @@ def _balance(report):
         ax.plot(x, tested, "s", color=_BLUE, label="these documents", markersize=3 if many else 5)
         ax.set(yscale="log", ylabel="share of documents", xlabel="class, most frequent first")
         ax.set_xlim(-0.6, len(x) - 0.4)
+        style = {"rotation": 90, "fontsize": 7.5} if many else {"rotation": 25, "ha": "right"}
         if len(x) <= _MOST_CELLS:
-            ax.set_xticks(x, _names(report.labels), rotation=90 if many else 20)
-            for tick in ax.get_xticklabels():
-                tick.set(fontsize=7 if many else 9, ha="center" if many else "right")
-            if not many:
-                for tick in ax.get_xticklabels():
-                    tick.set_rotation_mode("anchor")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+            ax.set_xticks(x, _names(report.labels), rotation_mode="anchor", **style)
+            ax.tick_params(axis="x", length=0)
+        else:
+            ax.set_xticks([])
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
         ax.legend(loc="upper right")
 
-    return _draw(plot, "Shares of the classes", (4.9, 3.5) if not many else (9.5, 4))
+    return _draw(plot, "Shares of the classes", _WIDE if many else _SIDE)
 
 
 def _confusion(report):
@@ -506,10 +538,27 @@ def _reliability(report):
     def plot(ax):
         ReliabilityDisplay(*report._bins()).plot(ax=ax, color=_BLUE)
 
-    return _draw(plot, "Accuracy against confidence", (4.4, 3.6))
+    return _draw(plot, "Accuracy against confidence")
 
 
-def _precision_recall(report, top=6):
+def _confidence(report):
+    counts, _, accuracy = report._bins()
+    right = counts * accuracy
+    edges = np.linspace(0, 1, len(counts) + 1)
+
+    def plot(ax):
+        width = edges[1]
+        settings = {"width": 0.9 * width, "align": "edge"}
+        ax.bar(edges[:-1], right, **settings, color=_BLUE, label="right")
+        ax.bar(edges[:-1], counts - right, **settings, bottom=right, color=_ORANGE, label="wrong")
+        unit = "decisions" if report.multilabel else "documents"
+        ax.set(xlabel="confidence", ylabel=unit, xlim=(0, 1))
+        ax.legend(loc="upper left")
+
+    return _draw(plot, "Right and wrong decisions by confidence")
+
+
+def _precision_recall(report):
     from sklearn.metrics import precision_recall_curve
 
     table, truth, proba = report.per_class, report._truth, report._proba
@@ -525,8 +574,12 @@ def _precision_recall(report, top=6):
         {names[k]: int(table["support"][k]) for k in shown},
     )
 
-    def plot(ax):
-        display.plot(ax=ax, top=top)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
+    many = len(names) > _FEW_NAMES
 
-    return _draw(plot, "Precision against recall of each class", (4.4, 4.6))
+    def plot(ax):
+        display.plot(ax=ax, top=8)
+        if not many:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
+
+    height = 3.3 + 0.17 * min(len(shown), 9)
+    return _draw(plot, "Precision and recall of each class", _WIDE if many else (4.4, height))
