@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from html import escape
+from pathlib import PurePath
 
 import numpy as np
 
@@ -38,13 +39,13 @@ _LONG_TABLE = 12  # rows, beyond which a table folds
 
 _CSS = """
 .skfocal-report { --ink:#1c2228; --soft:#5a6570; --line:#d9dfe5; --back:#ffffff; --card:#f5f7f9;
-  --blue:#0072b2; --tint:#cfe3f1; --warm:#b3500d; color-scheme:light;
+  --blue:#0072b2; --tint:#cfe3f1; --faint:#c0c7ce; --warm:#b3500d; color-scheme:light;
   color:var(--ink); background:var(--back); font:15px/1.5 system-ui,-apple-system,"Segoe UI",
   Roboto,"Helvetica Neue",Arial,sans-serif; max-width:75rem; margin:0 auto;
   padding:1.25rem; box-sizing:border-box; text-align:left; overflow-wrap:anywhere; }
 @media (prefers-color-scheme: dark) { .skfocal-report { --ink:#e4e9ee; --soft:#9aa6b2;
-  --line:#353e48; --back:#13181d; --card:#1c2329; --blue:#56b4e9; --tint:#1d4158; --warm:#f0a35e;
-  color-scheme:dark; } }
+  --line:#353e48; --back:#13181d; --card:#1c2329; --blue:#56b4e9; --tint:#1d4158;
+  --faint:#46515c; --warm:#f0a35e; color-scheme:dark; } }
 .skfocal-report * { box-sizing:border-box; }
 .skfocal-report header { border-bottom:1px solid var(--line); margin-bottom:1rem; }
 .skfocal-report h1 { font-size:1.5rem; line-height:1.25; margin:0 0 .25rem; color:inherit; }
@@ -80,6 +81,7 @@ _CSS = """
 .skfocal-report .words { text-align:left; font-weight:400; }
 .skfocal-report .long { white-space:normal; overflow-wrap:anywhere; min-width:11rem;
   max-width:26rem; }
+.skfocal-report .words:first-child { position:sticky; left:0; background:var(--back); }
 .skfocal-report td.bar { background:linear-gradient(90deg,var(--tint) var(--v),transparent 0)
   no-repeat .3rem center / calc(100% - .6rem) 1.35em; min-width:4.5rem; }
 .skfocal-report ol { list-style:none; margin:.5rem 0 0; padding:0; display:grid; gap:.6rem; }
@@ -242,9 +244,12 @@ def _hardest(report):
     gamma = f"{report.gamma:g}"
     weight = f"(1 − p)<sup>{gamma}</sup>" if gamma != "1" else "1 − p"
     about = (
-        f"The highest focal weights {weight}, where p is the probability of what is true. "
-        "Rows are counted from 0. Look here for wrong labels first."
+        f"The highest focal weights {weight}: where the classifier is most certain of what is not "
+        "true. Look here for wrong labels first. Rows are counted from 0; p is the probability of "
+        "what is true."
     )
+    if report.gamma != 1:
+        about += " The weight is that of training, by the softmax of the logits."
     rows = zip(*table.values(), strict=True)
     items = [_document(dict(zip(table, row, strict=True)), report.multilabel) for row in rows]
     return f"<p>{about}</p><ol>{''.join(items)}</ol>"
@@ -374,7 +379,14 @@ def _folded(table, n_rows, title):
     return f"<details open><summary>{title}</summary>{table}</details>"
 
 
-def _pairs(values, show=lambda value: excerpt(value, 200)):
+def _value(value):
+    """Return an excerpt of a parameter; of a path its last part, for a page that is passed on."""
+    if isinstance(value, str | PurePath) and PurePath(value).is_absolute():
+        value = f"…/{PurePath(value).name}"
+    return excerpt(value, 200)
+
+
+def _pairs(values, show=_value):
     rows = [
         f'<tr><th scope="row" class="words"><code>{_text(name)}</code></th>'
         f'<td class="words long"><code>{_text(show(value))}</code></td></tr>'
@@ -438,7 +450,7 @@ def _inline(svg, alt, size):
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b", r"\1: currentColor", svg)
-    svg = re.sub(rf"(fill|stroke): {_BLUE}\b", r"\1: var(--blue)", svg)
+    svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # the curves without a name
     box = re.search(r'viewBox="[^"]*"', svg).group()  # type: ignore[union-attr]
     width = round(96 * size[0])
     # As wide as its place, within what keeps its letters legible.
@@ -466,9 +478,9 @@ def _balance(report):
         ax.plot(x, tested, "s", color=_BLUE, label="these documents", markersize=3 if many else 5)
         ax.set(yscale="log", ylabel="share of documents", xlabel="class, most frequent first")
         ax.set_xlim(-0.6, len(x) - 0.4)
-        style = {"rotation": 90, "fontsize": 7.5} if many else {"rotation": 25, "ha": "right"}
+        style = {"rotation": 90, "fontsize": 7.5, "va": "center"} if many else {"rotation": 25}
         if len(x) <= _MOST_CELLS:
-            ax.set_xticks(x, _names(report.labels), rotation_mode="anchor", **style)
+            ax.set_xticks(x, _names(report.labels), rotation_mode="anchor", ha="right", **style)
             ax.tick_params(axis="x", length=0)
         else:
             ax.set_xticks([])
@@ -577,9 +589,9 @@ def _precision_recall(report):
     many = len(names) > _FEW_NAMES
 
     def plot(ax):
-        display.plot(ax=ax, top=8)
+        display.plot(ax=ax, top=6)
         if not many:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
 
-    height = 3.3 + 0.17 * min(len(shown), 9)
+    height = 3.3 + 0.17 * min(len(shown), 7)
     return _draw(plot, "Precision and recall of each class", _WIDE if many else (4.4, height))

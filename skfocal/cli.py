@@ -1,4 +1,4 @@
-"""The command ``skfocal``: fit, predict and evaluate on files, without a line of Python."""
+"""The command ``skfocal``: fit, predict, evaluate and report on files, without Python."""
 
 import contextlib
 import json
@@ -83,15 +83,17 @@ def predict(
             kind_of(output)  # before the work is done
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = _read(data, text_column, None, False)
-        answers = clf.predict(X)
+        with _bar(clf, len(X) * (1 + proba)):
+            answers = clf.predict(X)
+            chances = clf.predict_proba(X) if proba else None
         if answers.ndim == 2:
             names = clf.classes_[None].repeat(len(X), 0)
             pairs = zip(names, answers > 0, strict=True)
             columns = {"label": [";".join(map(str, row[some])) for row, some in pairs]}
         else:
             columns = {"label": answers.tolist()}
-        if proba:
-            for name, column in zip(clf.classes_, clf.predict_proba(X).T, strict=True):
+        if chances is not None:
+            for name, column in zip(clf.classes_, chances.T, strict=True):
                 columns[f"proba:{name}"] = column.tolist()
         write_columns(output, columns, out=sys.stdout if output is None else None)
 
@@ -113,8 +115,9 @@ def evaluate(
 
         clf = BertFocalClassifier.from_pretrained(model)
         X, y = _read(data, text_column, label_column, skip_bad_rows)
-        y = _as_classes(clf, y)
-        predicted = clf.predict(X)
+        y = _as_classes(clf, y, "evaluate")
+        with _bar(clf, len(X)):
+            predicted = clf.predict(X)
         settings: dict[str, Any] = {"zero_division": 0.0}
         report = classification_report(y, predicted, output_dict=True, **settings)
         balanced = float(balanced_accuracy_score(y, predicted))
@@ -123,6 +126,34 @@ def evaluate(
         else:
             typer.echo(classification_report(y, predicted, digits=3, **settings))
             typer.echo(f"balanced accuracy {balanced:.3f}")
+
+
+@app.command()
+def report(
+    model: _Folder,
+    data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
+    output: Annotated[Path, typer.Option(help="File for the page, for example report.html.")],
+    text_column: _Text = "text",
+    label_column: _Label = "label",
+    hardest: Annotated[int, typer.Option(min=0, help="How many of the hardest documents.")] = 20,
+    skip_bad_rows: _Skip = False,
+):
+    """Write an HTML page of scores, figures and the hardest documents.
+
+    One file, which needs no network: to open in a browser and to pass on. It shows texts.
+    """
+    with _errors_in_words():
+        from skfocal.classifier import BertFocalClassifier
+
+        if output.is_dir() or not output.absolute().parent.is_dir():  # before the work is done
+            raise OSError(f"{output} must be a file in a folder that exists.")
+        clf = BertFocalClassifier.from_pretrained(model)
+        X, y = _read(data, text_column, label_column, skip_bad_rows)
+        y = _as_classes(clf, y, "report")
+        with _bar(clf, len(X)):
+            page = clf.report(X, y, n_hardest=hardest)
+        page.save(output)
+        _say(f"{output}: {len(X)} documents, {page.overall['accuracy']:.3f} of them right")
 
 
 def _settings(pairs):
@@ -156,15 +187,28 @@ def _read(path, text, label, skip):
     return read_columns(path, text, label, tell if skip else None)
 
 
-def _as_classes(clf, labels):
+def _as_classes(clf, labels, command):
     """Return labels of the type of the classes: a CSV file has texts only."""
     if clf.class_weight_.ndim == 2:
-        raise ValueError("evaluate is for one label a document. Got a model of several.")
+        raise ValueError(f"{command} is for one label a document. Got a model of several.")
     names = {str(label): label for label in clf.classes_.tolist()}
     unknown = sorted({str(label) for label in labels} - set(names))
     if unknown:
         raise ValueError(f"labels must be among {list(names)[:20]}. Got {unknown[:20]}.")
     return [names[str(label)] for label in labels]
+
+
+@contextlib.contextmanager
+def _bar(clf, total):
+    """Show a bar of predicted documents where standard error is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=" documents", leave=False, disable=None) as bar:
+        clf.net_.watch = bar.update
+        try:
+            yield
+        finally:
+            del clf.net_.watch
 
 
 def _say(text):

@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal import _targets
-from skfocal._excerpt import excerpt, excerpts
+from skfocal._excerpt import excerpts
 from skfocal._text import as_texts
 from skfocal.displays import ClassLossDisplay, TrainingHistoryDisplay
 from skfocal.metrics import confidence_bins
@@ -323,10 +323,9 @@ def _classes_of(estimator):
             "estimator must have one list of classes; give the report each of the estimators of "
             f"{type(estimator).__name__}."
         )
-    weight = getattr(estimator, "class_weight_", None)
-    ours = hasattr(estimator, "_logits_and_answers")
-    several = weight.ndim == 2 if ours else getattr(estimator, "multilabel_", None)
-    return np.asarray(classes), several
+    if hasattr(estimator, "_logits_and_answers"):
+        return classes, estimator.class_weight_.ndim == 2
+    return np.asarray(classes), getattr(estimator, "multilabel_", None)
 
 
 def _answers(estimator, X):
@@ -396,8 +395,3 @@ def _require_matplotlib():
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError("Report needs matplotlib: pip install skfocal[examples]") from error
-
-
-def shown(value, limit=200):
-    """Return a label as it is, any other value as an excerpt of its repr."""
-    return value if isinstance(value, str) else excerpt(value, limit)
