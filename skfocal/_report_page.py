@@ -71,6 +71,7 @@ _CSS = """
 .skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0;
   color:var(--ink); }
 .skfocal-report .scroll svg { max-width:none; }
+.skfocal-report svg * { stroke-linejoin:round; stroke-linecap:butt; }
 .skfocal-report svg text { font-family:inherit !important; }
 .skfocal-report table { border-collapse:collapse; margin:.25rem 0 .5rem; font-size:.875rem;
   color:inherit; width:auto; }
@@ -446,8 +447,9 @@ def _draw(plot, alt, size=_SIDE):
 
 
 def _inline(svg, alt, size):
-    """Return an SVG file as an element: no metadata, no names that others could have, a text."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    """Return an SVG file as an element: no styles for the whole page, no names but a text."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b", r"\1: currentColor", svg)
     svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # the curves without a name
