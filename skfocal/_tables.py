@@ -124,12 +124,32 @@ def _json_lines(path, names):
                 yield where, row
 
 
-def _parquet(path, names):
+def _pyarrow():
     try:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise ImportError("Parquet files need pyarrow: pip install 'skfocal[cli]'.") from error
+    return pyarrow, parquet
+
+
+def check_writable(path, known=True):
+    """Raise where a file cannot be written, before the work for it is done.
+
+    Parameters
+    ----------
+    path : path
+    known : bool, default=True
+        Whether it is to be one of :data:`KINDS`.
+    """
+    if known and kind_of(path) == "parquet":
+        _pyarrow()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OSError(f"{path} must be a file in a folder that exists.")
+
+
+def _parquet(path, names):
+    pyarrow, parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
         _check_columns(path, file.schema_arrow.names, names)
@@ -167,9 +187,7 @@ def write_columns(path, columns, out=None):
     if out is not None:
         _write_delimited(out, columns, ",")
     elif (kind := kind_of(path)) == "parquet":
-        import pyarrow
-        import pyarrow.parquet as parquet
-
+        pyarrow, parquet = _pyarrow()
         parquet.write_table(pyarrow.table(columns), path)
     else:
         with open(path, "w", encoding="utf-8", newline="") as file:

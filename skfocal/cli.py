@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skfocal._tables import kind_of, read_columns, write_columns
+from skfocal._tables import check_writable, read_columns, write_columns
 
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
@@ -53,7 +53,9 @@ def fit(
     """
     with _errors_in_words():
         from skfocal.classifier import BertFocalClassifier
+        from skfocal.persistence import check_folder
 
+        check_folder(output)  # before the training
         settings = {"verbose": 0 if quiet else 1, **_settings(set_ or [])}
         if model is not None:
             settings["model"] = model
@@ -80,7 +82,7 @@ def predict(
         from skfocal.classifier import BertFocalClassifier
 
         if output is not None:
-            kind_of(output)  # before the work is done
+            check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = _read(data, text_column, None, False)
         with _bar(clf, len(X) * (1 + proba)):
@@ -145,8 +147,7 @@ def report(
     with _errors_in_words():
         from skfocal.classifier import BertFocalClassifier
 
-        if output.is_dir() or not output.absolute().parent.is_dir():  # before the work is done
-            raise OSError(f"{output} must be a file in a folder that exists.")
+        check_writable(output, known=False)
         clf = BertFocalClassifier.from_pretrained(model)
         X, y = _read(data, text_column, label_column, skip_bad_rows)
         y = _as_classes(clf, y, "report")
