@@ -41,7 +41,7 @@ def test_answers_to_the_three_questions_run(four_classes):
     assert scope["natural"].shape == (len(X), 4)
 
 
-@pytest.mark.parametrize("page", ["multilabel.md", "pipelines.md", "reliability.md"])
+@pytest.mark.parametrize("page", ["multilabel.md", "pipelines.md", "reliability.md", "report.md"])
 def test_blocks_of_the_guide_run(page, four_classes, capsys, tmp_path, monkeypatch):
     X, y = four_classes
     monkeypatch.chdir(tmp_path)
