@@ -69,7 +69,7 @@ _CSS = """
 .skfocal-report h3 { font-size:.95rem; margin:.5rem 0 .1rem; color:inherit; }
 .skfocal-report .scroll { overflow-x:auto; max-width:100%; }
 .skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0;
-  color:var(--ink); }
+  color:var(--ink); fill:currentColor; }
 .skfocal-report .scroll svg { max-width:none; }
 .skfocal-report svg * { stroke-linejoin:round; stroke-linecap:butt; }
 .skfocal-report svg text { font-family:inherit !important; }
@@ -281,7 +281,13 @@ def _training(report):
     names = {"epoch": "epoch", "train_loss": "training loss"}
     names |= {"valid_loss": "held-out loss", "valid_score": f"held-out {history.score_name}"}
     table = _table(report.history, {name: names[name] for name in report.history})
-    figures = [_figure("Losses", "By epoch.", _draw(history.plot, "Losses by epoch"))]
+    figures = [
+        _figure(
+            "Losses",
+            "Of the training documents, and of those held out if there are any.",
+            _draw(history.plot, "Losses by epoch"),
+        )
+    ]
     class_loss.labels = _names(class_loss.labels)
     if len(class_loss.losses):
         caption = (
