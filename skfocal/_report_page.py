@@ -95,6 +95,10 @@ _CSS = """
 .skfocal-report li .text { margin-top:.25rem; }
 .skfocal-report code { font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
   color:inherit; background:none; }
+@media (max-width:32rem) { .skfocal-report { padding:1rem; }
+  .skfocal-report th, .skfocal-report td { padding:.3rem .4rem; }
+  .skfocal-report .words { white-space:normal; overflow-wrap:anywhere; min-width:7rem;
+  max-width:10rem; } }
 @media print { .skfocal-report { max-width:none; } .skfocal-report li { break-inside:avoid; } }
 """
 _PAGE = """<!DOCTYPE html>

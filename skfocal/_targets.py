@@ -219,19 +219,19 @@ def _unique(declared):
 
 
 class UnknownLabels(ValueError):
-    """Labels of y that are not declared, or too few that are."""
+    """Labels of y, `unknown`, that are not declared."""
 
-    def __init__(self, unknown, classes):
-        self.unknown, self.classes = unknown.tolist(), classes.tolist()
-        super().__init__(
-            "classes must name at least two labels, all of those in y among them. Got "
-            f"{excerpts(self.classes)}, without {excerpts(self.unknown)} of y."
-        )
+    unknown: list = []
 
 
 def _check_known(unknown, classes):
     if len(unknown) or len(classes) < 2:
-        raise UnknownLabels(unknown, classes)
+        error = UnknownLabels(
+            "classes must name at least two labels, all of those in y among them. Got "
+            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
+        )
+        error.unknown = unknown.tolist()
+        raise error
 
 
 def _check_no_missing(y):

@@ -141,11 +141,11 @@ class Report:
         kinds, final, X = _innermost(estimator, X)
         classes, several = _classes_of(final)
         try:
-            classes, codes = _targets.encode(y, documents, classes, several)
+            _, codes = _targets.encode(y, documents, classes, several)
         except _targets.UnknownLabels as error:
             raise ValueError(
                 "y must have labels that the classifier was fitted with, "
-                f"{excerpts(error.classes)}. Got {excerpts(error.unknown)} besides."
+                f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} besides."
             ) from error
         report = cls(
             ", ".join(kinds), classes, codes, _answers(final, X), documents, n_hardest=n_hardest
