@@ -129,12 +129,14 @@ class Report:
         Raises
         ------
         ValueError
-            If `y` has a label that the classifier does not know.
+            If `y` has a label that the classifier does not know, or `n_hardest` is negative.
         TypeError
             If the classifier gives no probabilities.
         ImportError
             If matplotlib is missing.
         """
+        if n_hardest < 0:
+            raise ValueError(f"n_hardest must be at least 0. Got {n_hardest}.")
         _require_matplotlib()
         check_is_fitted(estimator)
         documents = _as_shown(X)

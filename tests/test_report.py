@@ -1,6 +1,7 @@
 """The report: its numbers against scikit-learn's, and the page as a browser would read it."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -302,8 +303,13 @@ def test_labels_that_fit_has_not_seen_are_named(make, data):
         clf.report(X, ["eggs", *y[1:]])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         clf.report(X, y[1:])
+    with pytest.raises(ValueError) as caught:
+        clf.report(X, ["eggs", *y[1:]])
+    assert pickle.loads(pickle.dumps(caught.value.__cause__)).unknown == ["eggs"]
     with pytest.raises(TypeError, match="row 0"):
         clf.report([None, *X[1:]], y)
+    with pytest.raises(ValueError, match="n_hardest must be at least 0"):
+        clf.report(X, y, n_hardest=-1)
     with pytest.raises(NotFittedError):
         clone(clf).report(X, y)
 
@@ -371,6 +377,14 @@ def test_many_classes_are_all_named(n_classes):
         assert matrix.count(f">{label}<") == 2  # on both axes
     assert ("31 others" in matrix) == (n_classes == 90)
     assert all(label in page.texts for label in report.labels)
+
+
+def test_long_names_that_begin_alike_stay_apart():
+    y = np.array(["the same beginning of a very long name, " + end for end in "aabbbc"])
+    model = DummyClassifier().fit(y[:, None], y)
+    html = Report.from_estimator(model, y[:, None], y)._repr_html_()
+    for name in ("the same beginning of a very…", "the same beginning of a very… #2"):
+        assert html.count(f">{name}<") == 3  # in the balance and on both axes of the matrix
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path):
