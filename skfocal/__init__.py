@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
         sigmoid_focal_loss,
     )
     from skfocal.metrics import expected_calibration_error
+    from skfocal.report import Report
     from skfocal.serving import OnnxClassifier
 
 __version__ = "0.1.0.dev0"
@@ -77,6 +78,7 @@ _HOME = {
     "FocalLoss": "losses",
     "cross_entropy": "losses",
     "OnnxClassifier": "serving",
+    "Report": "report",
     "focal_loss": "losses",
     "sigmoid_focal_loss": "losses",
     "fetch_20newsgroups_cachopo": "datasets",
@@ -102,6 +104,7 @@ __all__ = [
     "Poly1FocalLoss",
     "Poly1Loss",
     "ReliabilityDisplay",
+    "Report",
     "SigmoidCrossEntropyLoss",
     "SigmoidFocalLoss",
     "TrainingHistoryDisplay",

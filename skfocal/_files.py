@@ -121,9 +121,7 @@ def whole_folder(folder, marker, names):
     FileExistsError
         If the folder holds anything else, which would be lost.
     """
-    # Of a link to a folder the folder is replaced.
-    target = Path(os.path.realpath(Path(folder).expanduser()))
-    _check_replaceable(target, marker, names)
+    target = check_replaceable(folder, marker, names)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = _sibling(target)
     work.mkdir()
@@ -138,9 +136,12 @@ def whole_folder(folder, marker, names):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_replaceable(target, marker, names):
+def check_replaceable(folder, marker, names):
+    """Return the path that :func:`whole_folder` would write to; raise as it does."""
+    # Of a link to a folder the folder is replaced.
+    target = Path(os.path.realpath(Path(folder).expanduser()))
     if not os.path.lexists(target):
-        return
+        return target
     found = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
     others = [name for name in found if name not in names or (target / name).is_dir()]
     if not target.is_dir() or others or (found and marker not in found):
@@ -149,6 +150,7 @@ def _check_replaceable(target, marker, names):
             f"folder must be new, empty or written by the same method, as what is there is "
             f"replaced. Got {str(target)!r} with {kind}: choose another or remove it."
         )
+    return target
 
 
 def _sibling(target):

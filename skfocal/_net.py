@@ -451,12 +451,27 @@ class FocalNet(NeuralNet):
         rows, counts = tokens.pieces()
         dataset = TokenDataset(rows)
         batches = self._prediction_batches(dataset)
+        step = self._watched(step)
         if len(batches) == 1:  # a loader would take as long as a small model
             outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
         else:
             with kept_memory():
                 outputs = [step(batch) for batch in self._loader(dataset, batches, "valid")]
         return pool_all(self._in_order(outputs, batches), counts, self.pooling)
+
+    watch = None  # is called with the number of documents of each batch that is predicted
+
+    def _watched(self, step):
+        watch = self.watch
+        if watch is None:
+            return step
+
+        def watched(batch):
+            output = step(batch)
+            watch(len(output))
+            return output
+
+        return watched
 
     def _reduced(self, precision):
         """Return the module in another precision, made once for the present weights.

@@ -41,27 +41,32 @@ def read_columns(path, text, label=None, on_bad=None):
     ----------
     path : str or path
         A CSV or TSV file with a line of names, JSON lines, or Parquet; in UTF-8.
-    text, label : str
-        Names of the columns.
+    text : list of str
+        Names of one or two columns.
+    label : str, default=None
+        Name of a column.
     on_bad : callable ``(BadRow) -> None``, default=None
         Is given each row that cannot be used, which is then left out. None: raise.
 
     Returns
     -------
-    texts, labels : list of str, list
+    texts, labels : list of str or of (str, str), list
 
     Raises
     ------
     OSError, ValueError
         If the file cannot be read, lacks a column or has no usable row.
     """
-    names = [text] if label is None else [text, label]
+    if len(text) not in (1, 2):
+        raise ValueError(f"texts must be in one column or two. Got {text}.")
+    names = text if label is None else [*text, label]
     texts, labels = [], []
     for where, row in _ROWS[kind_of(path)](path, names):
         try:
             if isinstance(row, BadRow):
                 raise row
-            document = _checked_text(row[text], f"{path}, {where}", text)
+            parts = [_checked_text(row[name], f"{path}, {where}", name) for name in text]
+            document = parts[0] if len(parts) == 1 else tuple(parts)
             if label is not None:
                 labels.append(_checked_label(row[label], f"{path}, {where}", label))
             texts.append(document)
@@ -124,12 +129,32 @@ def _json_lines(path, names):
                 yield where, row
 
 
-def _parquet(path, names):
+def _pyarrow():
     try:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise ImportError("Parquet files need pyarrow: pip install 'skfocal[cli]'.") from error
+    return pyarrow, parquet
+
+
+def check_writable(path, known=True):
+    """Raise where a file cannot be written, before the work for it is done.
+
+    Parameters
+    ----------
+    path : path
+    known : bool, default=True
+        Whether it is to be one of :data:`KINDS`.
+    """
+    if known and kind_of(path) == "parquet":
+        _pyarrow()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OSError(f"{path} must be a file in a folder that exists.")
+
+
+def _parquet(path, names):
+    pyarrow, parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
         _check_columns(path, file.schema_arrow.names, names)
@@ -167,9 +192,7 @@ def write_columns(path, columns, out=None):
     if out is not None:
         _write_delimited(out, columns, ",")
     elif (kind := kind_of(path)) == "parquet":
-        import pyarrow
-        import pyarrow.parquet as parquet
-
+        pyarrow, parquet = _pyarrow()
         parquet.write_table(pyarrow.table(columns), path)
     else:
         with open(path, "w", encoding="utf-8", newline="") as file:

@@ -218,12 +218,20 @@ def _unique(declared):
     return np.unique(column_or_1d(declared))
 
 
+class UnknownLabels(ValueError):
+    """Labels of y, `unknown`, that are not declared."""
+
+    unknown: list = []
+
+
 def _check_known(unknown, classes):
     if len(unknown) or len(classes) < 2:
-        raise ValueError(
+        error = UnknownLabels(
             "classes must name at least two labels, all of those in y among them. Got "
             f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
         )
+        error.unknown = unknown.tolist()
+        raise error
 
 
 def _check_no_missing(y):

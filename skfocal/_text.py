@@ -61,6 +61,11 @@ def check_kind(texts, pairs):
         raise ValueError(f"X must hold {kinds[pairs]}, as in fit. Got {kinds[found]}.")
 
 
+def joined(texts, between):
+    """Return one str a document, the two texts of a pair joined."""
+    return [text if isinstance(text, str) else between.join(text) for text in texts]
+
+
 def a_document(pairs):
     """Return something to try an estimator with."""
     return ("A document,", "to try it.") if pairs else "A document, to try it."

@@ -1260,10 +1260,35 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._answers(X).decision_function()
 
+    def report(self, X, y, *, n_hardest=20):
+        """Return scores, figures and the hardest documents, for a notebook or an HTML file.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            Documents that were not trained on.
+        y : as in :meth:`fit`
+            Their labels; classes may be missing.
+        n_hardest : int, default=20
+            How many of the documents with the highest focal weight ``(1 - p)**gamma`` are shown.
+
+        Returns
+        -------
+        skfocal.Report
+            ``report.save("report.html")`` writes one file.
+        """
+        from skfocal.report import Report
+
+        return Report.from_estimator(self, X, y, n_hardest=n_hardest)
+
     def _answers(self, X):
+        return self._logits_and_answers(X)[1]
+
+    def _logits_and_answers(self, X):
         check_is_fitted(self)
         self._check_settings()
-        return self._present_calibration().answers(self._logits(X))
+        logits = self._logits(X)
+        return logits, self._present_calibration().answers(logits)
 
     def _present_calibration(self):
         return self._calibration(

@@ -1,4 +1,4 @@
-"""The command ``skfocal``: fit, predict and evaluate on files, without a line of Python."""
+"""The command ``skfocal``: fit, predict, evaluate and report on files, without Python."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skfocal._tables import kind_of, read_columns, write_columns
+from skfocal._tables import check_writable, read_columns, write_columns
 
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
@@ -20,7 +20,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Text = Annotated[str, typer.Option(help="Column of the texts.")]
+_Text = Annotated[
+    list[str],
+    typer.Option(
+        default_factory=lambda: ["text"],
+        show_default="text",
+        help="Column of the texts; twice for pairs of texts.",
+    ),
+]
 _Label = Annotated[str, typer.Option(help="Column of the labels.")]
 _Skip = Annotated[bool, typer.Option(help="Leave out rows that cannot be used, and name them.")]
 _Folder = Annotated[Path, typer.Argument(help="Folder that fit has written.")]
@@ -30,7 +37,7 @@ _Folder = Annotated[Path, typer.Argument(help="Folder that fit has written.")]
 def fit(
     data: Annotated[Path, typer.Argument(help="Texts and labels to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
-    text_column: _Text = "text",
+    text_column: _Text,
     label_column: _Label = "label",
     model: Annotated[
         str | None, typer.Option(help="A name on the Hugging Face hub, or a folder.")
@@ -53,7 +60,9 @@ def fit(
     """
     with _errors_in_words():
         from skfocal.classifier import BertFocalClassifier
+        from skfocal.persistence import check_folder
 
+        check_folder(output)  # before the training
         settings = {"verbose": 0 if quiet else 1, **_settings(set_ or [])}
         if model is not None:
             settings["model"] = model
@@ -69,10 +78,10 @@ def fit(
 def predict(
     model: _Folder,
     data: Annotated[Path, typer.Argument(help="Texts.")],
+    text_column: _Text,
     output: Annotated[
         Path | None, typer.Option(help="File for the answers; else CSV to standard output.")
     ] = None,
-    text_column: _Text = "text",
     proba: Annotated[bool, typer.Option(help="Also a column for each class.")] = False,
 ):
     """Name the label of each text, a line for each row and in their order."""
@@ -80,18 +89,20 @@ def predict(
         from skfocal.classifier import BertFocalClassifier
 
         if output is not None:
-            kind_of(output)  # before the work is done
+            check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = _read(data, text_column, None, False)
-        answers = clf.predict(X)
+        with _bar(clf, len(X) * (1 + proba)):
+            answers = clf.predict(X)
+            chances = clf.predict_proba(X) if proba else None
         if answers.ndim == 2:
             names = clf.classes_[None].repeat(len(X), 0)
             pairs = zip(names, answers > 0, strict=True)
             columns = {"label": [";".join(map(str, row[some])) for row, some in pairs]}
         else:
             columns = {"label": answers.tolist()}
-        if proba:
-            for name, column in zip(clf.classes_, clf.predict_proba(X).T, strict=True):
+        if chances is not None:
+            for name, column in zip(clf.classes_, chances.T, strict=True):
                 columns[f"proba:{name}"] = column.tolist()
         write_columns(output, columns, out=sys.stdout if output is None else None)
 
@@ -100,7 +111,7 @@ def predict(
 def evaluate(
     model: _Folder,
     data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
-    text_column: _Text = "text",
+    text_column: _Text,
     label_column: _Label = "label",
     as_json: Annotated[bool, typer.Option("--json", help="Numbers as JSON.")] = False,
     skip_bad_rows: _Skip = False,
@@ -113,8 +124,9 @@ def evaluate(
 
         clf = BertFocalClassifier.from_pretrained(model)
         X, y = _read(data, text_column, label_column, skip_bad_rows)
-        y = _as_classes(clf, y)
-        predicted = clf.predict(X)
+        y = _as_classes(clf, y, "evaluate")
+        with _bar(clf, len(X)):
+            predicted = clf.predict(X)
         settings: dict[str, Any] = {"zero_division": 0.0}
         report = classification_report(y, predicted, output_dict=True, **settings)
         balanced = float(balanced_accuracy_score(y, predicted))
@@ -123,6 +135,33 @@ def evaluate(
         else:
             typer.echo(classification_report(y, predicted, digits=3, **settings))
             typer.echo(f"balanced accuracy {balanced:.3f}")
+
+
+@app.command()
+def report(
+    model: _Folder,
+    data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
+    output: Annotated[Path, typer.Option(help="File for the page, for example report.html.")],
+    text_column: _Text,
+    label_column: _Label = "label",
+    hardest: Annotated[int, typer.Option(min=0, help="How many of the hardest documents.")] = 20,
+    skip_bad_rows: _Skip = False,
+):
+    """Write an HTML page of scores, figures and the hardest documents.
+
+    One file, which needs no network: to open in a browser and to pass on. It shows texts.
+    """
+    with _errors_in_words():
+        from skfocal.classifier import BertFocalClassifier
+
+        check_writable(output, known=False)
+        clf = BertFocalClassifier.from_pretrained(model)
+        X, y = _read(data, text_column, label_column, skip_bad_rows)
+        y = _as_classes(clf, y, "report")
+        with _bar(clf, len(X)):
+            page = clf.report(X, y, n_hardest=hardest)
+        page.save(output)
+        _say(f"{output}: {len(X)} documents, {page.overall['accuracy']:.3f} of them right")
 
 
 def _settings(pairs):
@@ -156,15 +195,28 @@ def _read(path, text, label, skip):
     return read_columns(path, text, label, tell if skip else None)
 
 
-def _as_classes(clf, labels):
+def _as_classes(clf, labels, command):
     """Return labels of the type of the classes: a CSV file has texts only."""
     if clf.class_weight_.ndim == 2:
-        raise ValueError("evaluate is for one label a document. Got a model of several.")
+        raise ValueError(f"{command} is for one label a document. Got a model of several.")
     names = {str(label): label for label in clf.classes_.tolist()}
     unknown = sorted({str(label) for label in labels} - set(names))
     if unknown:
         raise ValueError(f"labels must be among {list(names)[:20]}. Got {unknown[:20]}.")
     return [names[str(label)] for label in labels]
+
+
+@contextlib.contextmanager
+def _bar(clf, total):
+    """Show a bar of predicted documents where standard error is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=" documents", leave=False, disable=None) as bar:
+        clf.net_.watch = bar.update
+        try:
+            yield
+        finally:
+            del clf.net_.watch
 
 
 def _say(text):

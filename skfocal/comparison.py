@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
-from skfocal._text import as_texts
+from skfocal._text import as_texts, joined
 from skfocal.metrics import expected_calibration_error
 
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
@@ -171,8 +171,7 @@ def _baselines(estimator, baselines):
 
 
 def _documents(X):
-    """Return one str a document; the two texts of a pair are joined."""
-    return [text if isinstance(text, str) else "\n".join(text) for text in as_texts(X)]
+    return joined(as_texts(X), "\n")
 
 
 def _tfidf(class_weight):

@@ -511,8 +511,12 @@ class TrainingHistoryDisplay:
         -------
         TrainingHistoryDisplay
         """
-        history = estimator.history_
-        rows = [dict(row) for row in history]
+        return cls._of(estimator).plot(ax=ax)
+
+    @classmethod
+    def _of(cls, estimator):
+        """Return the display of an estimator, not drawn yet."""
+        rows = [dict(row) for row in estimator.history_]
 
         def column(name):
             return np.array([row.get(name, np.nan) for row in rows], dtype=float)
@@ -524,7 +528,7 @@ class TrainingHistoryDisplay:
             {name: column(name) for name in names},
             score,
             _score_name(estimator),
-        ).plot(ax=ax)
+        )
 
     def plot(self, ax=None):
         """Draw; the score has an axis of its own on the right.
@@ -601,6 +605,11 @@ class ClassLossDisplay:
         -------
         ClassLossDisplay
         """
+        return cls._of(estimator, top).plot(ax=ax)
+
+    @classmethod
+    def _of(cls, estimator, top):
+        """Return the display of an estimator, not drawn yet."""
         check_is_fitted(estimator)
         order = np.argsort(-estimator.class_prior_, kind="stable")
         labels = [str(label) for label in estimator.classes_[order]]
@@ -609,7 +618,7 @@ class ClassLossDisplay:
             labels = [*labels[:top], f"{len(labels) - top} others"]
             shares = np.hstack([shares[:, :top], shares[:, top:].sum(1, keepdims=True)])
         shares = shares / shares.sum(1, keepdims=True)
-        return cls(labels, shares[0], shares[1:]).plot(ax=ax)
+        return cls(labels, shares[0], shares[1:])
 
     def plot(self, ax=None):
         """Draw.

@@ -54,6 +54,11 @@ _HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
 # -- saving --------------------------------------------------------------------------------
 
 
+def check_folder(folder):
+    """Raise FileExistsError where :func:`save` would, before a long training."""
+    _files.check_replaceable(folder, _STATE, _FILES)
+
+
 def save(estimator, folder, metrics=None):
     """Write a fitted estimator; see :meth:`skfocal.BertFocalClassifier.save_pretrained`.
 

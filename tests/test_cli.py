@@ -1,7 +1,10 @@
 """The command, from files to files, as somebody without Python uses it."""
 
+import contextlib
 import csv
+import html
 import json
+import os
 import subprocess
 import sys
 
@@ -45,8 +48,8 @@ def fitted(tiny, tmp_path_factory):
 def test_each_kind_of_file_comes_back_as_it_was_written(tmp_path, end):
     texts = ['a "quoted" one', "two\nlines\ttab, comma", "", "\U0001f600 \u05e9", "'"]
     path = write(tmp_path / f"data{end}", texts, "abcde")
-    assert read_columns(path, "text", "label") == (texts, list("abcde"))
-    assert read_columns(path, "text") == (texts, [])
+    assert read_columns(path, ["text"], "label") == (texts, list("abcde"))
+    assert read_columns(path, ["text"]) == (texts, [])
 
 
 def test_fit_writes_what_python_would_have_fitted(fitted, tiny):
@@ -62,7 +65,7 @@ def test_predict_answers_each_row_in_order(fitted, tmp_path, end):
     folder, _ = fitted
     data = write(tmp_path / f"new{end}", X[::-1], y[::-1])
     run("predict", folder, data, "--output", tmp_path / f"out{end}", "--proba")
-    texts, labels = read_columns(tmp_path / f"out{end}", "label", "proba:spam")
+    texts, labels = read_columns(tmp_path / f"out{end}", ["label"], "proba:spam")
     clf = BertFocalClassifier.from_pretrained(folder)
     assert texts == clf.predict(X[::-1]).tolist()
     assert [float(p) for p in labels] == clf.predict_proba(X[::-1])[:, 1].tolist()
@@ -83,8 +86,9 @@ def test_several_labels_of_a_model_from_python_are_joined(make, fitted, tmp_path
     names = clf.classes_
     assert lines[1:] == [";".join(names[row > 0]) for row in clf.predict(X)]
     assert any(";" in line for line in lines)
-    result = run("evaluate", tmp_path / "several", fitted[1], code=1)
-    assert "evaluate is for one label a document" in result.stderr
+    for command in (["evaluate"], ["report", "--output", tmp_path / "r.html"]):
+        result = run(*command, tmp_path / "several", fitted[1], code=1)
+        assert f"{command[0]} is for one label a document" in result.stderr
 
 
 def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
@@ -98,6 +102,48 @@ def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
     assert found == expected
     shown = run("evaluate", folder, data).stdout
     assert classification_report(labels, predicted, digits=3) in shown
+
+
+@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
+    folder, _ = fitted
+    labels = ["ham" if i < 5 else label for i, label in enumerate(y)]
+    texts = ["<script>alert(1)</script>", *X[1:]]
+    data = write(tmp_path / f"test{end}", texts, labels)
+    result = run("report", folder, data, "--output", tmp_path / "r.html", "--hardest", 3)
+    assert result.stdout == ""
+    report = BertFocalClassifier.from_pretrained(folder).report(texts, labels, n_hardest=3)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert f"40 documents, {report.overall['accuracy']:.3f} of them right" in result.stderr
+    for row, document in zip(report.hardest["row"], report.hardest["document"], strict=True):
+        assert f"row <b>{row}</b>" in page and html.escape(document) in page
+    assert page.count('class="facts"') == 3 and "<script" not in page
+
+
+def test_report_refuses_what_it_cannot_use(fitted, tmp_path):
+    folder, data = fitted
+    report = ["report", folder, data, "--output"]
+    for output in (tmp_path, tmp_path / "none" / "r.html"):
+        message = "must be a file in a folder that exists"
+        assert message in run(*report, output, code=1).stderr
+    unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
+    result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
+    assert "Got ['eggs']" in result.stderr
+    with unknown.open("a") as file:
+        file.write("one cell\n")
+    result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
+    assert "b.csv, line 4: 2 cells are needed" in result.stderr
+    assert not (tmp_path / "r.html").exists()
+    run("report", folder, data, code=2)  # no --output
+    run(*report, tmp_path / "r.html", "--hardest", -1, code=2)
+
+
+def test_report_can_leave_out_bad_rows(fitted, tmp_path):
+    data = write(tmp_path / "a.csv")
+    with data.open("a") as file:
+        file.write("one cell\n")
+    result = run("report", fitted[0], data, "--output", tmp_path / "r.html", "--skip-bad-rows")
+    assert "left out: " in result.stderr and "40 documents" in result.stderr
 
 
 def test_labels_of_numbers_are_found_again_in_a_csv_file(tiny, tmp_path):
@@ -181,6 +227,8 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     assert "gamma" in run(*fit, "--set", "gamma=-1", code=1).stderr
     assert "cannot be loaded" in run(*fit[:2], "--model", "/none", *fit[4:], code=1).stderr
     assert "No such file" in run("fit", tmp_path / "none.csv", *fit[2:], code=1).stderr
+    result = run(*fit[:-1], tmp_path, code=1)
+    assert "folder must be new" in result.stderr and "epoch" not in result.stderr
     assert "Error: " in run("predict", tmp_path, data, code=1).stderr
     unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
     message = "labels must be among ['ham', 'spam']. Got ['eggs']"
@@ -196,6 +244,26 @@ def test_the_command_is_light_until_it_works():
     assert run_.stdout.strip() == "False"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_sees_how_far_prediction_has_come(fitted, tmp_path):
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "skfocal", "evaluate", *map(str, fitted)]
+    run_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's end of a terminal
+        while some := os.read(ours, 4096):
+            shown += some
+    os.close(ours)
+    assert "balanced accuracy" in run_.communicate()[0]
+    assert run_.returncode == 0
+    assert b"/40 [" in shown and b" documents/s" in shown
+
+
 def test_the_installed_command_shows_progress_on_standard_error(tiny, tmp_path):
     data = write(tmp_path / "a.csv")
     command = [sys.executable, "-m", "skfocal", "fit", str(data), "--output", str(tmp_path / "m")]
@@ -205,3 +273,24 @@ def test_the_installed_command_shows_progress_on_standard_error(tiny, tmp_path):
     assert run_.stdout == ""
     assert "epoch 1/1  loss" in run_.stderr
     assert (tmp_path / "m" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+def test_pairs_of_texts_are_in_two_columns(tiny, tmp_path, end):
+    data, folder = tmp_path / f"pairs{end}", tmp_path / "model"
+    columns = {"title": ["about"] * len(X), "text": list(X), "label": y.tolist()}
+    write_columns(data, columns)
+    both = ["--text-column", "title", "--text-column", "text"]
+    run("fit", data, *both, "--output", folder, "--model", tiny, "--set=max_epochs=1", "--quiet")
+    run("predict", folder, data, *both, "--output", tmp_path / "out.csv", "--proba")
+    clf = BertFocalClassifier.from_pretrained(folder)
+    pairs = [("about", text) for text in X]
+    assert read_columns(data, ["title", "text"])[0] == pairs
+    answers, chances = read_columns(tmp_path / "out.csv", ["label"], "proba:spam")
+    assert answers == clf.predict(pairs).tolist()
+    assert [float(p) for p in chances] == pytest.approx(clf.predict_proba(pairs)[:, 1].tolist())
+    run("report", folder, data, *both, "--output", tmp_path / "report.html")
+    assert "about | " in (tmp_path / "report.html").read_text()
+    assert "one text a document" in run("predict", folder, data, code=1).output
+    third = ["--text-column", "label"]
+    assert "one column or two" in run("predict", folder, data, *both, *third, code=1).output

@@ -56,6 +56,8 @@ LEVELS = {
     "metrics": 1,
     "displays": 2,
     "comparison": 2,
+    "_report_page": 3,
+    "report": 4,
     "balance": 1,
     "calibration": 2,
     "_guards": 0,

@@ -1,0 +1,460 @@
+"""The report: its numbers against scikit-learn's, and the page as a browser would read it."""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import imbalanced
+from imblearn.over_sampling import RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    hamming_loss,
+    log_loss,
+    precision_recall_fscore_support,
+)
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
+
+from skfocal import BertFocalClassifier, Report, as_column, expected_calibration_error
+
+EVIL = '<script>alert("x")</script>'
+VOID = {"meta", "link", "br", "img", "path", "use", "image", "rect"}
+
+
+class Page(HTMLParser):
+    """Read a page; remember its elements, their attributes and the text within each kind."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(html)
+        self.close()
+        assert not [tag for tag in self.open if tag not in VOID]
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        while self.open[-1] in VOID and self.open[-1] != tag:
+            self.open.pop()
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open and data.strip():
+            self.texts.append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+    def titles(self):
+        return [self.texts[i] for i, text in enumerate(self.texts) if text in PARTS]
+
+
+PARTS = ("Classes", "Errors", "Probabilities", "Hardest documents", "Training")
+
+
+@pytest.fixture
+def mistaken():
+    """Texts of three classes of which some have a wrong label."""
+    X, y = imbalanced(24, 12)
+    X, y = X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
+    y[::9] = "spam"
+    return X, y
+
+
+def tfidf():
+    return make_pipeline(TfidfVectorizer(), LogisticRegression())
+
+
+def check_page(report):
+    """Check what holds for every page; return it."""
+    html = report._repr_html_()
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.elements}
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                assert value.startswith(("#", "data:")), value
+    outside = set(re.findall(r"https?://[^\s\"'<>)]+", html))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
+    figures = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert figures and all(a["role"] == "img" and a["aria-label"] for a in figures)
+    names = [a["id"] for _, a in page.elements if "id" in a]
+    used = re.findall(r"(?:url\(#|href=\"#)([^\")]+)", html)
+    assert set(used) <= set(names)
+    return page
+
+
+def test_numbers_are_those_of_scikit_learn(make, mistaken):
+    X, y = mistaken
+    clf = make(alpha="balanced", proba="natural", decision="prior", prior="uniform").fit(X, y)
+    report = clf.report(X, y)
+    predicted, proba, classes = clf.predict(X), clf.predict_proba(X), clf.classes_
+    counts = {label: (y == label).sum() for label in classes}
+    order = sorted(classes, key=lambda label: -counts[label])
+    assert report.labels.tolist() == report.per_class["label"].tolist() == order
+    expected = precision_recall_fscore_support(y, predicted, labels=order, zero_division=np.nan)
+    found = [report.per_class[name] for name in ("precision", "recall", "f1", "support")]
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_array_equal(
+        report.confusion_matrix, confusion_matrix(y, predicted, labels=order)
+    )
+    columns = [classes.tolist().index(label) for label in order]
+    np.testing.assert_allclose(
+        report.per_class["average_precision"],
+        [average_precision_score(y == classes[c], proba[:, c]) for c in columns],
+    )
+    np.testing.assert_allclose(report.per_class["train_share"], clf.class_prior_[columns])
+    np.testing.assert_allclose(report.per_class["test_share"], [counts[c] / len(y) for c in order])
+    assert report.per_class["predicted"].tolist() == [(predicted == c).sum() for c in order]
+    assert report.overall == {
+        "accuracy": accuracy_score(y, predicted),
+        "balanced accuracy": pytest.approx(balanced_accuracy_score(y, predicted)),
+        "F1, macro": f1_score(y, predicted, average="macro"),
+        "F1, weighted": f1_score(y, predicted, average="weighted"),
+        "log-loss": pytest.approx(log_loss(y, proba)),
+        "calibration error": pytest.approx(expected_calibration_error(y, proba)),
+        "always the most frequent class": max(counts.values()) / len(y),
+    }
+    page = check_page(report)
+    for value in report.overall.values():
+        assert f"{value:.3f}" in page.texts
+    assert page.titles() == list(PARTS)
+    assert len(pd.DataFrame(report.per_class)) == 3 and len(pd.DataFrame(report.hardest)) == 20
+    assert report.versions["scikit-learn"] in page.texts
+    assert "balanced" in page.text and report.params["alpha"] == "balanced"
+    assert report.history["epoch"] == [1, 2]
+    assert f"{clf.history_[1, 'train_loss']:.3f}" in page.texts
+
+
+def test_most_frequent_errors_are_those_of_the_confusion_matrix(make, mistaken):
+    X, y = mistaken
+    clf = make(max_epochs=6).fit(X, y)
+    report = clf.report(X, y)
+    pairs = [(t, p) for t, p in zip(y, clf.predict(X), strict=True) if t != p]
+    found = list(zip(report.confusions["true"], report.confusions["predicted"], strict=True))
+    numbers = [pairs.count(pair) for pair in found]
+    assert set(found) == set(pairs) and numbers == report.confusions["documents"]
+    assert numbers == sorted(numbers, reverse=True) and len(pairs) > 2
+    shares = [n / (y == true).sum() for n, (true, _) in zip(numbers, found, strict=True)]
+    np.testing.assert_allclose(report.confusions["share"], shares)
+
+
+@pytest.mark.parametrize("loss", ["focal", "cross_entropy"])
+def test_hardest_documents_have_the_highest_focal_weights(make, mistaken, loss):
+    X, y = mistaken
+    clf = make(loss=loss, gamma=3.0, alpha="balanced", proba="natural").fit(X, y)
+    report = clf.report(X, y, n_hardest=7)
+    codes = np.searchsorted(clf.classes_, y)
+    own, predicted = clf.predict_proba(X)[range(len(y)), codes], clf.predict(X)
+    weight = 1 - own
+    if loss == "focal":
+        weight = (1 - clf.set_params(proba="softmax").predict_proba(X)[range(len(y)), codes]) ** 3
+    order = np.argsort(-weight, kind="stable")[:7]
+    assert report.hardest["row"] == order.tolist()
+    np.testing.assert_allclose(report.hardest["focal_weight"], weight[order])
+    np.testing.assert_allclose(report.hardest["probability"], own[order])
+    assert report.hardest["document"] == [X[i] for i in order]
+    assert report.hardest["true"] == y[order].tolist()
+    assert report.hardest["predicted"] == predicted[order].tolist()
+    items = [text for tag, text in zip(*rows_of(check_page(report)), strict=True) if tag]
+    assert items == [str(row) for row in order]
+    assert report.gamma == (3.0 if loss == "focal" else 1)
+    assert clf.report(X, y, n_hardest=0).hardest["row"] == []
+    assert len(clf.report(X, y, n_hardest=99).hardest["row"]) == len(y)
+
+
+def rows_of(page):
+    """Return, for each text, whether it follows the word "row", and the text."""
+    return [i > 0 and page.texts[i - 1] == "row" for i in range(len(page.texts))], page.texts
+
+
+def test_one_pass_over_the_documents(make, data, monkeypatch):
+    clf = make().fit(*data)
+    seen = []
+    logits = BertFocalClassifier._logits
+    monkeypatch.setattr(
+        BertFocalClassifier, "_logits", lambda self, X: seen.append(len(X)) or logits(self, X)
+    )
+    clf.report(*data)
+    assert seen == [len(data[0])]
+
+
+def test_everything_is_escaped(make):
+    X = [f"{EVIL} $x^2$ & {i} \x1b[31m \ud800 \u202e" for i in range(8)] + ["plain"] * 8
+    labels = [EVIL, "$\\frac", "_a", "</style><img src=//x.org onerror=alert(1)>", "\u4e2d\n\t", ""]
+    y = np.array([labels[i % 6] for i in range(16)], dtype=object)
+    clf = make(max_epochs=1).fit(X, y)
+    clf.set_params(model='"><script>alert(1)</script>')
+    report = clf.report(X, y)
+    page = check_page(report)
+    html = report._repr_html_()
+    assert EVIL in page.text and "<script" not in html and "<img" not in html
+    assert "\x1b" not in html and "\ud800" not in html
+    assert html.count("</style>") == 1
+    assert "tex2jax_ignore" in page.elements[0][1]["class"]
+
+
+def test_the_file_is_whole_and_forbids_scripts_and_the_network(make, data, tmp_path):
+    report = make(max_epochs=1).fit(*data).report([EVIL, *data[0]], ["ham", *data[1]])
+    report.save(tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.startswith("<!DOCTYPE html>")
+    page = Page(html)
+    policy = [a for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0]["content"].startswith("default-src 'none';")
+    assert page.texts[0] == "Report of BertFocalClassifier"
+    assert report._repr_html_() in html
+
+
+def test_styles_reach_nothing_else_in_a_notebook(make, data):
+    html = make(max_epochs=1).fit(*data).report(*data)._repr_html_()
+    (styles,) = re.findall(r"<style[^>]*>(.*?)</style>", html, re.DOTALL)
+    plain = re.sub(r"@media[^{]*{(.*?})\s*}", r"\1", styles, flags=re.DOTALL)
+    selectors = [part for rule in re.findall(r"([^{}]+){", plain) for part in rule.split(",")]
+    assert len(selectors) > 20
+    assert all(selector.strip().startswith(".skfocal-report") for selector in selectors)
+    assert "<html" not in html and "<body" not in html
+
+
+def test_several_labels_a_document(make, mistaken):
+    X, y = mistaken
+    labels = [{c} | ({"long"} if len(x) > 30 else set()) for x, c in zip(X, y, strict=True)]
+    clf = make(max_epochs=4).fit(X, labels)
+    report = clf.report(X, labels)
+    truth = np.array([[c in row for c in clf.classes_] for row in labels]).astype(int)
+    predicted, proba = clf.predict(X), clf.predict_proba(X)
+    assert report.overall["all labels right"] == clf.score(X, labels)
+    assert report.overall["Hamming loss"] == pytest.approx(hamming_loss(truth, predicted))
+    losses = [log_loss(truth[:, c], proba[:, c]) for c in range(4)]
+    assert report.overall["log-loss"] == pytest.approx(np.mean(losses))
+    order = [clf.classes_.tolist().index(label) for label in report.labels]
+    assert (np.diff(truth.sum(0)[order]) <= 0).all()
+    expected = precision_recall_fscore_support(truth, predicted, zero_division=np.nan)
+    found = [report.per_class[name] for name in ("precision", "recall", "f1", "support")]
+    np.testing.assert_allclose(found, np.array(expected)[:, order])
+    plain = clf.set_params(proba="softmax").predict_proba(X)
+    weight = (1 - np.where(truth, plain, 1 - plain)) ** 2
+    assert report.hardest["row"] == np.argsort(-weight.max(1), kind="stable")[:20].tolist()
+    worst = clf.classes_[weight.argmax(1)[report.hardest["row"]]]
+    assert report.hardest["label"] == worst.tolist()
+    assert report.confusion_matrix is None
+    page = check_page(report)
+    assert page.titles() == [part for part in PARTS if part != "Errors"]
+    again = clf.set_params(proba="auto").report(X, truth)
+    assert again.overall == report.overall
+
+
+@pytest.mark.parametrize("kind", [bool, int, str])
+def test_binary_labels_of_any_kind(make, data, kind):
+    X, y = data
+    y = (y == "spam") if kind is bool else (y == "spam").astype(int).astype(kind)
+    report = make(max_epochs=1).fit(X, y).report(X, pd.Series(y))
+    assert report.labels.tolist() == [kind(0), kind(1)]
+    assert str(kind(1)) in check_page(report).texts
+
+
+def test_a_single_document_and_absent_classes(make, mistaken):
+    X, y = mistaken
+    clf = make(max_epochs=1).fit(X, y)
+    report = clf.report(X[:1], y[:1])
+    assert report.per_class["support"].tolist() == [1, 0, 0]
+    assert np.isnan(report.per_class["recall"]).tolist() == [False, True, True]
+    assert "1 document, 3 classes" in check_page(report).text
+    few = y != "eggs"
+    report = clf.report([x for x, keep in zip(X, few, strict=True) if keep], y[few])
+    assert report.labels[-1] == "eggs" and np.isnan(report.per_class["average_precision"][-1])
+    check_page(report)
+
+
+def test_labels_that_fit_has_not_seen_are_named(make, data):
+    X, y = data
+    clf = make(max_epochs=1).fit(X, y)
+    message = r"y must have labels that the classifier was fitted with, \['ham', 'spam'\]. Got \['"
+    with pytest.raises(ValueError, match=message + r"eggs'\] besides"):
+        clf.report(X, ["eggs", *y[1:]])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clf.report(X, y[1:])
+    with pytest.raises(ValueError) as caught:
+        clf.report(X, ["eggs", *y[1:]])
+    assert pickle.loads(pickle.dumps(caught.value.__cause__)).unknown == ["eggs"]
+    with pytest.raises(TypeError, match="row 0"):
+        clf.report([None, *X[1:]], y)
+    with pytest.raises(ValueError, match="n_hardest must be at least 0"):
+        clf.report(X, y, n_hardest=-1)
+    with pytest.raises(NotFittedError):
+        clone(clf).report(X, y)
+
+
+def test_whatever_is_around_the_classifier(make, data):
+    X, y = data
+    expected = make().fit(X, y).report(X, y)
+    search = GridSearchCV(make(), {"gamma": [2.0]}, cv=2).fit(X, y)
+    pipeline = make_pipeline(FunctionTransformer(as_column), "passthrough", make()).fit(X, y)
+    frozen = FrozenEstimator(search.best_estimator_)
+    for model in (search, pipeline, frozen):
+        report = Report.from_estimator(model, X, y)
+        assert report.overall == expected.overall and report.hardest == expected.hardest
+        assert "Training" in check_page(report).titles()
+    assert Report.from_estimator(pipeline, X, y).name == "Pipeline, BertFocalClassifier"
+    over = RandomOverSampler(random_state=0)
+    resampled = make_imblearn_pipeline(FunctionTransformer(as_column), over, make()).fit(X, y)
+    report = Report.from_estimator(resampled, X, y)
+    assert report.overall["accuracy"] == resampled.score(X, y)
+    np.testing.assert_allclose(report.per_class["train_share"], 0.5)
+
+
+def test_any_classifier_with_probabilities(mistaken):
+    X, y = mistaken
+    model = tfidf().fit(X, y)
+    report = Report.from_estimator(model, X, y)
+    assert report.overall["accuracy"] == model.score(X, y) and report.gamma == 1
+    own = model.predict_proba(X)[range(len(y)), np.searchsorted(model.classes_, y)]
+    assert report.hardest["row"] == np.argsort(own, kind="stable")[:20].tolist()
+    page = check_page(report)
+    assert "Training" not in page.titles() and "train_share" not in report.per_class
+    two = y != "eggs"
+    X, y = [x for x, keep in zip(X, two, strict=True) if keep], y[two]
+    never = FixedThresholdClassifier(tfidf(), threshold=1.1, pos_label="spam").fit(X, y)
+    report = Report.from_estimator(never, X, y)
+    assert report.per_class["predicted"].tolist()[report.labels.tolist().index("spam")] == 0
+    rest = OneVsRestClassifier(tfidf()).fit(X, np.c_[y == "ham", y == "spam"].astype(int))
+    labels = np.c_[y == "ham", y == "spam"].astype(int)
+    assert Report.from_estimator(rest, X, labels).overall["all labels right"] > 0.5
+    with pytest.raises(TypeError, match="must have predict_proba"):
+        Report.from_estimator(make_pipeline(TfidfVectorizer(), LinearSVC()).fit(X, y), X, y)
+
+
+def test_rows_of_several_columns_are_shown_together(data):
+    X, y = data
+    table = pd.DataFrame({"title": [f"title {i}" for i in range(len(X))], "text": X})
+    columns = make_column_transformer((TfidfVectorizer(), "title"), (TfidfVectorizer(), "text"))
+    model = make_pipeline(columns, LogisticRegression()).fit(table, y)
+    report = Report.from_estimator(model, table, y)
+    row = report.hardest["row"][0]
+    assert report.hardest["document"][0] == f"title {row} | {X[row]}"
+
+
+@pytest.mark.parametrize("n_classes", [20, 52, 90])
+def test_many_classes_are_all_named(n_classes):
+    rng = np.random.RandomState(0)
+    y = np.repeat([f"class {c:02}" for c in range(n_classes)], rng.randint(1, 9, n_classes))
+    model = DummyClassifier(strategy="stratified", random_state=0).fit(y[:, None], y)
+    report = Report.from_estimator(model, y[:, None], y)
+    page = check_page(report)
+    html = report._repr_html_()
+    matrix = html[html.index("Confusion matrix, most") : html.index(">Probabilities<")]
+    n_named = n_classes if n_classes <= 60 else 59
+    for label in report.labels[:n_named]:
+        assert matrix.count(f">{label}<") == 2  # on both axes
+    assert ("31 others" in matrix) == (n_classes == 90)
+    assert all(label in page.texts for label in report.labels)
+
+
+def test_long_names_that_begin_alike_stay_apart():
+    y = np.array(["the same beginning of a very long name, " + end for end in "aabbbc"])
+    model = DummyClassifier().fit(y[:, None], y)
+    html = Report.from_estimator(model, y[:, None], y)._repr_html_()
+    for name in ("the same beginning of a very…", "the same beginning of a very… #2"):
+        assert html.count(f">{name}<") == 3  # in the balance and on both axes of the matrix
+
+
+def test_without_matplotlib_the_error_names_the_extra(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('blocked')")
+    code = (
+        "import skfocal; from sklearn.dummy import DummyClassifier as D\n"
+        "try: skfocal.Report.from_estimator(D().fit([['a']], ['b']), [['a']], ['b'])\n"
+        "except ImportError as error: print(error)"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout.strip() == "Report needs matplotlib: pip install skfocal[examples]"
+
+
+def test_figures_leave_the_styles_of_matplotlib_alone(make, data):
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    before, figures = dict(matplotlib.rcParams), plt.get_fignums()
+    make(max_epochs=1).fit(*data).report(*data)._repr_html_()
+    assert dict(matplotlib.rcParams) == before and plt.get_fignums() == figures
+
+
+def test_the_page_is_that_of_the_moment_when_it_was_made(make, data):
+    X, y = data
+    clf = make(max_epochs=1).fit(X, y)
+    report = clf.report(X, y)
+    clf.set_params(gamma=0.5, max_epochs=3).fit(X, y)
+    assert report.history["epoch"] == [1] and report.params["gamma"] == 2.0
+    html = report._repr_html_()
+    assert "gamma" in html and clone(clf).fit(X, y).report(X, y)._repr_html_() != html
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_network_scripts_and_sideways_scrolling(
+    make, mistaken, tmp_path, width, scheme
+):
+    playwright = pytest.importorskip("playwright.sync_api")
+    X, y = mistaken
+    X = [EVIL + "w" * 300, *X[1:]]
+    make().fit(X, y).report(X, y).save(tmp_path / "report.html")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=os.environ.get("CHROMIUM", CHROMIUM))
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "report.html").as_uri())
+        page.locator("details.part > summary").last.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for figure in page.locator("svg").all():
+            assert figure.bounding_box()["height"] > 150
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
+        bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (back, ink)]
+        assert (bright[0] < bright[1]) == (scheme == "dark")
+        browser.close()
+    assert said == [] and len(asked) == 1
+
+
+CHROMIUM = "/usr/bin/chromium"
