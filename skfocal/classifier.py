@@ -1422,7 +1422,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             return super().__sklearn_clone__()
         except TypeError:
             bare = object.__new__(type(self))
-            vars(bare).update(vars(self), callbacks=None)
+            bare.__dict__.update(vars(self), callbacks=None)
             cloned = BaseEstimator.__sklearn_clone__(bare)
             cloned.callbacks = copies(_as_callbacks(self.callbacks))
             return cloned

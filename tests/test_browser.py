@@ -1,0 +1,188 @@
+"""The documentation and the report, opened in headless Chromium on a phone and a desktop.
+
+SKFOCAL_SITE names a folder with a built site; without it the site is built, its gallery not run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browsing import SIZES, crawl, served, troubles, watched_page
+
+DOCS = Path(__file__).parents[1] / "docs"
+LOADED = "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=='>"
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("These tests need Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Address of the documentation."""
+    folder = os.environ.get("SKFOCAL_SITE")
+    if folder is None:
+        folder = tmp_path_factory.mktemp("site") / "html"
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", DOCS, folder]
+        subprocess.run(command, check=True, env={**os.environ, "SKFOCAL_GALLERY": "0"})
+    with served(folder) as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def crawled(site):
+    """Addresses of all pages of the documentation, and its broken links."""
+    return crawl(site)
+
+
+# -- the documentation ---------------------------------------------------------------------
+
+
+def test_every_link_within_the_site_leads_somewhere(crawled):
+    pages, broken = crawled
+    assert len(pages) > 50
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_load_whole_and_fit_the_window(size, browser, site, crawled):
+    wrong = troubles(browser, size, site, crawled[0])
+    assert not wrong, "\n".join(f"{page}: {found}" for page, found in wrong.items())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_search_finds_gamma(size, browser, site):
+    with watched_page(browser, size, site) as (page, found):
+        page.goto(f"{site}index.html")
+        page.locator(".search-button__button:visible").first.click()
+        page.locator("input[name=q]:visible").first.fill("gamma")
+        page.keyboard.press("Enter")
+        first = page.locator("#search-results li a").first
+        first.wait_for()
+        first.click()
+        page.wait_for_url(lambda url: "search.html" not in url)
+        assert "gamma" in page.locator("main").inner_text().lower()
+        assert not found
+
+
+# -- the report ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tiny, tmp_path_factory):
+    """File of the report of a fitted classifier."""
+    from conftest import imbalanced
+
+    from skfocal import BertFocalClassifier
+
+    X, y = imbalanced()
+    X[0] = "win <script>alert(1)</script> <img src='https://example.org/x.png'> " + "m" * 300
+    clf = BertFocalClassifier(tiny, max_epochs=2, train_split=0.3, random_state=0).fit(X, y)
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    clf.report(X, y).save(path)
+    return path
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_report_needs_no_network(size, browser, report):
+    assert not troubles(browser, size, report.as_uri(), [report.as_uri()], offline=True)
+
+
+def test_the_report_shows_figures(browser, report):
+    with watched_page(browser, "desktop", report.as_uri(), offline=True) as (page, _):
+        page.goto(report.as_uri())
+        assert page.locator("img, svg").count() >= 4
+
+
+# -- what is wrong would be found ----------------------------------------------------------
+
+DEFECTS = {
+    "an error in the console": ("<script>console.error('bad')</script>", "logs bad"),
+    "an exception": ("<script>null.x</script>", "raises "),
+    "an image that is not there": ("<img src=missing.png>", "shows no http"),
+    "one far below": (
+        "<p style='height: 9000px'><img loading=lazy src=missing.png>",
+        "shows no http",
+    ),
+    "a file that is no image": ("<img src=index.html>", "shows no http"),
+    "a style sheet that is not there": ("<link rel=stylesheet href=missing.css>", "404 http"),
+    "a request from a script": ("<script>fetch('missing')</script>", "404 http"),
+    "a foreign script": ("<script src=https://example.org/x.js></script>", "asks for https"),
+    "a foreign font": (
+        "<style>@font-face {font-family: F; src: url(//example.org/f)} p {font-family: F}</style>",
+        "asks for http://example.org/f",
+    ),
+    "a wide block": ("<div class=wide style='width: 1500px'>", "is 1508 pixels wide: <div class"),
+    "a long word": (f"<p>{'m' * 300}", "pixels wide: <p>mmm"),
+}
+RIGHT = {
+    "an image": LOADED,
+    "a table that scrolls": "<div style='overflow: auto'><p style='width: 1500px'>wide</div>",
+    "a message": "<script>console.log('fine')</script>",
+}
+
+
+def write(folder, **pages):
+    for name, body in pages.items():
+        html = f"<!doctype html><link rel=icon href=data:,><title>t</title><p>text {body}"
+        (folder / f"{name}.html").write_text(html)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("body, expected", DEFECTS.values(), ids=DEFECTS)
+def test_a_broken_page_is_noticed(body, expected, size, browser, tmp_path):
+    write(tmp_path, index=body)
+    with served(tmp_path) as home:
+        (found,) = troubles(browser, size, home, [home]).values()
+    assert any(expected in trouble for trouble in found), found
+
+
+@pytest.mark.parametrize("body", RIGHT.values(), ids=RIGHT)
+def test_a_right_page_is_not(body, browser, tmp_path):
+    write(tmp_path, index=body)
+    with served(tmp_path) as home:
+        assert troubles(browser, "phone", home, [home]) == {}
+
+
+def test_a_file_that_asks_for_others_is_noticed(browser, tmp_path):
+    write(tmp_path, report=f"{LOADED}<script src=other.js></script>", right=LOADED)
+    for name in ("report", "right"):
+        page = (tmp_path / f"{name}.html").as_uri()
+        found = troubles(browser, "phone", page, [page], offline=True)
+        assert bool(found) == (name == "report")
+
+
+def test_broken_links_are_noticed(tmp_path):
+    write(
+        tmp_path,
+        index="<a href=other.html>a</a><a href='other.html#here'>b</a><a href=#>c</a>"
+        "<a href='other.html#caf%C3%A9'>d</a><a href=https://example.org>e</a><a href=t.txt>f</a>",
+        other="<b id=here></b><b id=café></b><a href=gone.html>a</a>"
+        "<a href='index.html#nowhere'>b</a><a href=third.html>c</a>",
+        third="<a href=gone.txt>a</a>",
+    )
+    (tmp_path / "t.txt").write_text("text")
+    with served(tmp_path) as home:
+        pages, broken = crawl(home)
+    names = {page.removeprefix(home) for page in pages}
+    assert names == {"", "index.html", "other.html", "third.html"}
+    assert sorted(link.split(" links to ")[1].split(":")[0] for link in broken) == [
+        "gone.html",
+        "gone.txt",
+        "index.html#nowhere",
+    ]
