@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urldefrag, urljoin
 
-SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 800}}
+SIZES = {
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+}
 
 # Images that wait until they are scrolled to are loaded first.
 BROKEN_IMAGES = """async () => {
@@ -22,29 +25,36 @@ BROKEN_IMAGES = """async () => {
 }"""
 
 # What is wider than the window, unless it can be scrolled by itself, as tables and code are.
-OVERFLOW = """() => {
-    const width = document.documentElement.clientWidth;
-    const widest = Math.max(document.documentElement.scrollWidth, document.body.scrollWidth);
+OVERFLOW = """width => {
+    const root = document.documentElement, body = document.body;
+    const widest = Math.max(root.scrollWidth, body.scrollWidth);
     if (widest <= width) return [];
-    const scrolls = node => node && node !== document.body && node !== document.documentElement
+    const scrolls = node => node && node !== body && node !== root
         && (getComputedStyle(node).overflowX !== "visible" || scrolls(node.parentElement));
-    const wide = [...document.body.querySelectorAll("*")].filter(
-        node => node.getBoundingClientRect().right > width + 1 && !scrolls(node.parentElement));
+    const right = node => node.getBoundingClientRect().left + Math.max(
+        node.getBoundingClientRect().width, node.scrollWidth);
+    const wide = [...body.querySelectorAll("*")].filter(
+        node => right(node) > width + 1 && !scrolls(node.parentElement));
     const names = wide.slice(-3).map(node => node.outerHTML.slice(0, 80));
     return [`${widest} pixels wide: ${names.join(" ... ")}`];
 }"""
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *args):
+        """Say nothing of browsers that leave before they have got all."""
 
 
 @contextlib.contextmanager
 def served(folder):
     """Serve a folder on the local host; yield its address."""
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    handler = functools.partial(_Handler, directory=str(folder))
+    with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -57,52 +67,77 @@ def served(folder):
 # -- in the browser ------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def watched_page(browser, size, home, offline=False):
-    """Open an empty page; yield it with the list that gets what goes wrong on it.
+class Watched:
+    """A page in a browser's context, and what goes wrong on it.
 
-    Requests to addresses that do not begin with `home` are such, and are not sent.
+    Requests to addresses that do not begin with `home` go wrong, and are not sent.
     """
-    found = []
 
-    def route(route):
-        if route.request.url.startswith((home, "data:", "blob:")):
+    def __init__(self, context, home):
+        self.home = home
+        self.found = []
+        self.pending = set()
+        context.route("**/*", self._route)
+        self.page = page = context.new_page()
+        page.on("pageerror", lambda error: self.found.append(f"raises {error}"))
+        page.on("console", self._log)
+        page.on("request", lambda request: self.pending.add(request))
+        page.on("requestfinished", lambda request: self.pending.discard(request))
+        page.on("requestfailed", self._fail)
+        page.on("response", self._answer)
+
+    def _route(self, route):
+        if route.request.url.startswith((self.home, "data:", "blob:")):
             route.continue_()
         else:
-            found.append(f"asks for {route.request.url[:200]}")
+            self.found.append(f"asks for {route.request.url[:200]}")
             route.abort()
 
-    context = browser.new_context(viewport=SIZES[size], offline=offline)
+    def _log(self, message):
+        if message.type == "error":
+            self.found.append(f"logs {message.text}")
+
+    def _fail(self, request):
+        self.pending.discard(request)
+        self.found.append(f"fails to get {request.url[:200]}")
+
+    def _answer(self, response):
+        if response.status >= 400:
+            self.found.append(f"{response.status} {response.url}")
+
+    def settle(self):
+        """Wait until the page has all that it asked for."""
+        self.page.wait_for_timeout(50)  # scripts may ask for more; "networkidle" takes 500
+        while any(not r.url.startswith(("data:", "blob:")) for r in self.pending):
+            self.page.wait_for_timeout(20)
+
+    def open(self, address):
+        """Open an address; return what is wrong with the page."""
+        self.found.clear()
+        self.pending.clear()
+        self.page.goto(address)
+        self.settle()
+        self.found += [f"shows no {image}" for image in self.page.evaluate(BROKEN_IMAGES)]
+        width = self.page.viewport_size["width"]
+        self.found += [f"is {wide}" for wide in self.page.evaluate(OVERFLOW, width)]
+        return self.found.copy()
+
+
+@contextlib.contextmanager
+def watched(browser, size, home, offline=False):
+    """Yield an empty page that is watched."""
+    context = browser.new_context(**SIZES[size], offline=offline)
     try:
-        context.route("**/*", route)
-        page = context.new_page()
-        page.on("pageerror", lambda error: found.append(f"raises {error}"))
-        page.on("requestfailed", lambda request: found.append(f"fails to get {request.url[:200]}"))
-        page.on("console", lambda m: found.append(f"logs {m.text}") if m.type == "error" else None)
-        page.on("response", lambda r: found.append(f"{r.status} {r.url}") if not r.ok else None)
-        yield page, found
+        yield Watched(context, home)
     finally:
         context.close()
 
 
-def look_at(page, address, found):
-    """Open an address and add what is wrong with the page to what was `found`."""
-    page.goto(address, wait_until="load")
-    found += [f"shows no {image}" for image in page.evaluate(BROKEN_IMAGES)]
-    found += [f"is {wide}" for wide in page.evaluate(OVERFLOW)]
-    page.wait_for_load_state("networkidle")
-
-
 def troubles(browser, size, home, addresses, offline=False):
     """Return what is wrong with each page that is not right."""
-    wrong = {}
-    with watched_page(browser, size, home, offline) as (page, found):
-        for address in addresses:
-            look_at(page, address, found)
-            if found:
-                wrong[address] = found.copy()
-                found.clear()
-    return wrong
+    with watched(browser, size, home, offline) as tab:
+        found = {address: tab.open(address) for address in addresses}
+    return {address: wrong for address, wrong in found.items() if wrong}
 
 
 # -- without one ---------------------------------------------------------------------------
