@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     """Address of the documentation."""
     folder = os.environ.get("SKFOCAL_SITE")
     if folder is None:
-        folder = tmp_path_factory.mktemp("site") / "html"
+        folder = tmp_path_factory.mktemp("site")
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", DOCS, folder]
         subprocess.run(command, check=True, env={**os.environ, "SKFOCAL_GALLERY": "0"})
     with served(folder) as home:
