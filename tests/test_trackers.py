@@ -128,6 +128,7 @@ np.save("labels.npy", mlflow.pyfunc.load_model(sys.argv[1]).predict(X))
 """
 
 
+@pytest.mark.slow
 def test_a_logged_model_predicts_the_same_in_a_new_process(mlflow, make, data):
     X, y = data
     clf = make(alpha="balanced", train_split=0.3, decision="tuned").fit(X, y)
@@ -212,6 +213,13 @@ def test_copies_share_only_what_cannot_be_copied(tmp_path):
         for copied in (copies([callback])[0], copies([("name", callback)])[0][1]):
             assert copied is not callback and copied.file is file
             assert copied.seen == [1] and copied.seen is not callback.seen
+
+
+def test_an_open_writer_cannot_go_to_another_process(open_writer, make, tmp_path):
+    clf = make(callbacks=[TensorBoard(open_writer(tmp_path))])
+    with pytest.raises(TypeError, match="lock"):  # as docs/trackers.md says
+        pickle.dumps(clf)
+    pickle.dumps(clf.set_params(callbacks=None))
 
 
 # -- the page and the example --------------------------------------------------------------
