@@ -1,5 +1,7 @@
 """skorch callbacks: the learning-rate schedule, the validation score, the progress line."""
 
+import contextlib
+import copy
 import inspect
 import math
 import sys
@@ -401,3 +403,24 @@ class Progress(Callback):
     def on_train_end(self, net, **kwargs):
         """Close a bar that an early end left open."""
         self.bar_.close()
+
+
+def copies(callbacks):
+    """Copy callbacks, or pairs of a name and a callback.
+
+    What of them cannot be copied is shared: the open file or connection of a tracker.
+    """
+    return [
+        (item[0], _copy(item[1])) if isinstance(item, tuple) else _copy(item) for item in callbacks
+    ]
+
+
+def _copy(callback):
+    try:
+        return copy.deepcopy(callback)
+    except Exception:  # objects refuse with errors of many kinds
+        copied = copy.copy(callback)
+    for name, value in vars(callback).items():
+        with contextlib.suppress(Exception):
+            setattr(copied, name, copy.deepcopy(value))
+    return copied

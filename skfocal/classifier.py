@@ -52,6 +52,7 @@ from skfocal.callbacks import (
     SkippedUpdates,
     ValidationScore,
     WarmupSchedule,
+    copies,
     takes_weight,
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
@@ -326,7 +327,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Whether another `fit` goes on from the weights of the last one.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use; their copies are in ``net_.callbacks_``.
+        Copied before use, but for what cannot be copied, such as the open file of a tracker; the
+        copies are in ``net_.callbacks_``.
 
     net_params : dict, default=None
         Any other argument of skorch's ``NeuralNet``; wins over what this class would give it.
@@ -1141,7 +1143,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             callbacks.append(("progress", Progress(score and score.name)))
         # The user's last: skorch's way to stop, an interrupt, must not keep the others from
         # seeing the end of the epoch.
-        return callbacks + copy.deepcopy(_as_callbacks(self.callbacks))
+        return callbacks + copies(_as_callbacks(self.callbacks))
 
     def _make_score(self, texts, codes, weight, valid, calibration):
         if valid is None:
@@ -1505,6 +1507,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.classifier_tags.multi_label = True
         return tags
+
+    def __sklearn_clone__(self):
+        """Clone; what cannot be copied of the callbacks is shared, as in a fit."""
+        try:
+            return super().__sklearn_clone__()
+        except TypeError:
+            bare = object.__new__(type(self))
+            bare.__dict__.update(vars(self), callbacks=None)
+            cloned = BaseEstimator.__sklearn_clone__(bare)
+            cloned.callbacks = copies(_as_callbacks(self.callbacks))
+            return cloned
 
     def __getstate__(self):
         """Return plain data: arrays and text in place of the net, without any device."""

@@ -55,7 +55,17 @@ _HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
 
 
 def check_folder(folder):
-    """Raise FileExistsError where :func:`save` would, before a long training."""
+    """Raise an error where :func:`save` would, before a long training.
+
+    Parameters
+    ----------
+    folder : str or path
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds what no fitted estimator is made of.
+    """
     _files.check_replaceable(folder, _STATE, _FILES)
 
 

@@ -39,6 +39,22 @@ class Report:
     columns, which ``pandas.DataFrame`` takes. Rows and columns for classes are sorted by
     frequency among the documents, the most frequent first.
 
+    Parameters
+    ----------
+    name : str
+        What was fitted.
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    codes : int ndarray of shape (n,) or indicator of shape (n, n_classes)
+        The documents' labels as codes.
+    answers : dict
+        What the classifier says of them: "predicted", "proba", "focal_proba", "gamma" and
+        "class_prior".
+    documents : list of str
+        Their texts.
+    n_hardest : int, default=20
+        How many of the hardest documents are shown.
+
     Attributes
     ----------
     labels : ndarray of shape (n_classes,)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
@@ -86,3 +88,29 @@ def imbalanced(n_ham=30, n_spam=10, seed=0):
 def data():
     """Forty texts, thirty of one class and ten of the other."""
     return imbalanced()
+
+
+ROOT = Path(__file__).parents[1]
+_MADE = shutil.ignore_patterns("_build", "generated", "auto_examples", "figures", "__pycache__")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Folder of the documentation: SKFOCAL_SITE, or else built of a copy, the examples not run."""
+    if "SKFOCAL_SITE" in os.environ:
+        return Path(os.environ["SKFOCAL_SITE"])
+    pytest.importorskip("sphinx_gallery")
+    home = tmp_path_factory.mktemp("site")
+    for folder in ("docs", "examples"):
+        shutil.copytree(ROOT / folder, home / folder, ignore=_MADE)
+    for file in ROOT.glob("*.md"):
+        shutil.copy(file, home)
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "html"],
+        cwd=home,
+        env={**os.environ, "SKFOCAL_GALLERY": "0", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return home / "html"
