@@ -409,6 +409,14 @@ def copies(callbacks):
     """Copy callbacks, or pairs of a name and a callback.
 
     What of them cannot be copied is shared: the open file or connection of a tracker.
+
+    Parameters
+    ----------
+    callbacks : list of callback or of (str, callback)
+
+    Returns
+    -------
+    list
     """
     return [
         (item[0], _copy(item[1])) if isinstance(item, tuple) else _copy(item) for item in callbacks
