@@ -64,15 +64,17 @@ for way, settings in ways.items():
     )
 
 # %%
-# What moved are the rare classes. With one or two test documents in the rarest, a single one makes
-# a large step: ``docs/benchmarks`` has these decisions over several seeds.
+# What moves most are the rarest classes. With one or two test documents in the rarest, a single
+# one makes a large step: ``docs/benchmarks`` has these decisions over several seeds.
 order = np.argsort(-clf.class_prior_)
 names = [f"{clf.classes_[i]} ({(y == clf.classes_[i]).sum()})" for i in order]
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 styles = {"argmax": ("#E69F00", "^"), "prior": ("#0072B2", "s"), "tuned": ("#009E73", "o")}
 for i, (way, (colour, marker)) in enumerate(styles.items()):
     position = np.arange(len(order)) + (i - 1) * 0.2
-    axes.plot(each[way][order], position, marker, color=colour, label=way, clip_on=False)
+    axes.plot(
+        each[way][order], position, marker, color=colour, label=way, markersize=8, clip_on=False
+    )
 axes.set_yticks(range(len(order)), names)
 axes.invert_yaxis()
 axes.set(xlim=(0, 1), xlabel="F1 on the test documents", ylabel="class (training documents)")
