@@ -42,7 +42,7 @@ rows = np.concatenate(
 )
 X, y = [X[i] for i in rows], [set(groups[i].split(".")) for i in rows]
 X_test, groups_test = fetch_20newsgroups_cachopo(subset="test", return_X_y=True)
-rows = rng.choice(len(X_test), 500, replace=False)
+rows = rng.choice(len(X_test), 400, replace=False)
 X_test, y_test = [X_test[i] for i in rows], [set(groups_test[i].split(".")) for i in rows]
 print(f"{len(X)} messages, for example {sorted(y[0])}")
 
@@ -51,7 +51,7 @@ print(f"{len(X)} messages, for example {sorted(y[0])}")
 # are easy; ``alpha="effective"`` gives presences more weight, the more the rarer a label is. A
 # label is predicted where its score passes the middle.
 base = BertFocalClassifier(
-    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=8, max_length=64, random_state=0
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=15, max_length=64, random_state=0
 )
 losses = {
     "cross-entropy": {"loss": "cross_entropy"},
@@ -81,14 +81,14 @@ for row in (0, 1, 2):
     print(f"true {sorted(y_test[row])}, predicted {sorted(found)}")
 
 # %%
-# Cross-entropy leaves a label alone until it is frequent. What each label gains, from the most to
-# the least frequent one:
+# F1 of each label, from the most to the least frequent one. In so short a training cross-entropy
+# lets the absences win; focal loss finds what is frequent, and the weights reach further down.
 order = np.argsort(-counts, kind="stable")
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 styles = {"cross-entropy": ("#E69F00", "^"), "focal": ("#009E73", "o")}
 styles["focal, weighted"] = ("#0072B2", "s")
 for name, (colour, marker) in styles.items():
-    axes.plot(each[name][order], marker, color=colour, label=name, markersize=5, clip_on=False)
+    axes.plot(each[name][order], marker, color=colour, label=name, markersize=6, clip_on=False)
 labels = [f"{binarizer.classes_[i]} ({counts[i]})" for i in order]
 axes.set_xticks(range(len(order)), labels, rotation=90, fontsize="small")
 axes.set(ylim=(0, 1), ylabel="F1 on the test messages", xlabel="label (training messages)")
