@@ -43,6 +43,7 @@ comparison = compare_losses(
     },
     cv=StratifiedKFold(3, shuffle=True, random_state=0),
     random_states=(0, 1),
+    verbose=0,
 )
 print(comparison)
 

@@ -125,7 +125,10 @@ def run(path, *options, cwd):
         env={**os.environ, "MPLBACKEND": "Agg"},
     )
     assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    # Only the quickstart lets the classifier say what its --max-length has cut.
+    warned = [line for line in done.stderr.splitlines() if "Warning: " in line]
+    assert [line for line in warned if "lose their end" not in line] == []
+    assert not warned or path.stem == "quickstart"
     return done.stdout
 
 
