@@ -42,12 +42,14 @@ numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_xref_param_type = False
 
 # -- the gallery -------------------------------------------------------------------------------
-# Scripts named plot_* are shown and run; SKFOCAL_GALLERY=0 in the environment runs none.
+# Scripts named plot_* and the quickstart are shown and run; SKFOCAL_GALLERY=0 in the environment runs none.
+os.environ["TQDM_DISABLE"] = "1"  # bars would fill the pages
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/plot_",
-    "ignore_pattern": r"^(?!plot_)",
+    "filename_pattern": r"/(plot_|quickstart)",
+    "ignore_pattern": r"^(?!plot_|quickstart)",
+    "thumbnail_size": (400, 280),
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,

@@ -6,15 +6,12 @@ An encoder reads so many tokens and no more, 512 for most, and each token costs 
 beyond ``max_length`` is lost, unless ``long_documents`` says otherwise: ``"head_tail"`` keeps the
 beginning and the end, ``"chunk"`` reads everything in pieces and pools what it thinks of each.
 
-Run it with ``python examples/plot_long_documents.py``; ``--figure`` names the file.
+``python examples/plot_long_documents.py --figure FILE`` saves the figure.
 """
 
 import argparse
 import warnings
 
-import matplotlib
-
-matplotlib.use("Agg")  # the figure goes to a file
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import f1_score
@@ -23,9 +20,9 @@ from transformers import AutoTokenizer
 from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo, fetch_minilm
 
 parser = argparse.ArgumentParser(description="Documents longer than the encoder")
-parser.add_argument("--figure", default="long_documents.png")
-options = parser.parse_args()
-warnings.simplefilter("ignore")  # that documents are cut is what is shown here
+parser.add_argument("--figure", help="file for the figure; without it, it is shown")
+options, _ = parser.parse_known_args()  # a notebook has arguments of its own
+warnings.filterwarnings("ignore", message=".*max_length")  # that documents are cut is shown here
 
 # %%
 # Messages of four newsgroups on related matters, the third and the fourth of them rare in
@@ -84,4 +81,6 @@ axes.set_xticks(range(len(labels)), counts)
 axes.set(xlabel="tokens (test documents)", ylabel="accuracy, %")
 axes.legend(title="long_documents")
 axes.grid(axis="y", alpha=0.3)
-figure.savefig(options.figure, dpi=120)
+if options.figure:
+    figure.savefig(options.figure, dpi=120)
+plt.show()

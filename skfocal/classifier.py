@@ -376,7 +376,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         labels, each label. Drawn by :class:`~skfocal.ClassLossDisplay`.
     n_features_in_ : int
         1, or 2 for pairs of texts, only if X was two-dimensional in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (1,) or (2,)
         The columns' names, only if X was a DataFrame in `fit`.
 
     References
