@@ -42,7 +42,7 @@ numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_xref_param_type = False
 
 # -- the gallery -------------------------------------------------------------------------------
-# Scripts named plot_* and the quickstart are shown and run; SKFOCAL_GALLERY=0 in the environment runs none.
+# Scripts named plot_* and the quickstart are shown and run; SKFOCAL_GALLERY=0 runs none.
 os.environ["TQDM_DISABLE"] = "1"  # bars would fill the pages
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

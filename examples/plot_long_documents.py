@@ -22,7 +22,7 @@ from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo, fetch_minil
 parser = argparse.ArgumentParser(description="Documents longer than the encoder")
 parser.add_argument("--figure", help="file for the figure; without it, it is shown")
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
-warnings.filterwarnings("ignore", message=".*max_length")  # that documents are cut is shown here
+warnings.filterwarnings("ignore", message=".*max_(length|chunks)")  # what is lost is shown here
 
 # %%
 # Messages of four newsgroups on related matters, the third and the fourth of them rare in
