@@ -43,6 +43,10 @@ def crawled(home):
     return crawl(home)
 
 
+def brightness(color):
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
+
+
 # -- the documentation ---------------------------------------------------------------------
 
 
@@ -81,8 +85,8 @@ def test_the_site_has_the_theme_of_the_system(theme, browser, home):
         tab.page.emulate_media(color_scheme=theme)
         assert not tab.open(f"{home}architecture.html")
         assert tab.page.evaluate("document.documentElement.dataset.theme") == theme
-        color = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (min(map(int, re.findall(r"\d+", color)[:3])) > 128) == (theme == "light")
+        back = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (brightness(back) > 128) == (theme == "light")
 
 
 # -- the report ----------------------------------------------------------------------------
@@ -108,10 +112,20 @@ def test_the_report_needs_no_network(size, browser, report):
     assert not troubles(browser, size, report.as_uri(), [report.as_uri()], offline=True)
 
 
-def test_the_report_shows_figures(browser, report):
-    with watched(browser, "desktop", report.as_uri(), offline=True) as tab:
-        tab.open(report.as_uri())
-        assert tab.page.locator("img, svg").count() >= 4
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_report_shows_figures_in_the_inks_of_the_theme(size, theme, browser, report):
+    with watched(browser, size, report.as_uri(), offline=True) as tab:
+        page = tab.page
+        page.emulate_media(color_scheme=theme)
+        assert not tab.open(report.as_uri())
+        page.locator("details.part > summary").last.click()
+        figures = page.locator("svg").all()
+        assert len(figures) >= 4
+        assert all(figure.bounding_box()["height"] > 150 for figure in figures)
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
+        assert (brightness(back) < brightness(ink)) == (theme == "dark")
 
 
 # -- what is wrong would be found ----------------------------------------------------------

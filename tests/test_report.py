@@ -422,39 +422,3 @@ def test_the_page_is_that_of_the_moment_when_it_was_made(make, data):
     assert report.history["epoch"] == [1] and report.params["gamma"] == 2.0
     html = report._repr_html_()
     assert "gamma" in html and clone(clf).fit(X, y).report(X, y)._repr_html_() != html
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_network_scripts_and_sideways_scrolling(
-    make, mistaken, tmp_path, width, scheme
-):
-    playwright = pytest.importorskip("playwright.sync_api")
-    X, y = mistaken
-    X = [EVIL + "w" * 300, *X[1:]]
-    make().fit(X, y).report(X, y).save(tmp_path / "report.html")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=os.environ.get("CHROMIUM", CHROMIUM))
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        page = context.new_page()
-        said, asked = [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((tmp_path / "report.html").as_uri())
-        page.locator("details.part > summary").last.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for figure in page.locator("svg").all():
-            assert figure.bounding_box()["height"] > 150
-        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
-        bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (back, ink)]
-        assert (bright[0] < bright[1]) == (scheme == "dark")
-        browser.close()
-    assert said == [] and len(asked) == 1
-
-
-CHROMIUM = "/usr/bin/chromium"
