@@ -16,6 +16,7 @@ from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from common import DOCS, device_name, write_block
+from multilabel import long_tail
 from probabilities import append, cell, read
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
@@ -44,21 +45,13 @@ METRICS = {
 }
 
 
-def long_tail(y, rng):
-    """Return row numbers such that the groups have from LARGEST to SMALLEST rows."""
-    groups = rng.permutation(np.unique(y))
-    sizes = np.geomspace(LARGEST, SMALLEST, len(groups)).round().astype(int)
-    rows = [rng.permutation(np.flatnonzero(y == g))[:n] for g, n in zip(groups, sizes, strict=True)]
-    return rng.permutation(np.concatenate(rows))
-
-
 def measure(name, seed, jobs):
     """Train one model; return its row."""
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // jobs, 1))
     warnings.simplefilter("ignore")  # what is lost of documents is what is compared
     rng = np.random.RandomState(seed)
     X, y = fetch_20newsgroups_cachopo(subset="train", return_X_y=True)
-    rows = long_tail(y, rng)
+    rows = long_tail(y, rng, LARGEST, SMALLEST)
     X_test, y_test = fetch_20newsgroups_cachopo(subset="test", return_X_y=True)
     chosen = rng.permutation(len(X_test))[:N_TEST]
     X_test, y_test = [X_test[i] for i in chosen], y_test[chosen]

@@ -51,10 +51,10 @@ def labels_of(y):
     return [{label, label.split(".")[0]} for label in y]
 
 
-def long_tail(y, rng):
-    """Return row numbers such that the groups have from LARGEST to SMALLEST rows."""
+def long_tail(y, rng, largest=LARGEST, smallest=SMALLEST):
+    """Return row numbers such that the groups have from `largest` to `smallest` rows."""
     groups = rng.permutation(np.unique(y))
-    sizes = np.geomspace(LARGEST, SMALLEST, len(groups)).round().astype(int)
+    sizes = np.geomspace(largest, smallest, len(groups)).round().astype(int)
     rows = [rng.permutation(np.flatnonzero(y == g))[:n] for g, n in zip(groups, sizes, strict=True)]
     return rng.permutation(np.concatenate(rows))
 
