@@ -282,7 +282,7 @@ class ReliabilityDisplay:
         (self.line_,) = ax.plot(x, y, **{"marker": "s", "label": label, "clip_on": False} | kwargs)
         self.gap_ = ax.vlines(x, x, y, color=self.line_.get_color(), alpha=0.4, linewidth=3)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-        ax.legend(loc="upper left")
+        ax.legend(loc="best")
         return self
 
 
