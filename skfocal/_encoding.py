@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from skfocal._excerpt import excerpt
+
 # Of a document that is too long "head_tail" keeps this part of the tokens from its beginning and
 # the others from its end: 128 of 510 (Sun et al., 2019, arXiv:1905.05583).
 _HEAD = 0.25
@@ -31,7 +33,7 @@ class Cutting:
     side : {"right", "left"}
         Where a text is truncated, and where pieces end.
     n_special : int
-        Special tokens around a text.
+        Special tokens around a text, or around and between two.
     marks_second : bool
         Whether the encoder has token types, which tell the second text of a pair from the first.
     """
@@ -45,7 +47,12 @@ class Cutting:
     marks_second: bool = False
 
     def check(self):
-        """Refuse pieces that bring nothing new."""
+        """Refuse pieces without text, or that bring nothing new."""
+        if self.max_length <= self.n_special:
+            raise ValueError(
+                f"max_length must be more than the {self.n_special} special tokens that the "
+                f"tokenizer puts around the text. Got {self.max_length}."
+            )
         if self.long_documents == "chunk" and self.stride >= self.max_length - self.n_special:
             raise ValueError(
                 f"stride must be less than the {self.max_length - self.n_special} tokens of text "
@@ -77,8 +84,8 @@ class Cutting:
 
 
 def checked_cutting(max_length, *, long_documents="truncate", stride=0, max_chunks=None, **others):
-    """Return a :class:`Cutting` of values that come from a file."""
-    counts = stride, 0 if max_chunks is None else max_chunks - 1, others.get("n_special", 0)
+    """Return a :class:`Cutting` of values that come from a file; `check` is left to the caller."""
+    counts = stride, 0 if max_chunks is None else max_chunks - 1
     if (
         long_documents not in LONG_DOCUMENTS
         or any(type(count) is not int or not 0 <= count < 2**31 for count in counts)
@@ -87,9 +94,7 @@ def checked_cutting(max_length, *, long_documents="truncate", stride=0, max_chun
     ):
         values = {"long_documents": long_documents, "stride": stride, "max_chunks": max_chunks}
         raise ValueError(f"what becomes of long documents cannot be {values | others!r:.200}.")
-    cutting = Cutting(max_length, long_documents, stride, max_chunks, **others)
-    cutting.check()
-    return cutting
+    return Cutting(max_length, long_documents, stride, max_chunks, **others)
 
 
 def encode(backend, texts, cutting):
@@ -101,34 +106,35 @@ def encode(backend, texts, cutting):
     Parameters
     ----------
     backend : tokenizers.Tokenizer
-        Its truncation is set meanwhile: threads must take turns.
+        Its truncation and padding are turned off: threads must take turns.
     texts : list of str or of (str, str)
     cutting : Cutting
 
     Returns
     -------
     list of (int32 ndarray of shape (n_tokens,), int)
+
+    Raises
+    ------
+    ValueError
+        If a text has no token.
     """
-    texts = [encodable(text) for text in texts]
     backend.no_truncation()
     backend.no_padding()
-    whole = backend.encode_batch_fast(texts)
-    lengths = [len(encoding.ids) for encoding in whole]
-    rows: list = [None] * len(texts)
-    long = [i for i, n in enumerate(lengths) if n > cutting.max_length]
-    if long and cutting.long_documents == "head_tail":
-        for i in long:
-            rows[i] = _head_and_tail(_ids(whole[i], cutting), whole[i], cutting.max_length)
-    elif long:
-        stride = cutting.stride if cutting.long_documents == "chunk" else 0
-        backend.enable_truncation(cutting.max_length, stride=stride, direction=cutting.side)
-        cut = backend.encode_batch_fast([texts[i] for i in long])
-        backend.no_truncation()
-        for i, encoding in zip(long, cut, strict=True):
-            rows[i] = _pieces(encoding, cutting)
-    for i, encoding in enumerate(whole):
-        rows[i] = _ids(encoding, cutting) if rows[i] is None else rows[i]
-    return list(zip(rows, lengths, strict=True))
+    encodings = backend.encode_batch_fast([encodable(text) for text in texts])
+    entries = []
+    for text, encoding in zip(texts, encodings, strict=True):
+        ids = _ids(encoding, cutting)
+        if len(ids) == 0:
+            raise ValueError(
+                "X must have a token in each document, as the model's tokenizer adds none of its "
+                f"own. Got {excerpt(text)}: leave such documents out."
+            )
+        fits = len(ids) <= cutting.max_length
+        # The tokenizer would cut, too, but builds all that is cut off: of a pair, every piece of
+        # one text with every piece of the other.
+        entries.append(ids if fits else _CUTS[cutting.long_documents](ids, encoding, cutting))
+    return list(zip(entries, map(len, encodings), strict=True))
 
 
 def _ids(encoding, cutting):
@@ -138,21 +144,61 @@ def _ids(encoding, cutting):
     return np.where(np.array(encoding.type_ids) == 1, ~ids, ids)
 
 
-def _pieces(encoding, cutting):
-    if cutting.long_documents == "truncate":
-        return _ids(encoding, cutting)
-    pieces = [encoding, *encoding.overflowing[: (cutting.max_chunks or 2**31) - 1]]
-    return np.concatenate([_ids(piece, cutting) for piece in pieces])
+def _places(encoding):
+    """Return where the tokens of each text are; those between and around them are special."""
+    owner = np.array([-1 if i is None else i for i in encoding.sequence_ids])
+    return [np.flatnonzero(owner == i) for i in range(encoding.n_sequences)]
 
 
-def _head_and_tail(ids, encoding, max_length):
+def _truncated(ids, encoding, cutting):
+    """Return special tokens and the beginning of the text, or its end; a pair's longer text first.
+
+    These are the tokens that transformers keeps.
+    """
+    places = _places(encoding)
+    room = cutting.max_length - (len(ids) - sum(map(len, places)))
+    keep = np.ones(len(ids), bool)
+    for place, n in zip(places, _shares([len(place) for place in places], room), strict=True):
+        keep[place[n:] if cutting.side == "right" else place[: len(place) - n]] = False
+    return ids[keep]
+
+
+def _shares(lengths, room):
+    """Return how many tokens of each text are kept: of a pair the longer loses them first."""
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(*lengths, room // 2)
+    shares = [shorter, room - shorter]
+    return shares if lengths[0] <= lengths[1] else shares[::-1]
+
+
+def _head_and_tail(ids, encoding, cutting):
     """Return the ids without the middle of the text; special tokens stay around it."""
-    special = np.array(encoding.special_tokens_mask)
-    text = np.flatnonzero(special == 0)
-    before, after = text[0], len(ids) - 1 - text[-1]
-    n_text = max_length - before - after
-    n_head = before + int(_HEAD * n_text)
-    return np.concatenate([ids[:n_head], ids[len(ids) - (max_length - n_head) :]])
+    (text,) = _places(encoding)
+    n_text = cutting.max_length - (len(ids) - len(text))
+    n_head = text[0] + int(_HEAD * n_text)
+    return np.concatenate([ids[:n_head], ids[len(ids) - (cutting.max_length - n_head) :]])
+
+
+def _in_pieces(ids, encoding, cutting):
+    """Return pieces of `max_length` ids one behind the other; only the last one may be shorter."""
+    (text,) = _places(encoding)
+    before, after = ids[: text[0]], ids[text[-1] + 1 :]
+    size = cutting.max_length - len(before) - len(after)
+    step = size - cutting.stride
+    count = 1 + -(-(len(text) - size) // step)
+    parts = []
+    for i in range(count if cutting.max_chunks is None else min(count, cutting.max_chunks)):
+        if cutting.side == "right":
+            rows = text[i * step : i * step + size]
+        else:
+            stop = len(text) - i * step
+            rows = text[max(stop - size, 0) : stop]
+        parts += [before, ids[rows], after]
+    return np.concatenate(parts)
+
+
+_CUTS = {"truncate": _truncated, "head_tail": _head_and_tail, "chunk": _in_pieces}
 
 
 def encodable(text):

@@ -71,6 +71,8 @@ def _check_cutting(attributes):
     pairs, pooling = attributes.get("_pairs", False), attributes.get("_pooling", "mean")
     if type(pairs) is not bool or pooling not in POOLINGS or not isinstance(cutting, dict):
         raise ValueError(f"_pairs, _pooling and _cutting must be those of a fit. Got {cutting!r}.")
+    if pairs and cutting.get("long_documents", "truncate") != "truncate":
+        raise ValueError(f"_cutting must be 'truncate' for pairs of texts. Got {cutting!r}.")
     checked_cutting(attributes["max_length_"], **cutting)
 
 

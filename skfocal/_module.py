@@ -23,10 +23,20 @@ class EncoderClassifier(nn.Module):
     ----------
     model : transformers.PreTrainedModel
         What ``AutoModelForSequenceClassification`` returns.
+
+    Raises
+    ------
+    ValueError
+        If its head reads the last position (XLNet).
     """
 
     def __init__(self, model):
         super().__init__()
+        if getattr(model.config, "summary_type", None) == "last":
+            raise ValueError(
+                f"model must not be a {type(model).__name__} with summary_type='last', whose head "
+                "reads the last position: batches are padded there. Take a BERT-like encoder."
+            )
         self.model = model
         short = give_first_token_layer(model, layers_of(model)[-1])
         self.extra = {"first_token_only": True} if short else {}

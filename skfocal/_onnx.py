@@ -82,7 +82,6 @@ def _head(estimator, cutting, sums):
         "long_documents": cutting.long_documents,
         "stride": int(cutting.stride),
         "max_chunks": None if cutting.max_chunks is None else int(cutting.max_chunks),
-        "n_special": cutting.n_special,
         "pairs": estimator._pairs,
         "marks_second": cutting.marks_second,
         "pad_id": int(estimator.tokenizer_.pad_token_id),

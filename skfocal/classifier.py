@@ -729,8 +729,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
         with hold_device(self.device) as device, _seeded(seed, device), steady:
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
-            _module.freeze_layers(module.model, self.freeze)
-            self._n_frozen = self.freeze
+            self._n_frozen = int(self.freeze)
+            _module.freeze_layers(module.model, self._n_frozen)
             self._pooling = self.pooling
             cutting = self._resolve_cutting(module, tokenizer)
             tokens = tokenize(tokenizer, texts, cutting)
@@ -849,11 +849,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             check_kind(texts, self._pairs)
             return texts
         self._pairs = isinstance(texts[0], tuple)
-        if self._pairs and self.long_documents != "truncate":
-            raise ValueError(
-                "long_documents must be 'truncate' for pairs of texts. Got "
-                f"{self.long_documents!r}."
-            )
         return texts
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
@@ -922,9 +917,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 f"max_length must be at most {limit}, the limit of the model. "
                 f"Got {self.max_length}."
             )
-        names = "long_documents", "stride", "max_chunks"
-        self._cutting = {name: getattr(self, name) for name in names}
-        cutting = self._make_cutting(module, tokenizer, self.max_length or limit)
+        if self._pairs and self.long_documents != "truncate":
+            raise ValueError(
+                "long_documents must be 'truncate' for pairs of texts. Got "
+                f"{self.long_documents!r}."
+            )
+        self._cutting = {
+            "long_documents": self.long_documents,
+            "stride": int(self.stride),
+            "max_chunks": None if self.max_chunks is None else int(self.max_chunks),
+        }
+        cutting = self._make_cutting(module, tokenizer, int(self.max_length or limit))
         cutting.check()
         return cutting
 
@@ -932,7 +935,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return Cutting(
             max_length,
             side=tokenizer.truncation_side,
-            n_special=tokenizer.backend_tokenizer.num_special_tokens_to_add(False),
+            n_special=tokenizer.backend_tokenizer.num_special_tokens_to_add(self._pairs),
             marks_second=self._pairs and _module.has_token_types(module.model, tokenizer),
             **self._cutting,
         )

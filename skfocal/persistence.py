@@ -386,4 +386,5 @@ def _check_built(estimator):
             f"max_length_ in {_STATE} must be at most {limit}, the limit of the encoder. "
             f"Got {estimator.max_length_}."
         )
+    estimator._present_cutting().check()
     estimator.predict([a_document(estimator._pairs)])

@@ -3,6 +3,7 @@
 import importlib
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,11 @@ class OnnxClassifier:
             self._multilabel = head["multilabel"]
             self._pad_id = head["pad_id"]
             self._pairs = head["pairs"]
-            self._cutting = head["cutting"]
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
+            n_special = tokenizer.num_special_tokens_to_add(self._pairs)
+            self._cutting = replace(head["cutting"], n_special=n_special)
+            self._cutting.check()
             self._encoding = threading.Lock()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors are raised
@@ -222,7 +225,7 @@ def _read_cutting(head, version):
     """Return whether documents are pairs of texts, and how they become token ids."""
     pairs, settings = False, {}
     if version > 1:
-        names = "long_documents", "stride", "max_chunks", "n_special", "marks_second"
+        names = "long_documents", "stride", "max_chunks", "marks_second"
         pairs, settings = head["pairs"], {name: head[name] for name in names}
     if type(pairs) is not bool:
         raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")

@@ -1,6 +1,7 @@
 """Two texts a document: containers, token types, and everything that documents go through."""
 
 import pickle
+import resource
 
 import numpy as np
 import pandas as pd
@@ -207,3 +208,39 @@ def test_comparison_has_its_baselines_on_pairs(make, pairs):
     result = compare_losses(make(max_epochs=1), X, y, {"focal": {}}, cv=2, verbose=0)
     # The words that tell the classes are in the second texts.
     assert (result.values["TF-IDF, balanced"]["f1_macro"] > 0.9).all()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side):
+    tokenizer.truncation_side = side
+    lengths = [(n, m) for n in range(1, 12) for m in range(1, 12)]
+    pairs = [("a " * n, "b " * m) for n, m in lengths]
+    cutting = Cutting(11, side=side, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, cutting)]
+    first, second = zip(*pairs, strict=True)
+    expected = tokenizer(list(first), list(second), truncation=True, max_length=11)["input_ids"]
+    assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected
+
+
+def test_long_pairs_take_no_more_than_their_tokens(tokenizer):
+    """Cut by the tokenizer they take gigabytes: each piece of one with each of the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], Cutting(16))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_partial_fit_refuses_pieces_of_pairs_and_other_kinds(make, pairs):
+    X, y = pairs
+    clf = make(max_epochs=1).partial_fit(X, y, classes=["ham", "spam"])
+    expected = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs"):
+        clf.set_params(long_documents="chunk").partial_fit(X, y)
+    clf.set_params(long_documents="truncate")
+    with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text"):
+        clf.partial_fit([second for _, second in X], y)
+    assert np.array_equal(clf.predict_proba(X), expected)
+
+
+def test_length_without_room_for_text_is_refused(make, pairs):
+    with pytest.raises(ValueError, match="max_length must be more than the 3 special .* Got 3"):
+        make(max_length=3).fit(*pairs)
