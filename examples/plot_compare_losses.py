@@ -49,8 +49,8 @@ print(comparison)
 
 # %%
 # Three folds of some hundred documents give wide intervals, and those that overlap far have told
-# nothing apart. The difference to cross-entropy, taken fold by fold, can be sharper than the two
-# scores alone: see the last column.
+# nothing apart. Intervals are symmetric and may reach beyond 1. The difference to
+# cross-entropy, taken fold by fold, can be sharper than the two scores alone: see the last column.
 names = list(comparison.values)
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 for row, name in enumerate(names):

@@ -65,7 +65,7 @@ for way, settings in ways.items():
 
 # %%
 # What moves most are the rarest classes. With one or two test documents in the rarest, a single
-# one makes a large step: ``docs/benchmarks`` has these decisions over several seeds.
+# one makes a large step: the benchmarks have these decisions over several seeds.
 order = np.argsort(-clf.class_prior_)
 names = [f"{clf.classes_[i]} ({(y == clf.classes_[i]).sum()})" for i in order]
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")

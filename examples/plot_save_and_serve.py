@@ -89,7 +89,7 @@ for name, values in waits.items():
 
 # %%
 # Many documents at once are another matter: there the encoder's arithmetic is all that counts. A
-# comparison with more of it is in ``docs/benchmarks``.
+# comparison with more of it is in the benchmarks.
 for name, model in {"estimator": clf, "ONNX Runtime": served}.items():
     start = time.perf_counter()
     model.predict(X_test)

@@ -23,7 +23,7 @@ _TAUS = sorted(np.linspace(-1, 1.5, 11), key=abs)
 def resolve_proba(proba, loss):
     """Return the `proba` that is meant by "auto" for a loss, any other as it is.
 
-    "reweighted" where that changes no decision: docs/benchmarks has what it does for calibration.
+    "reweighted" where that changes no decision: the benchmarks have what it does for calibration.
 
     Parameters
     ----------

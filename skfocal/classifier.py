@@ -199,7 +199,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         end. "head_tail": they keep a quarter of the tokens from the beginning and three quarters
         from the end (Sun et al., 2019). "chunk": they become pieces, and `pooling` makes one row
         of logits of theirs, in training too. Takes as much longer as there are more tokens:
-        docs/benchmarks/long-documents.md. Pairs of texts are truncated, the longer text first.
+        :doc:`measured </benchmarks/long-documents>`. Pairs of texts are truncated, the longer
+        text first.
 
     stride : int, default=0
         Tokens that neighbouring pieces of a document share, for ``long_documents="chunk"``.
@@ -209,8 +210,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         the logarithm of the mean of their exponentials.
 
     max_chunks : int or None, default=16
-        Most pieces of a document; what comes after is lost. None: no limit, on the memory that
-        training takes for one document neither.
+        Most pieces of a document; what comes after is lost. None: no limit; then
+        nothing bounds the memory that one document takes in training.
 
     max_epochs : int, default=4
         Passes over the documents.
@@ -256,7 +257,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         below the mean; one that stays counts ``1 / (1 - prune)`` times, so that the expected
         gradient is that of all documents (InfoBatch). The first of `max_epochs` and the last
         have all. Not with ``normalize="weights"``. It changes the result:
-        docs/benchmarks/prune.md.
+        :doc:`measured </benchmarks/prune>`.
 
     train_split : None, float or cross-validation splitter, default=None
         Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
@@ -287,7 +288,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         What `predict` and its like compute in. None: as in training. "bfloat16" pays on
         processors with instructions for it, and on CUDA. "int8" quantises the matrix products of
         the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
-        costs: docs/benchmarks/speed.md.
+        costs: :doc:`measured </benchmarks/speed>`.
 
     nonfinite : {"raise", "skip"}, default="raise"
         What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a

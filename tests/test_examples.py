@@ -79,11 +79,12 @@ def test_example_has_a_title_and_says_what_it_shows(example):
 
 
 def test_example_is_in_the_guide(example):
-    assert f"``{example.name}``" in HEADER.read_text()
+    link = f":ref:`{example.name} <sphx_glr_auto_examples_{example.name}>`"
+    assert link in HEADER.read_text()
 
 
 def test_guide_names_no_example_that_is_missing():
-    named = re.findall(r"``(\w+\.py)``", HEADER.read_text())
+    named = re.findall(r":ref:`(\w+\.py) <", HEADER.read_text())
     assert sorted(named) == sorted(path.name for path in EXAMPLES)
 
 
