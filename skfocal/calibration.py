@@ -70,7 +70,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         if len(self.classes_) == 2 and not self.multilabel:
             return self.scores[:, 1] - self.scores[:, 0]
@@ -81,7 +81,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         return expit(self.scores) if self.multilabel else np.exp(self.scores)
 
@@ -90,7 +90,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         self.has_decided_ = True
         if self.multilabel:
