@@ -113,7 +113,7 @@ class Calibration:
         or a label's absence and its presence.
     shift : ndarray of the same shape
         The sampler's part of it.
-    proba : {"softmax", "reweighted", "natural"}
+    proba : {"softmax", "reweighted", "natural"}, default="softmax"
         The "softmax" of the logits (of labels, their sigmoid); the posterior in the data
         ("natural"); the posterior where each class counts as much as it did in training
         ("reweighted").
