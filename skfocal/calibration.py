@@ -70,7 +70,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         if len(self.classes_) == 2 and not self.multilabel:
             return self.scores[:, 1] - self.scores[:, 0]
@@ -81,7 +81,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         return expit(self.scores) if self.multilabel else np.exp(self.scores)
 
@@ -90,7 +90,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : ignored
+        X : ignored, default=None
         """
         self.has_decided_ = True
         if self.multilabel:
@@ -113,7 +113,7 @@ class Calibration:
         or a label's absence and its presence.
     shift : ndarray of the same shape
         The sampler's part of it.
-    proba : {"softmax", "reweighted", "natural"}
+    proba : {"softmax", "reweighted", "natural"}, default="softmax"
         The "softmax" of the logits (of labels, their sigmoid); the posterior in the data
         ("natural"); the posterior where each class counts as much as it did in training
         ("reweighted").

@@ -25,8 +25,10 @@ class GridSearchDisplay:
         search has none.
     x_values, y_values : list
         Values of the parameters.
-    x_name, y_name, metric : str
-        For the axes and the colour bar.
+    x_name, y_name : str
+        For the axes.
+    metric : str, default="score"
+        For the colour bar.
 
     Attributes
     ----------
@@ -481,7 +483,7 @@ class TrainingHistoryDisplay:
     epochs : ndarray of shape (n_epochs,)
     losses : dict of str to ndarray of shape (n_epochs,)
         "train_loss" and, with held-out documents, "valid_loss".
-    score : ndarray of shape (n_epochs,) or None
+    score : ndarray of shape (n_epochs,), default=None
     score_name : str, default="score"
 
     Attributes

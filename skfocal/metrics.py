@@ -54,7 +54,8 @@ def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
 
     Parameters
     ----------
-    y_true, proba, classes, n_bins
+    y_true, proba : array-like
+    classes, n_bins : array-like and int, default=None, 15
         As in :func:`expected_calibration_error`.
 
     Returns

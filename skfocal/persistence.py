@@ -75,7 +75,8 @@ def save(estimator, folder, metrics=None):
     Parameters
     ----------
     estimator : BertFocalClassifier
-    folder, metrics
+    folder : str or path
+    metrics : dict, default=None
         As in the method.
     """
     check_is_fitted(estimator)
@@ -231,7 +232,8 @@ def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_m
     Parameters
     ----------
     estimator : BertFocalClassifier
-    repo_id, metrics, private, token, commit_message
+    repo_id : str
+    metrics, private, token, commit_message : dict, bool, str and str, default=None
         As in the method.
 
     Returns

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn.functional import cross_entropy
 
 import skfocal
+from skfocal.losses import FocalLoss
 
 DOCS = Path(__file__).parents[1] / "docs"
-
 
 ROOT = DOCS.parent
 
@@ -81,12 +84,94 @@ def test_loops_of_packages_that_are_not_needed_are_python():
         compile(block, "from-your-loop.md", "exec")
 
 
-def test_loops_by_hand_give_what_skfocal_gives(four_classes, capsys, tmp_path, monkeypatch):
-    X, y = four_classes
+# How the loops by hand write what the estimator has under these names.
+SETTINGS = {
+    "max_epochs": r"(?:range\((?=\d+\))|epochs\W+)(\d+)",
+    "batch_size": r"(?:DataLoader\(\s*rows,\s*|batch_size\W+)(\d+)",
+    "lr": r"(?:\blr|learning_rate)\W+([\d.e-]+)",
+    "max_length": r"max_(?:seq_)?length\W+(\d+)",
+}
+
+
+def columns_of(section):
+    """Return the first blocks of the left and of the right column of a section of the loops."""
+    text = (DOCS / "from-your-loop.md").read_text().partition(f"## From {section}\n")[2]
+    return re.findall(r"^:::\{grid-item\}\n.*?^```py(?:thon)?\n(.*?)^```", text, re.M | re.S)[:2]
+
+
+@pytest.fixture
+def by_hand(four_classes, tmp_path, monkeypatch):
+    """What the blocks by hand start from."""
     monkeypatch.chdir(tmp_path)
-    scope = run(DOCS / "from-your-loop.md", {"X": X, "y": y})
-    for name in ("by_hand", "with_skfocal"):
-        assert len(scope[name]) == len(X) and set(scope[name]) <= set(y)
+    torch.manual_seed(0)
+    X, y = four_classes
+    return {"X": X, "y": y, "name": skfocal.fetch_minilm()}
+
+
+def balanced(y):
+    weight = compute_class_weight("balanced", classes=np.unique(y), y=y)
+    return torch.tensor(weight, dtype=torch.float)
+
+
+def a_batch():
+    return torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
+
+
+def test_the_loop_of_plain_pytorch_minimises_the_focal_loss(by_hand, monkeypatch):
+    batches, plain = [], cross_entropy
+
+    def recorded(logits, target, **kwargs):
+        logits.register_hook(lambda grad: batches.append((logits, target, grad)))
+        return plain(logits, target, **kwargs)
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", recorded)
+    exec(columns_of("plain PyTorch")[0], by_hand)
+    focal = FocalLoss(2.0, weight=balanced(by_hand["y"]))
+    assert len(batches) == 4 * 3
+    for logits, target, grad in batches:
+        logits = logits.detach().requires_grad_()
+        loss = focal(logits, target)
+        torch.testing.assert_close(grad, torch.autograd.grad(loss, logits)[0])
+    torch.testing.assert_close(by_hand["loss"].mean(), loss)
+    assert len(by_hand["by_hand"]) == len(by_hand["X"])
+    assert set(by_hand["by_hand"]) <= set(by_hand["y"])
+
+
+def test_the_loop_of_skorch_minimises_the_weighted_cross_entropy(by_hand):
+    exec(columns_of("skorch")[0], by_hand)
+    wanted = cross_entropy(*a_batch(), weight=balanced(by_hand["y"]))
+    torch.testing.assert_close(by_hand["net"].criterion_(*a_batch()), wanted)
+    losses = by_hand["net"].history[:, "train_loss"]
+    assert losses[-1] < losses[0]
+    assert len(by_hand["by_hand"]) == len(by_hand["X"])
+    assert set(by_hand["by_hand"]) <= set(by_hand["y"])
+
+
+@pytest.mark.parametrize(
+    "section, gamma",
+    [
+        ("plain PyTorch", 2.0),
+        ("skorch", None),
+        ("transformers' Trainer", 2.0),
+        ("simpletransformers", None),
+    ],
+)
+def test_skfocal_does_what_the_loop_by_hand_does(section, gamma, by_hand):
+    left, right = columns_of(section)
+    exec("from skfocal import BertFocalClassifier\n" + right, by_hand)
+    clf = by_hand["clf"]
+    for name, pattern in SETTINGS.items():
+        written = {float(number) for number in re.findall(pattern, left)}
+        assert (written or {None}) == {getattr(clf, name)}, name
+    weight = balanced(by_hand["y"])
+    focal = FocalLoss(2.0, weight=weight)
+    wanted = focal(*a_batch()) if gamma else cross_entropy(*a_batch(), weight=weight)
+    torch.testing.assert_close(clf.loss_(*a_batch()), wanted)
+    assert by_hand["with_skfocal"].tolist() == clf.predict(by_hand["X"]).tolist()
+
+
+def test_blocks_of_the_loops_run_one_after_the_other(by_hand, capsys):
+    run(DOCS / "from-your-loop.md", by_hand)
 
 
 def test_blocks_on_saving_run(four_classes, tmp_path, monkeypatch, capsys):
@@ -146,14 +231,23 @@ def test_decisions_quoted_in_the_guide_are_those_measured():
         assert values == [measured[name, d] for d in ("argmax", "prior", "tuned")], name
 
 
+# What the README calls otherwise than the table.
+MEASURED_AS = {
+    'weighted cross-entropy (`alpha="balanced"`)': "weighted cross-entropy",
+    "focal (`gamma=2`)": "focal",
+    'focal + `alpha="balanced"': "focal + balanced alpha",
+    'cross-entropy, `sampler="balanced"': "balanced sampler",
+    'cross-entropy, `sampler="sqrt"': "sqrt sampler",
+}
+
+
 def test_quality_quoted_in_the_readme_is_that_measured():
     measured = {row[0]: row for row in rows_of(DOCS / "benchmarks" / "quality-r52-short.md", 9)}
-    values = {tuple(row[2:4]) + (row[5],) for row in measured.values()}
-    values |= {tuple(cell.removesuffix(" ± 0.0") for cell in row) for row in values}
     quoted = [row for row in rows_of(ROOT / "README.md", 4) if row[1][:1].isdigit()]
-    assert len(quoted) == 8
+    assert len(quoted) == len(measured) - 2 == 8  # without the two rows of the head
     for name, *cells in quoted:
-        assert tuple(cells) in values, name
+        row = measured[MEASURED_AS.get(name, name)]
+        assert cells == [row[i].removesuffix(" ± 0.0") for i in (2, 3, 5)], name
 
 
 def test_speed_quoted_in_the_readme_is_that_measured():

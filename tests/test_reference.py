@@ -62,14 +62,18 @@ def documented():
 DOCUMENTED = dict(documented())
 
 
-def parameters_of(docstring):
-    """Return the names in the parameters (of dataclasses: attributes) of a numpydoc docstring."""
+def fields_of(docstring):
+    """Yield names and type of what a numpydoc docstring has as parameters (or attributes)."""
     text = inspect.cleandoc(docstring or "")
     section = r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-+$|\Z)"
-    lines = re.findall(
-        r"^(\S.*?) *(?:: .*)?$", "\n".join(re.findall(section, text, re.M | re.S)), re.M
-    )
-    return {name.strip(" *") for line in lines for name in line.split(",")}
+    for line in re.findall(r"^\S.*$", "\n".join(re.findall(section, text, re.M | re.S)), re.M):
+        names, _, kind = line.partition(" : ")
+        yield [name.strip(" *") for name in names.split(",")], kind
+
+
+def parameters_of(docstring):
+    """Return the names in the parameters (of dataclasses: attributes) of a numpydoc docstring."""
+    return {name for names, _ in fields_of(docstring) for name in names}
 
 
 def test_the_reference_is_read():
@@ -98,6 +102,16 @@ def test_every_parameter_is_documented(name):
     wanted = {p for p in inspect.signature(value).parameters if p not in ("self", "cls")}
     docstrings = [value.__doc__, *(base.__doc__ for base in ancestors(name, value))]
     assert any(wanted <= parameters_of(text) for text in docstrings), wanted
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documented_defaults_are_those_of_the_signature(name):
+    signature = inspect.signature(DOCUMENTED[name]).parameters
+    for names, kind in fields_of(DOCUMENTED[name].__doc__):
+        defaults = [signature[n].default for n in names if n in signature]
+        wanted = [repr(value) for value in defaults if value is not inspect.Parameter.empty]
+        written = [repr(value) for value in eval(f"[{kind.partition('default=')[2]}]")]
+        assert written * (len(names) if len(written) == 1 else 1) == wanted, names
 
 
 def ancestors(name, value):

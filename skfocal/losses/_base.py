@@ -150,7 +150,8 @@ class Loss(nn.Module):
 
         Parameters
         ----------
-        target, sample_weight : Tensor
+        target : Tensor
+        sample_weight : Tensor, default=None
             As in :meth:`forward`.
 
         Returns

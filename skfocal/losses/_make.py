@@ -54,7 +54,7 @@ class CustomLoss(Loss):
     function : callable ``(logits, target) -> Tensor of the shape of target``
         A function or module; a module is part of this one. It must not take the mean over
         samples; of multi-label targets it may take that over labels.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`; the class weight multiplies what `function` returns.
 
     Examples

@@ -37,7 +37,7 @@ class SigmoidFocalLoss(MultilabelLoss):
         Focusing parameter, at least 0. 0 is the binary cross-entropy of each label.
     weight : array-like of shape (n_labels, 2), default=None
         Weights of a label's absence and presence.
-    normalize
+    normalize : str or None, default="samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
         In [0, 1): a target becomes ``(1 - e) target + e / 2``.
@@ -100,7 +100,7 @@ class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
 
     Parameters
     ----------
-    weight, normalize, label_smoothing
+    weight, normalize, label_smoothing : array-like, str and float, default=None, "samples", 0.0
         As in :class:`SigmoidFocalLoss`.
 
     Examples
@@ -131,7 +131,7 @@ class AsymmetricLoss(MultilabelLoss):
         In [0, 1).
     weight : array-like of shape (n_labels, 2), default=None
         Weights of a label's absence and presence.
-    normalize
+    normalize : str or None, default="samples"
         As in :class:`Loss`.
 
     References

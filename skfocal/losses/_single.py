@@ -27,7 +27,7 @@ class Poly1FocalLoss(Loss):
     epsilon : float, default=1.0
         Added to the coefficient of ``(1 - p)**(gamma + 1)``, greater than -1. Where it is
         negative and gamma is not 0, the loss may be bent such that it has no inverse.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
         In [0, 1).
@@ -102,7 +102,7 @@ class FocalLoss(Poly1FocalLoss):
     ----------
     gamma : float, default=2.0
         Focusing parameter, at least 0. 0 is cross-entropy.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
         In [0, 1).
@@ -147,7 +147,7 @@ class CrossEntropyLoss(FocalLoss):
 
     Parameters
     ----------
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`. ``normalize="weights"`` is what ``torch.nn.CrossEntropyLoss`` does.
     label_smoothing : float, default=0.0
         In [0, 1).
@@ -176,7 +176,7 @@ class Poly1Loss(Poly1FocalLoss):
     ----------
     epsilon : float, default=1.0
         Added to the coefficient of ``1 - p``, greater than -1.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
         In [0, 1).
@@ -214,7 +214,7 @@ class LogitAdjustedLoss(Loss):
         How many samples of each class are drawn. A class with none counts as one.
     tau : float, default=1.0
         At least 0.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
         In [0, 1).
@@ -296,7 +296,7 @@ class LDAMLoss(Loss):
         At least 0; 0 is cross-entropy.
     scale : float, default=30.0
         Greater than 0.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
 
     References
@@ -382,7 +382,7 @@ class DiceLoss(Loss):
         In [0, 1); see :func:`dice_loss`.
     smooth : float, default=1.0
         Greater than 0.
-    weight, normalize
+    weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
 
     References
