@@ -733,7 +733,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._n_frozen = int(self.freeze)
             _module.freeze_layers(module.model, self._n_frozen)
             self._pooling = self.pooling
-            cutting = self._resolve_cutting(module, tokenizer)
+            cutting = self._resolve_cutting(module, tokenizer, isinstance(texts[0], tuple))
             tokens = tokenize(tokenizer, texts, cutting)
             _tell_loss(tokens)
 
@@ -849,7 +849,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if not reset:
             check_kind(texts, self._pairs)
             return texts
-        self._pairs = isinstance(texts[0], tuple)
         return texts
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
@@ -910,7 +909,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         )
         return module, tokenizer
 
-    def _resolve_cutting(self, module, tokenizer):
+    def _resolve_cutting(self, module, tokenizer, pairs):
         """Return how documents become tokens, and remember it."""
         limit = _module.length_limit(module.model, tokenizer)
         if self.max_length is not None and self.max_length > limit:
@@ -918,11 +917,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 f"max_length must be at most {limit}, the limit of the model. "
                 f"Got {self.max_length}."
             )
-        if self._pairs and self.long_documents != "truncate":
+        if pairs and self.long_documents != "truncate":
             raise ValueError(
                 "long_documents must be 'truncate' for pairs of texts. Got "
                 f"{self.long_documents!r}."
             )
+        self._pairs = pairs
         self._cutting = {
             "long_documents": self.long_documents,
             "stride": int(self.stride),

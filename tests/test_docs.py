@@ -56,7 +56,7 @@ def test_answers_to_the_three_questions_run(four_classes):
 
 
 # With tests of their own, or with what runs nowhere but on a cluster.
-APART = {"questions.md", "persistence.md", "grid-search.md", "devices.md"}
+APART = {"questions.md", "persistence.md", "grid-search.md", "devices.md", "trackers.md"}
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if blocks_of(path))
 
 
