@@ -53,7 +53,7 @@ print(f"tokens: {np.median(lengths):.0f} in the median, {shares}")
 WAYS = {
     "truncate": {},
     "head_tail": {"long_documents": "head_tail"},
-    "chunk, mean": {"long_documents": "chunk"},
+    "chunk": {"long_documents": "chunk"},
 }
 settings = {"max_length": 64, "freeze": 5, "lr": 1e-3, "max_epochs": 6, "alpha": "balanced"}
 answers = {}

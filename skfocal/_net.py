@@ -451,7 +451,7 @@ class FocalNet(NeuralNet):
         rows, counts = tokens.pieces()
         dataset = TokenDataset(rows)
         batches = self._prediction_batches(dataset)
-        step = self._watched(step)
+        step = self._watched(step, len(tokens) / len(rows))
         if len(batches) == 1:  # a loader would take as long as a small model
             outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
         else:
@@ -461,14 +461,15 @@ class FocalNet(NeuralNet):
 
     watch = None  # is called with the number of documents of each batch that is predicted
 
-    def _watched(self, step):
+    def _watched(self, step, share):
+        """Tell what each step has done, as documents of which a row is a `share`."""
         watch = self.watch
         if watch is None:
             return step
 
         def watched(batch):
             output = step(batch)
-            watch(len(output))
+            watch(len(output) * share)
             return output
 
         return watched

@@ -392,7 +392,8 @@ def _folded(table, n_rows, title):
 
 def _value(value):
     """Return an excerpt of a parameter; of a path its last part, for a page that is passed on."""
-    if isinstance(value, str | PurePath) and PurePath(value).is_absolute():
+    path = PurePath(value) if isinstance(value, str | PurePath) else PurePath()
+    if path.is_absolute() or path.parts[:1] in (("..",), ("~",)):
         value = f"…/{PurePath(value).name}"
     return excerpt(value, 200)
 
@@ -461,7 +462,8 @@ def _inline(svg, alt, size):
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b", r"\1: currentColor", svg)
+    # Within a tag: what stands between tags is text.
+    svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b(?=[^<>]*>)", r"\1: currentColor", svg)
     svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # the curves without a name
     box = re.search(r'viewBox="[^"]*"', svg).group()  # type: ignore[union-attr]
     width = round(96 * size[0])

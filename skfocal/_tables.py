@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tempfile
 from pathlib import Path
 
 KINDS = {
@@ -151,6 +152,8 @@ def check_writable(path, known=True):
         _pyarrow()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise OSError(f"{path} must be a file in a folder that exists.")
+    with tempfile.TemporaryFile(dir=path.absolute().parent):
+        pass  # some folders exist and take no files
 
 
 def _parquet(path, names):

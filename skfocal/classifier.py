@@ -205,9 +205,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     stride : int, default=0
         Tokens that neighbouring pieces of a document share, for ``long_documents="chunk"``.
 
-    pooling : {"mean", "max", "logsumexp"}, default="mean"
+    pooling : {"mean", "max", "logsumexp"}, default="logsumexp"
         What pieces' logits become the document's by: their mean, the largest of each class, or
-        the logarithm of the mean of their exponentials.
+        the logarithm of the mean of their exponentials, the best of the three in the benchmark.
 
     max_chunks : int or None, default=16
         Most pieces of a document; what comes after is lost. None: no limit; then
@@ -476,7 +476,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         max_length=None,
         long_documents="truncate",
         stride=0,
-        pooling="mean",
+        pooling="logsumexp",
         max_chunks=16,
         max_epochs=4,
         batch_size=16,
@@ -1516,7 +1516,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """Clone; what cannot be copied of the callbacks is shared, as in a fit."""
         try:
             return super().__sklearn_clone__()
-        except TypeError:
+        except Exception:  # objects refuse to be copied with errors of many kinds
+            if self.callbacks is None:
+                raise
             bare = object.__new__(type(self))
             bare.__dict__.update(vars(self), callbacks=None)
             cloned = BaseEstimator.__sklearn_clone__(bare)

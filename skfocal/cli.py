@@ -92,9 +92,10 @@ def predict(
             check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = _read(data, text_column, None, False)
-        with _bar(clf, len(X) * (1 + proba)):
-            answers = clf.predict(X)
-            chances = clf.predict_proba(X) if proba else None
+        with _bar(clf, len(X)):
+            found = clf._answers(X)
+        answers = found.predict()
+        chances = found.predict_proba() if proba else None
         if answers.ndim == 2:
             names = clf.classes_[None].repeat(len(X), 0)
             pairs = zip(names, answers > 0, strict=True)

@@ -65,8 +65,13 @@ def check_folder(folder):
     ------
     FileExistsError
         If the folder holds what no fitted estimator is made of.
+    OSError
+        If no folder can be made there.
     """
-    _files.check_replaceable(folder, _STATE, _FILES)
+    target = _files.check_replaceable(folder, _STATE, _FILES)
+    parent = next(parent for parent in target.parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(dir=parent):
+        pass  # some folders exist and take no others
 
 
 def save(estimator, folder, metrics=None):

@@ -3,6 +3,7 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,8 +152,8 @@ class Report:
         ImportError
             If matplotlib is missing.
         """
-        if n_hardest < 0:
-            raise ValueError(f"n_hardest must be at least 0. Got {n_hardest}.")
+        if not isinstance(n_hardest, Integral) or n_hardest < 0:
+            raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
         _require_matplotlib()
         check_is_fitted(estimator)
         documents = _as_shown(X)

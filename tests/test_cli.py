@@ -16,6 +16,7 @@ from sklearn.metrics import classification_report
 from typer.testing import CliRunner
 
 from skfocal import BertFocalClassifier
+from skfocal._net import FocalNet
 from skfocal._tables import read_columns, write_columns
 from skfocal.cli import app
 
@@ -294,3 +295,24 @@ def test_pairs_of_texts_are_in_two_columns(tiny, tmp_path, end):
     assert "one text a document" in run("predict", folder, data, code=1).output
     third = ["--text-column", "label"]
     assert "one column or two" in run("predict", folder, data, *both, *third, code=1).output
+
+
+def test_outputs_that_cannot_be_made_are_found_before_the_work(fitted, tiny, monkeypatch):
+    folder, data = fitted
+    monkeypatch.setattr(BertFocalClassifier, "fit", lambda *args: pytest.fail("trained first"))
+    run("fit", data, "--output", "/proc/model", "--model", tiny, code=1)
+    monkeypatch.setattr(BertFocalClassifier, "report", lambda *args, **k: pytest.fail("predicted"))
+    run("report", folder, data, "--output", "/proc/report.html", code=1)
+
+
+def test_predict_goes_over_the_texts_once(fitted, tmp_path, monkeypatch):
+    folder, data = fitted
+    done = []
+    before = FocalNet.logits
+    monkeypatch.setattr(
+        FocalNet,
+        "logits",
+        lambda net, tokens, *a: done.append(len(tokens)) or before(net, tokens, *a),
+    )
+    run("predict", folder, data, "--output", tmp_path / "out.csv", "--proba")
+    assert done == [1, len(X)]  # the first is a try of the folder

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
-from transformers import AutoTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+)
 
 from skfocal import BertFocalClassifier, OnnxClassifier, clear_cache
 from skfocal._batches import Collate, TokenDataset
@@ -165,18 +171,21 @@ def fit(make, texts, **settings):
     return make(**{**defaults, **settings}).fit(*texts)
 
 
-def logits_by_hand(clf, X, **settings):
-    """Return pooled logits of the encoder, from transformers alone, document by document."""
-    encoder, rows = clf.net_.module_.model, []
-    for text in X:
-        cut = clf.tokenizer_(
-            text, truncation=True, max_length=16, stride=4, return_overflowing_tokens=True,
-            padding=True, return_tensors="pt",
-        )  # fmt: skip
-        with torch.no_grad():
-            logits = encoder(cut["input_ids"], attention_mask=cut["attention_mask"]).logits
-        rows.append(EXPECTED[clf.pooling](logits.double().numpy()))
-    return np.array(rows)
+def pieces_by_hand(clf, text):
+    """Return the encoder's logits of each piece of a document, from transformers alone."""
+    cut = clf.tokenizer_(
+        text, truncation=True, max_length=16, stride=4, return_overflowing_tokens=True,
+        padding=True, return_tensors="pt",
+    )  # fmt: skip
+    encoder = clf.net_.module_.model
+    return encoder(cut["input_ids"], attention_mask=cut["attention_mask"]).logits
+
+
+def logits_by_hand(clf, X):
+    """Return pooled logits in float64, document by document."""
+    with torch.no_grad():
+        pieces = [pieces_by_hand(clf, text).double().numpy() for text in X]
+    return np.array([EXPECTED[clf.pooling](logits) for logits in pieces])
 
 
 @pytest.mark.parametrize("settings", [{}, {"freeze": 1}, {"pooling": "max"}, {"dropout": None}])
@@ -192,22 +201,32 @@ def test_predictions_pool_what_the_encoder_says_of_each_piece(make, texts, setti
 
 @pytest.mark.parametrize("settings", [{}, {"pooling": "logsumexp"}, {"freeze": 1}])
 def test_a_batch_has_the_loss_of_pooled_logits_in_training(make, texts, settings):
-    """One update by hand, with transformers and cross-entropy alone, ends at the same weights."""
+    """One update goes where transformers and cross-entropy alone send it."""
     X, y = texts[0][:8], texts[1][:8]
     plain = {"loss": "cross_entropy", "alpha": None, "max_epochs": 1, "gradient_clip": None}
     clf = fit(make, (X, y), **plain, **settings, warmup=0.0, weight_decay=0.0)
     start = fit(make, (X, y), **plain, **settings, warmup=0.0, weight_decay=0.0, lr=1e-30)
     encoder = start.net_.module_.model
     assert clf.history_[0]["train_loss"] == pytest.approx(start.history_[0]["train_loss"], rel=1e-6)
-    by_hand = torch.tensor(logits_by_hand(start, X))
+    pooled = {
+        "mean": lambda logits: logits.mean(0),
+        "logsumexp": lambda logits: logits.logsumexp(0) - np.log(len(logits)),
+    }[clf.pooling]
+    by_hand = torch.stack([pooled(pieces_by_hand(start, text)) for text in X])
     codes = torch.tensor(np.searchsorted(start.classes_, y))
     expected = torch.nn.functional.cross_entropy(by_hand, codes)
-    assert clf.history_[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
-    moved = [
-        not torch.equal(a, b)
-        for a, b in zip(encoder.parameters(), clf.net_.module_.model.parameters(), strict=True)
-    ]
-    assert any(moved)
+    assert clf.history_[0]["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    expected.backward()
+    n_moved = 0
+    trained = clf.net_.module_.model.parameters()
+    for before, after in zip(encoder.parameters(), trained, strict=True):
+        if before.grad is None:
+            assert torch.equal(before, after)
+            continue
+        clear = before.grad.abs() > 1e-5  # AdamW's first step is of one size, against the sign
+        assert torch.equal((after - before)[clear].sign(), -before.grad[clear].sign())
+        n_moved += int(clear.sum())
+    assert n_moved > 1000
 
 
 def gradients(net, batch, n_tokens):
@@ -265,7 +284,7 @@ def test_frozen_layers_keep_pieces(make, texts):
     names = "input_ids", "attention_mask"
     plain = net.module_(**{name: inputs[name] for name in names})
     torch.testing.assert_close(
-        replayed, pool(plain, inputs["pieces"], "mean"), atol=1e-5, rtol=1e-5
+        replayed, pool(plain, inputs["pieces"], clf.pooling), atol=1e-5, rtol=1e-5
     )
 
 
@@ -353,3 +372,39 @@ def test_chunks_of_partial_fit_have_pieces(make, texts):
 def test_wrong_settings_are_refused(make, texts, settings, message):
     with pytest.raises(ValueError, match=message):
         fit(make, texts, **settings)
+
+
+def test_integers_of_numpy_are_saved_as_others(make, texts, tmp_path):
+    counts = {"max_length": 16, "stride": 4, "max_chunks": 12, "freeze": 1}
+    clf = fit(make, texts, **{name: np.int64(value) for name, value in counts.items()})
+    clf.save_pretrained(tmp_path / "folder")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
+    assert np.array_equal(again.predict_proba(texts[0]), clf.predict_proba(texts[0]))
+
+
+def test_progress_counts_documents_and_not_pieces(make, texts):
+    clf = fit(make, texts, max_epochs=1)
+    told = []
+    clf.net_.watch = told.append
+    clf.predict(texts[0])
+    assert sum(told) == pytest.approx(40)
+
+
+def test_heads_that_read_the_padding_are_refused(make, tiny_copy, data):
+    XLNetForSequenceClassification(
+        XLNetConfig(vocab_size=30522, d_model=32, n_layer=2, n_head=2, d_inner=64)
+    ).save_pretrained(tiny_copy)
+    with pytest.raises(ValueError, match="XLNetForSequenceClassification with summary_type='last'"):
+        make(model=str(tiny_copy)).fit(*data)
+
+
+def test_text_without_any_token_is_named(make, tiny_copy, data):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_copy)
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+    ).save_pretrained(tiny_copy)
+    clf = make(model=str(tiny_copy), max_epochs=1).fit(*data)
+    with pytest.raises(ValueError, match="X must have a token in each document.* Got ''"):
+        clf.predict(["win", ""])

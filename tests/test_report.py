@@ -308,7 +308,7 @@ def test_labels_that_fit_has_not_seen_are_named(make, data):
     assert pickle.loads(pickle.dumps(caught.value.__cause__)).unknown == ["eggs"]
     with pytest.raises(TypeError, match="row 0"):
         clf.report([None, *X[1:]], y)
-    with pytest.raises(ValueError, match="n_hardest must be at least 0"):
+    with pytest.raises(ValueError, match="n_hardest must be an int of at least 0"):
         clf.report(X, y, n_hardest=-1)
     with pytest.raises(NotFittedError):
         clone(clf).report(X, y)
@@ -422,3 +422,15 @@ def test_the_page_is_that_of_the_moment_when_it_was_made(make, data):
     assert report.history["epoch"] == [1] and report.params["gamma"] == 2.0
     html = report._repr_html_()
     assert "gamma" in html and clone(clf).fit(X, y).report(X, y)._repr_html_() != html
+
+
+def test_labels_and_paths_that_look_like_something_else(make, data):
+    X, y = data
+    labels = np.where(y == "spam", "fill: #000000", "stroke: #010203")
+    clf = make(max_epochs=1).fit(X, labels).set_params(checkpoint="~/private/run")
+    report = clf.report(X, labels)
+    html = report._repr_html_()
+    assert "fill: currentColor<" not in html and ">fill: #000000" in html
+    assert "private" not in html and "…/run" in html
+    with pytest.raises(ValueError, match="n_hardest must be an int .* Got 2.5"):
+        clf.report(X, labels, n_hardest=2.5)
