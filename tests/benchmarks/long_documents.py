@@ -24,7 +24,7 @@ from skfocal._tokens import tokenize
 
 SETTING = {"freeze": 4, "lr": 5e-4, "max_epochs": 5, "alpha": "balanced"}
 LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents of a group; test documents
-CHUNK = {"max_length": 64, "long_documents": "chunk"}
+CHUNK = {"max_length": 64, "long_documents": "chunk", "pooling": "mean"}
 WAYS = {
     "truncate": {"max_length": 64},
     "head_tail": {"max_length": 64, "long_documents": "head_tail"},
