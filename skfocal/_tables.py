@@ -91,25 +91,41 @@ def _checked_label(value, where, name):
         raise BadRow(f"{where}: {name!r} must be a label. Got nothing.")
     if not isinstance(value, str | int | float):
         raise BadRow(f"{where}: {name!r} must be a label. Got {type(value).__name__}.")
+    if isinstance(value, str) and not _is_unicode(value):
+        raise BadRow(f"{where}: {name!r} must be a label in Unicode. Got {value!r}.")
     return value
 
 
 def _delimited(path, names):
     csv.field_size_limit(_LONGEST)
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    # Bytes that are not UTF-8 become lone surrogates, so that their row can be named.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=_DELIMITERS[kind_of(path)], strict=True)
+        last = 0
         try:
             head = next(reader, [])
             _check_columns(path, head, names)
+            last = reader.line_num
             for cells in reader:
                 where = f"line {reader.line_num}"
-                if len(cells) == len(head):
+                if not all(map(_is_unicode, cells)):
+                    yield where, BadRow(f"{path}, {where}: must be UTF-8.")
+                elif len(cells) == len(head):
                     yield where, dict(zip(head, cells, strict=True))
                 elif cells:  # an empty line is no row
                     needed = f"{len(head)} cells are needed"
                     yield where, BadRow(f"{path}, {where}: {needed}. Got {len(cells)}.")
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, after line {reader.line_num}: {error}.") from error
+                last = reader.line_num
+        except csv.Error as error:
+            raise ValueError(f"{path}, the row from line {last + 1} on: {error}.") from error
+
+
+def _is_unicode(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_lines(path, names):

@@ -166,7 +166,11 @@ BAD = {
     "csv, twice the same column": ("a.csv", "text,label,text\nx,a,b\n", "one column 'text'"),
     "csv, nothing in it": ("a.csv", "", "must have one column 'text'"),
     "csv, names alone": ("a.csv", "text,label\n", "must have a row that can be used"),
-    "csv, an open quote": ("a.csv", 'text,label\n"x,a\n', "a.csv, after line 2: unexpected end"),
+    "csv, an open quote": (
+        "a.csv", 'text,label\ny,a\n"x,a\nz,b\n', "a.csv, the row from line 3 on: unexpected end"
+    ),
+    "csv, another encoding": ("a.csv", "text,label\nx,a\n\udce9t\udce9,b\n", "line 3: must be UTF-8"),
+    "json, half a letter": ("a.jsonl", '{"text": "x", "label": "\\ud800"}\n', "a label in Unicode"),
     "csv, no label": ("a.csv", "text,label\nx,a\ny,\n", "line 3: 'label' must be a label"),
     "json, broken": ("a.jsonl", '{"text": "x", "label": 1}\n{"text"\n', "line 2 is not JSON"),
     "json, a key missing": ("a.jsonl", '\n{"text": "x"}\n', "line 2 has no 'label'"),
@@ -183,7 +187,7 @@ BAD = {
 def test_bad_files_end_with_code_1_and_the_place(tiny, tmp_path, case):
     name, content, message = BAD[case]
     data = tmp_path / name
-    data.write_text(content)
+    data.write_text(content, errors="surrogateescape")
     result = run("fit", data, "--output", tmp_path / "m", "--model", tiny, code=1)
     assert message in result.stderr
     assert result.stderr.startswith("Error: ")
