@@ -169,7 +169,7 @@ BAD = {
     "csv, an open quote": (
         "a.csv", 'text,label\ny,a\n"x,a\nz,b\n', "a.csv, the row from line 3 on: unexpected end"
     ),
-    "csv, another encoding": ("a.csv", "text,label\nx,a\n\udce9t\udce9,b\n", "line 3: must be UTF-8"),
+    "csv, another encoding": ("a.csv", "text,label\nx,a\n\udce9,b\n", "line 3: must be UTF-8"),
     "json, half a letter": ("a.jsonl", '{"text": "x", "label": "\\ud800"}\n', "a label in Unicode"),
     "csv, no label": ("a.csv", "text,label\nx,a\ny,\n", "line 3: 'label' must be a label"),
     "json, broken": ("a.jsonl", '{"text": "x", "label": 1}\n{"text"\n', "line 2 is not JSON"),
