@@ -132,7 +132,11 @@ def test_encoder_without_token_types_takes_pairs(make, pairs, tiny_copy):
     ).save_pretrained(tiny_copy)
     clf = make(model=str(tiny_copy), max_epochs=1).fit(*pairs)
     assert not clf._present_cutting().marks_second
-    assert np.isfinite(clf.predict_proba(pairs[0])).all()
+    X = [*PAIRS[:2], ("word " * 70, "other " * 50)]
+    expected = torch.tensor(by_hand(clf, X)).softmax(1)
+    np.testing.assert_allclose(
+        clf.set_params(proba="softmax").predict_proba(X), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["tuples", "object array", "pandas DataFrame", "pyarrow table"])
