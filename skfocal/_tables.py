@@ -35,7 +35,7 @@ def kind_of(path):
     return KINDS[suffix]
 
 
-def read_columns(path, text, label=None, on_bad=None):
+def read_columns(path, text, label=None, on_bad=None, classes=None):
     """Return the texts of a file and, if asked for, their labels.
 
     Parameters
@@ -48,6 +48,8 @@ def read_columns(path, text, label=None, on_bad=None):
         Name of a column.
     on_bad : callable ``(BadRow) -> None``, default=None
         Is given each row that cannot be used, which is then left out. None: raise.
+    classes : list, default=None
+        The labels that there are; files may have them as texts. None: any.
 
     Returns
     -------
@@ -61,6 +63,7 @@ def read_columns(path, text, label=None, on_bad=None):
     if len(text) not in (1, 2):
         raise ValueError(f"texts must be in one column or two. Got {text}.")
     names = text if label is None else [*text, label]
+    known = None if classes is None else {str(value): value for value in classes}
     texts, labels = [], []
     for where, row in _ROWS[kind_of(path)](path, names):
         try:
@@ -69,7 +72,7 @@ def read_columns(path, text, label=None, on_bad=None):
             parts = [_checked_text(row[name], f"{path}, {where}", name) for name in text]
             document = parts[0] if len(parts) == 1 else tuple(parts)
             if label is not None:
-                labels.append(_checked_label(row[label], f"{path}, {where}", label))
+                labels.append(_checked_label(row[label], f"{path}, {where}", label, known))
             texts.append(document)
         except BadRow as error:
             if on_bad is None:
@@ -86,14 +89,22 @@ def _checked_text(value, where, name):
     return value
 
 
-def _checked_label(value, where, name):
+def _checked_label(value, where, name, known):
     if value is None or value == "" or value != value:
         raise BadRow(f"{where}: {name!r} must be a label. Got nothing.")
     if not isinstance(value, str | int | float):
         raise BadRow(f"{where}: {name!r} must be a label. Got {type(value).__name__}.")
     if isinstance(value, str) and not _is_unicode(value):
         raise BadRow(f"{where}: {name!r} must be a label in Unicode. Got {value!r}.")
-    return value
+    if known is None:
+        return value
+    # A column of integers with a gap is one of floats.
+    whole = isinstance(value, float) and value.is_integer()
+    for key in (str(value), str(int(value)) if whole else None):
+        if key in known:
+            return known[key]
+    labels = ", ".join(map(repr, list(known)[:10])) + (", ..." if len(known) > 10 else "")
+    raise BadRow(f"{where}: {name!r} must be a label of the model, {labels}. Got {value!r}.")
 
 
 def _delimited(path, names):

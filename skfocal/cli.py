@@ -124,8 +124,8 @@ def evaluate(
         from skfocal.classifier import BertFocalClassifier
 
         clf = BertFocalClassifier.from_pretrained(model)
-        X, y = _read(data, text_column, label_column, skip_bad_rows)
-        y = _as_classes(clf, y, "evaluate")
+        _one_label(clf, "evaluate")
+        X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
         with _bar(clf, len(X)):
             predicted = clf.predict(X)
         settings: dict[str, Any] = {"zero_division": 0.0}
@@ -157,8 +157,8 @@ def report(
 
         check_writable(output, known=False)
         clf = BertFocalClassifier.from_pretrained(model)
-        X, y = _read(data, text_column, label_column, skip_bad_rows)
-        y = _as_classes(clf, y, "report")
+        _one_label(clf, "report")
+        X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
         with _bar(clf, len(X)):
             page = clf.report(X, y, n_hardest=hardest)
         page.save(output)
@@ -189,22 +189,16 @@ def _made(kind, settings):
     return kind(**settings)
 
 
-def _read(path, text, label, skip):
+def _read(path, text, label, skip, classes=None):
     def tell(error):
         _say(f"left out: {error}")
 
-    return read_columns(path, text, label, tell if skip else None)
+    return read_columns(path, text, label, tell if skip else None, classes)
 
 
-def _as_classes(clf, labels, command):
-    """Return labels of the type of the classes: a CSV file has texts only."""
+def _one_label(clf, command):
     if clf.class_weight_.ndim == 2:
         raise ValueError(f"{command} is for one label a document. Got a model of several.")
-    names = {str(label): label for label in clf.classes_.tolist()}
-    unknown = sorted({str(label) for label in labels} - set(names))
-    if unknown:
-        raise ValueError(f"labels must be among {list(names)[:20]}. Got {unknown[:20]}.")
-    return [names[str(label)] for label in labels]
 
 
 @contextlib.contextmanager

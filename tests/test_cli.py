@@ -129,7 +129,7 @@ def test_report_refuses_what_it_cannot_use(fitted, tmp_path):
         assert message in run(*report, output, code=1).stderr
     unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
     result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
-    assert "Got ['eggs']" in result.stderr
+    assert "Got 'eggs'" in result.stderr
     with unknown.open("a") as file:
         file.write("one cell\n")
     result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
@@ -235,9 +235,12 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     result = run(*fit[:-1], tmp_path, code=1)
     assert "folder must be new" in result.stderr and "epoch" not in result.stderr
     assert "Error: " in run("predict", tmp_path, data, code=1).stderr
-    unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
-    message = "labels must be among ['ham', 'spam']. Got ['eggs']"
+    unknown = write(tmp_path / "b.csv", ["lunch", "y", "cash"], ["ham", "eggs", "spam"])
+    message = "b.csv, line 3: 'label' must be a label of the model, 'ham', 'spam'. Got 'eggs'."
     assert message in run("evaluate", fitted[0], unknown, code=1).stderr
+    result = run("evaluate", fitted[0], unknown, "--json", "--skip-bad-rows")
+    assert f"left out: {tmp_path}" in result.stderr
+    assert json.loads(result.stdout)["macro avg"]["support"] == 2
     assert (
         "must end in one of" in run("predict", fitted[0], data, "--output", "a.txt", code=1).stderr
     )
@@ -320,3 +323,14 @@ def test_predict_goes_over_the_texts_once(fitted, tmp_path, monkeypatch):
     )
     run("predict", folder, data, "--output", tmp_path / "out.csv", "--proba")
     assert done == [1, len(X)]  # the first is a try of the folder
+
+
+def test_integers_of_a_column_with_gaps_are_labels(tmp_path):
+    table = pa.table({"text": ["x", "y", "z"], "label": [0.0, 1.0, 0.5]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    bad = []
+    texts, labels = read_columns(tmp_path / "a.parquet", ["text"], "label", bad.append, [0, 1])
+    assert (texts, labels) == (["x", "y"], [0, 1]) and [type(label) for label in labels] == [
+        int
+    ] * 2
+    assert "row 3: 'label' must be a label of the model, '0', '1'. Got 0.5" in str(bad[0])
