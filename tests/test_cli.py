@@ -130,9 +130,10 @@ def test_report_refuses_what_it_cannot_use(fitted, tmp_path):
     unknown = write(tmp_path / "b.csv", ["x", "y"], ["ham", "eggs"])
     result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
     assert "Got 'eggs'" in result.stderr
-    with unknown.open("a") as file:
+    short = write(tmp_path / "b.csv", ["x", "y"], ["ham", "spam"])
+    with short.open("a") as file:
         file.write("one cell\n")
-    result = run("report", folder, unknown, "--output", tmp_path / "r.html", code=1)
+    result = run("report", folder, short, "--output", tmp_path / "r.html", code=1)
     assert "b.csv, line 4: 2 cells are needed" in result.stderr
     assert not (tmp_path / "r.html").exists()
     run("report", folder, data, code=2)  # no --output
