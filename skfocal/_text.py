@@ -129,6 +129,10 @@ def _rows(X):
             "X must have one column, the text, or two for pairs of texts: select it first, for "
             f"example with X['text'] or a ColumnTransformer. Got shape {tuple(shape)}."
         )
+    if hasattr(X, "columns") and hasattr(X, "iloc") and not X.columns.is_unique:
+        raise ValueError(
+            f"X must have columns of different names. Got {X.columns.tolist()}: rename one."
+        )
     if len(shape) == 2 and shape[1] == 2:
         return list(zip(*(_column(X, j) for j in (0, 1)), strict=True))
     return _column(X, 0)

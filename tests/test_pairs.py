@@ -58,6 +58,11 @@ def test_bad_pairs_are_named(X, message):
         as_texts(X)
 
 
+def test_columns_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"columns of different names. Got \['q', 'q'\]"):
+        as_texts(pd.DataFrame(PAIRS, columns=["q", "q"]))
+
+
 @pytest.fixture
 def tokenizer(tiny):
     return AutoTokenizer.from_pretrained(tiny)
