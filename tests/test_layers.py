@@ -17,7 +17,7 @@ LEVELS = {
     "_module": 2,
     "_devices": 1,
     "_text": 1,
-    "_encoding": 0,
+    "_encoding": 0.5,
     "_tokens": 1,
     "_batches": 1,
     "_pooling": 1,
