@@ -231,6 +231,29 @@ def piece_table(counts):
     return np.where(columns < counts[:, None], rows, -1)
 
 
+def padded(rows, shape=None):
+    """Return rows of ids one below the other, and which places are of them.
+
+    Parameters
+    ----------
+    rows : list of int32 ndarray
+    shape : (int, int), default=None
+        At least as many rows and as long; None for just that.
+
+    Returns
+    -------
+    ids : int64 ndarray, with zeros where there is none
+    inside : bool ndarray of the same shape
+    """
+    lengths = np.array([len(row) for row in rows])
+    shape = shape or (len(rows), lengths.max())
+    inside = np.zeros(shape, bool)
+    inside[: len(rows)] = np.arange(shape[1]) < lengths[:, None]
+    ids = np.zeros(shape, np.int64)
+    ids[inside] = np.concatenate(rows)
+    return ids, inside
+
+
 def encoder_inputs(ids, inside, pad_id):
     """Return what an encoder takes, from rows of ids as :func:`encode` stores them.
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skfocal._devices import AUTOCAST
-from skfocal._encoding import encoder_inputs, stored_ids
+from skfocal._encoding import encoder_inputs, padded, stored_ids
 from skfocal._module import layers_of, parameter_depths
 from skfocal._store import FileStore, digest, shared_folder
 
@@ -128,12 +128,8 @@ class FrozenLayers:
                 rows = order[start : start + n_rows]
                 length = len(ids[rows[-1]])
                 length = min(-(-length // multiple) * multiple, max(longest, length))
-                input_ids = np.zeros((n_rows, length), np.int64)
-                inside = np.zeros((n_rows, length), bool)
+                input_ids, inside = padded([ids[i] for i in rows], (n_rows, length))
                 inside[:, 0] = True  # rows that only fill the shape
-                for row, i in enumerate(rows):
-                    input_ids[row, : len(ids[i])] = ids[i]
-                    inside[row, : len(ids[i])] = True
                 hidden = self._run(input_ids, inside).float().cpu().numpy()
                 for row, i in enumerate(rows):
                     result[i] = hidden[row, : len(ids[i])].copy()

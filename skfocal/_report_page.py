@@ -1,6 +1,7 @@
 """The HTML page of a report: escaped text, inline figures, no script and nothing from outside."""
 
 import copy
+import functools
 import io
 import math
 import re
@@ -14,7 +15,6 @@ from skfocal._excerpt import excerpt
 from skfocal.displays import (
     ClassPrecisionRecallDisplay,
     FrequencyConfusionMatrixDisplay,
-    ReliabilityDisplay,
 )
 
 _INK = "#010203"  # becomes the colour of the text around, light or dark
@@ -562,15 +562,13 @@ def _ranks(report, codes):
 
 
 def _reliability(report):
-    def plot(ax):
-        ReliabilityDisplay(*report._bins()).plot(ax=ax, color=_BLUE)
-
-    return _draw(plot, "Accuracy against confidence")
+    display = copy.copy(report._reliability)
+    return _draw(functools.partial(display.plot, color=_BLUE), "Accuracy against confidence")
 
 
 def _confidence(report):
-    counts, _, accuracy = report._bins()
-    right = counts * accuracy
+    counts = report._reliability.counts
+    right = counts * report._reliability.accuracy
     edges = np.linspace(0, 1, len(counts) + 1)
 
     def plot(ax):

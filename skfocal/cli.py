@@ -121,10 +121,7 @@ def evaluate(
     with _errors_in_words():
         from sklearn.metrics import balanced_accuracy_score, classification_report
 
-        from skfocal.classifier import BertFocalClassifier
-
-        clf = BertFocalClassifier.from_pretrained(model)
-        _one_label(clf, "evaluate")
+        clf = _loaded(model, "evaluate")
         X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
         with _bar(clf, len(X)):
             predicted = clf.predict(X)
@@ -153,11 +150,8 @@ def report(
     One file, which needs no network: to open in a browser and to pass on. It shows texts.
     """
     with _errors_in_words():
-        from skfocal.classifier import BertFocalClassifier
-
         check_writable(output, known=False)
-        clf = BertFocalClassifier.from_pretrained(model)
-        _one_label(clf, "report")
+        clf = _loaded(model, "report")
         X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
         with _bar(clf, len(X)):
             page = clf.report(X, y, n_hardest=hardest)
@@ -196,9 +190,14 @@ def _read(path, text, label, skip, classes=None):
     return read_columns(path, text, label, tell if skip else None, classes)
 
 
-def _one_label(clf, command):
+def _loaded(model, command):
+    """Return a model of one label a document."""
+    from skfocal.classifier import BertFocalClassifier
+
+    clf = BertFocalClassifier.from_pretrained(model)
     if clf.class_weight_.ndim == 2:
         raise ValueError(f"{command} is for one label a document. Got a model of several.")
+    return clf
 
 
 @contextlib.contextmanager

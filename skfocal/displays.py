@@ -124,12 +124,7 @@ class GridSearchDisplay:
         -------
         GridSearchDisplay
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError(
-                "GridSearchDisplay needs matplotlib: pip install skfocal[examples]"
-            ) from error
+        plt = _pyplot(self)
         if ax is None:
             _, ax = plt.subplots(
                 figsize=(1.6 + 1.3 * len(self.x_values), 1.6 + 0.7 * len(self.y_values)),
@@ -672,12 +667,18 @@ def _score_name(estimator):
     return name if isinstance(name, str) else "score"
 
 
-def _axes(display, ax):
+def _pyplot(display):
+    """Return matplotlib's pyplot for a display or its class."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         name = display.__name__ if isinstance(display, type) else type(display).__name__
         raise ImportError(f"{name} needs matplotlib: pip install skfocal[examples]") from error
+    return plt
+
+
+def _axes(display, ax):
+    plt = _pyplot(display)
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 

@@ -25,7 +25,12 @@ from sklearn.utils.validation import check_is_fitted
 from skfocal import _targets
 from skfocal._excerpt import excerpts
 from skfocal._text import as_texts, joined
-from skfocal.displays import ClassLossDisplay, TrainingHistoryDisplay
+from skfocal.displays import (
+    ClassLossDisplay,
+    ReliabilityDisplay,
+    TrainingHistoryDisplay,
+    _pyplot,
+)
 from skfocal.metrics import confidence_bins
 
 _PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "numpy")
@@ -110,6 +115,7 @@ class Report:
         support = self._truth.sum(0)
         self._order = np.lexsort((np.zeros(n) if prior is None else -prior, -support))
         self.labels = classes[self._order]
+        self._reliability = ReliabilityDisplay(*self._bins())
         self.overall = self._overall()
         self.per_class = self._per_class(prior)
         self.confusion_matrix = None
@@ -154,7 +160,7 @@ class Report:
         """
         if not isinstance(n_hardest, Integral) or n_hardest < 0:
             raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
-        _require_matplotlib()
+        _pyplot(cls)
         check_is_fitted(estimator)
         documents = _as_shown(X)
         kinds, final, X = _innermost(estimator, X)
@@ -195,7 +201,7 @@ class Report:
                 "F1, micro": f1("micro"),
                 "Hamming loss": float(hamming_loss(y, predicted)),
                 "log-loss": float(-xlogy(1.0, np.maximum(own, tiny)).mean()),
-                "calibration error": self._ece(),
+                "calibration error": self._reliability.ece,
             }
         recall = [(predicted[y == c] == c).mean() for c in np.unique(y)]
         return {
@@ -204,7 +210,7 @@ class Report:
             "F1, macro": f1("macro"),
             "F1, weighted": f1("weighted"),
             "log-loss": float(log_loss(y, proba, labels=np.arange(proba.shape[1]))),
-            "calibration error": self._ece(),
+            "calibration error": self._reliability.ece,
             "always the most frequent class": float(self._truth.sum(0).max() / len(y)),
         }
 
@@ -216,10 +222,6 @@ class Report:
             )
         p = self._proba.ravel()
         return confidence_bins(self._truth.ravel(), np.stack([1 - p, p], 1), classes=[False, True])
-
-    def _ece(self):
-        counts, confidence, accuracy = self._bins()
-        return float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
     def _per_class(self, prior):
         order, support = self._order, self._truth.sum(0)
@@ -407,10 +409,3 @@ def _versions():
 
             found[name] = skfocal.__version__ if name == "skfocal" else "unknown"
     return found
-
-
-def _require_matplotlib():
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("Report needs matplotlib: pip install skfocal[examples]") from error

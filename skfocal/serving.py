@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from skfocal import _files
-from skfocal._encoding import checked_cutting, encode, encoder_inputs, n_pieces, piece_table
+from skfocal._encoding import (
+    checked_cutting,
+    encode,
+    encoder_inputs,
+    n_pieces,
+    padded,
+    piece_table,
+)
 from skfocal._text import a_document, as_texts, check_kind
 
 FORMAT = "skfocal.onnx"
@@ -184,10 +191,7 @@ class OnnxClassifier:
             for ids, count in zip(documents, counts, strict=True)
             for i in range(count)
         ]
-        lengths = np.array([len(row) for row in rows])
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.zeros(inside.shape, np.int64)
-        ids[inside] = np.concatenate(rows)
+        ids, inside = padded(rows)
         inputs = {
             "token_type_ids": np.zeros_like(ids),
             "pieces": piece_table(counts),

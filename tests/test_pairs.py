@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoTokenizer
 
 from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
-from skfocal._encoding import Cutting, encode, encoder_inputs, stored_ids
+from skfocal._encoding import Cutting, encode, encoder_inputs, padded, stored_ids
 from skfocal._text import as_texts
 
 PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
@@ -85,9 +85,8 @@ def test_ids_and_types_are_those_of_transformers(tokenizer, side):
 def test_padded_rows_come_back_as_they_were_stored(tokenizer):
     cutting = Cutting(16, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
-    inside = np.arange(16) < np.array([len(ids) for ids in rows])[:, None]
-    ids = np.zeros(inside.shape, np.int64)
-    ids[inside] = np.concatenate(rows)
+    ids, inside = padded(rows)
+    assert inside.sum(1).tolist() == [len(row) for row in rows]
     inputs = encoder_inputs(ids, inside, pad_id=9)
     assert (inputs["input_ids"][~inside] == 9).all()
     assert not inputs["token_type_ids"][~inside].any() and (inputs["input_ids"] >= 0).all()

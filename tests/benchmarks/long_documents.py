@@ -12,12 +12,11 @@ import warnings
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from common import DOCS, device_name, write_block
 from multilabel import long_tail
-from probabilities import append, cell, read
+from probabilities import append, cell, missing, read
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
 from skfocal._tokens import tokenize
@@ -100,10 +99,7 @@ def main():
     options = parser.parse_args()
     path = DOCS / "long-documents.jsonl"
     rows = read(path)
-    done = {(row["name"], row["seed"]) for row in rows}
-    todo = [(n, s) for s in options.seeds for n in WAYS if (n, s) not in done]
-    work = Parallel(options.jobs, return_as="generator_unordered")
-    for row in work(delayed(measure)(name, seed, options.jobs) for name, seed in todo):
+    for row in missing(rows, WAYS, options, measure, options.jobs):
         rows.append(row)
         append(path, [row])
         print(row["name"], row["seed"], flush=True)

@@ -14,12 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from common import DOCS, device_name
-from probabilities import append, read, table
+from probabilities import append, missing, read, table
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
 from skfocal.calibration import Calibration
@@ -104,10 +103,7 @@ def main():
     options = parser.parse_args()
     path = DOCS / "multilabel.jsonl"
     rows = read(path)
-    done = {(row["name"], row["seed"]) for row in rows}
-    todo = [(n, s) for s in options.seeds for n in LOSSES if (n, s) not in done]
-    work = Parallel(options.jobs, return_as="generator_unordered")
-    for found in work(delayed(measure)(name, seed, options.jobs) for name, seed in todo):
+    for found in missing(rows, LOSSES, options, measure, options.jobs):
         rows += found
         append(path, found)
         print(found[0]["name"], found[0]["seed"], flush=True)

@@ -154,6 +154,14 @@ def append(path, rows):
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def missing(rows, names, options, measure, *args):
+    """Yield what `measure` gives for each name and seed of which there is no row yet."""
+    done = {(row["name"], row["seed"]) for row in rows}
+    todo = [(n, s) for s in options.seeds for n in names if (n, s) not in done]
+    work = Parallel(options.jobs, return_as="generator_unordered")
+    yield from work(delayed(measure)(name, seed, *args) for name, seed in todo)
+
+
 def main():
     """Run what is not in the file yet and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -166,10 +174,7 @@ def main():
     paths = {kind: DOCS / f"{kind}-{options.data}.jsonl" for kind in ("probabilities", "decisions")}
     rows = {kind: read(path) for kind, path in paths.items()}
     kind = "decisions" if options.decisions else "probabilities"
-    done = {(row["name"], row["seed"]) for row in rows[kind]}
-    todo = [(n, s) for s in options.seeds for n in LOSSES if (n, s) not in done]
-    work = Parallel(options.jobs, return_as="generator_unordered")
-    for found in work(delayed(measure)(name, seed, options) for name, seed in todo):
+    for found in missing(rows[kind], LOSSES, options, measure, options):
         for kind in found:
             rows[kind] += found[kind]
             append(paths[kind], found[kind])
