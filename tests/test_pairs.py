@@ -218,15 +218,17 @@ def test_comparison_has_its_baselines_on_pairs(make, pairs):
     assert (result.values["TF-IDF, balanced"]["f1_macro"] > 0.9).all()
 
 
+@pytest.mark.parametrize("max_length", [11, 12])  # room for an even and an odd number of tokens
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side):
+def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, max_length):
     tokenizer.truncation_side = side
     lengths = [(n, m) for n in range(1, 12) for m in range(1, 12)]
     pairs = [("a " * n, "b " * m) for n, m in lengths]
-    cutting = Cutting(11, side=side, marks_second=True)
+    cutting = Cutting(max_length, side=side, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, cutting)]
     first, second = zip(*pairs, strict=True)
-    expected = tokenizer(list(first), list(second), truncation=True, max_length=11)["input_ids"]
+    settings = {"truncation": True, "max_length": max_length}
+    expected = tokenizer(list(first), list(second), **settings)["input_ids"]
     assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected
 
 
