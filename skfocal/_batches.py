@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from skfocal._encoding import encoder_inputs, piece_table
+from skfocal._parallel import ALONE
 
 
 class TokenDataset(Dataset):
@@ -87,6 +88,8 @@ class LengthBatches(Sampler):
         Which of the rows drawn stay in the epoch; None for all.
     pool : int, default=50
         Batches sorted together.
+    processes : Processes, default=ALONE
+        Those that the batches are for: all get the same.
 
     Attributes
     ----------
@@ -96,7 +99,17 @@ class LengthBatches(Sampler):
         Part of the rows drawn that stayed in it.
     """
 
-    def __init__(self, lengths, batch_size, draw, n_draws, random_state, keep=None, pool=50):
+    def __init__(
+        self,
+        lengths,
+        batch_size,
+        draw,
+        n_draws,
+        random_state,
+        keep=None,
+        pool=50,
+        processes=ALONE,
+    ):
         self.lengths = lengths
         self.batch_size = batch_size
         self.draw = draw
@@ -104,6 +117,7 @@ class LengthBatches(Sampler):
         self.random_state = random_state
         self.keep = keep
         self.pool = pool
+        self.processes = processes
         self.epoch = 0
         self.batches: list = []
         self.share = 1.0
@@ -121,7 +135,11 @@ class LengthBatches(Sampler):
 
     def _begin_epoch(self):
         self._begins.append((self.random_state.get_state(), torch.get_rng_state()))
-        rows = self.random_state.permutation(self.draw(self.epoch, self.random_state))
+        # By one process: what draws may have a generator of its own, or torch's, of which each
+        # process has another state.
+        drawn = self.processes.first(self.draw, self.epoch, self.random_state)
+        self.processes.agree_on(self.random_state)
+        rows = self.random_state.permutation(drawn)
         if self.keep is not None:
             rows = self.keep(rows, self.epoch, self.random_state)
             self.share = len(rows) / self.n_draws
@@ -163,6 +181,32 @@ class LengthBatches(Sampler):
         self.batches = [rows.tolist() for rows in np.split(state["rows"], ends)]
         self.share = state["share"]
         self._n_done = n_done
+
+
+class Shards(Sampler):
+    """One process's part of each batch: every `size`-th row, so that all have as long ones.
+
+    Parameters
+    ----------
+    batches : LengthBatches or list of list of int
+        Batches of all processes together.
+    processes : Processes
+        Those, and which this one is.
+    """
+
+    def __init__(self, batches, processes):
+        self.batches = batches
+        self.processes = processes
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return map(self.processes.mine, self.batches)
+
+    def whole(self, i):
+        """Return all rows of a batch of the present pass."""
+        return getattr(self.batches, "batches", self.batches)[i]
 
 
 def sorted_batches(lengths, batch_size, n_tokens=None):

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfocal._files import sha256, to_disk
+from skfocal._parallel import ALONE
 from skfocal._plain import is_plain, join, plain_attributes, split
 from skfocal._store import digest
 
@@ -40,6 +41,8 @@ class Checkpoints:
         Updates from one to the next.
     minutes : float or None
         Minutes from one to the next.
+    processes : Processes, default=ALONE
+        Those that train together: the first reads and writes for all.
 
     Attributes
     ----------
@@ -47,17 +50,23 @@ class Checkpoints:
         State of the newest whole checkpoint.
     """
 
-    def __init__(self, folder, steps=None, minutes=None):
+    def __init__(self, folder, steps=None, minutes=None, processes=ALONE):
         self.folder: Any = None if folder is None else Path(folder).expanduser().absolute()
         self.steps = steps
         self.minutes = minutes
+        self.processes = processes
         self.found = None
         self.identity: dict = {}
         self.n_steps = 0
 
     def __enter__(self):
-        if self.folder is None:
-            return self
+        if self.folder is not None:
+            self.found = self.processes.first(self._open)
+            self.last = time.monotonic()
+        return self
+
+    def _open(self):
+        """Lock the folder; return the newest whole checkpoint's state."""
         self._check_folder()
         self.lock = FileLock(self.folder / ".lock", timeout=0)
         try:
@@ -69,12 +78,10 @@ class Checkpoints:
         try:
             for left_over in self.folder.glob(".unfinished-*"):
                 shutil.rmtree(left_over)
-            self.found = self._newest()
+            return self._newest()
         except BaseException:
             self.lock.release()
             raise
-        self.last = time.monotonic()
-        return self
 
     def _check_folder(self):
         """Make the folder; refuse one with anything else in it, which might get lost."""
@@ -92,7 +99,7 @@ class Checkpoints:
             )
 
     def __exit__(self, *exception):
-        if self.folder is not None:
+        if self.folder is not None and self.processes.is_first:
             self.lock.release()
 
     def random_state(self, seed):
@@ -120,6 +127,10 @@ class Checkpoints:
 
     def write(self, state):
         """Write a checkpoint, whole or not at all; forget those before the last one."""
+        self.processes.first(self._write, state)
+        self.n_steps, self.last = 0, time.monotonic()
+
+    def _write(self, state):
         plain, tensors = split({**state, "begin": self.begin}, "state")
         content = {"format": _FORMAT, "fit": self.identity, "state": plain}
         numbers = [number for number, _ in self._all()]
@@ -144,7 +155,6 @@ class Checkpoints:
                 f"{'checkpoint-' * bool(numbers)}{before} whole: make room and call fit again to "
                 "go on from it."
             ) from error
-        self.n_steps, self.last = 0, time.monotonic()
         for _, old in self._all()[_KEPT:]:
             self._remove(old)
 
@@ -167,7 +177,7 @@ class Checkpoints:
                 warnings.warn(
                     f"{str(folder)!r} is not whole and is not used: {error} The one before it is "
                     "taken, if there is one.",
-                    stacklevel=4,
+                    stacklevel=6,
                 )
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue
@@ -185,8 +195,10 @@ class Checkpoints:
         **data : dict of lists of arrays
             What the fit begins with, by what it is called in a message.
         """
-        if self.folder is None:
-            return
+        if self.folder is not None:
+            self.processes.first(self._check, parameters, data)
+
+    def _check(self, parameters, data):
         identity = {
             "parameters": {name: describe(value) for name, value in parameters.items()},
             "data": {name: _hash(arrays) for name, arrays in data.items()},

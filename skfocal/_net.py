@@ -7,17 +7,20 @@ import math
 import threading
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.history import History
 
-from skfocal._batches import Collate, TokenDataset, sorted_batches
+from skfocal import _distributed
+from skfocal._batches import Collate, Shards, TokenDataset, sorted_batches
 from skfocal._checkpoint import Checkpoints
 from skfocal._devices import AUTOCAST, mind_fork
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
 from skfocal._module import has_dropout, parameter_groups
+from skfocal._parallel import ALONE
 from skfocal._parts import Parts
 from skfocal._pooling import pool, pool_all
 from skfocal._reduced import reduced_copy
@@ -59,6 +62,8 @@ class FocalNet(NeuralNet):
         See :class:`~skfocal._updates.Updates`.
     weight_decay, layer_decay : float
         See :func:`~skfocal._module.parameter_groups`.
+    processes : Processes
+        Those that train together; each computes its part of every batch.
     **kwargs
         Everything else that skorch takes.
     """
@@ -68,6 +73,8 @@ class FocalNet(NeuralNet):
     updates_: Any = None
     before_validation_: Any = None  # what callbacks remembered
     n_batches_ = 0  # of training, in the present epoch
+    batch_rows_: Any = ()  # of the present batch, of all processes together
+    held_: Any = None  # how the processes hold the module in training
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class FocalNet(NeuralNet):
         nonfinite="raise",
         weight_decay=0.01,
         layer_decay=1.0,
+        processes=ALONE,
         **kwargs,
     ):
         self.train_batches = train_batches
@@ -96,6 +104,7 @@ class FocalNet(NeuralNet):
         self.nonfinite = nonfinite
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
+        self.processes = processes
         self.predict_parts_ = Parts("prediction")
         super().__init__(module, criterion, **kwargs)
 
@@ -111,25 +120,19 @@ class FocalNet(NeuralNet):
         self.checkpoints_ = checkpoints or Checkpoints(None)
         self.globals_at_begin_ = global_states()
         self.initialize()
-        self.set_moments(moments or {})
-        self.updates_ = Updates(
-            self.optimizer_,
-            clip=self.gradient_clip,
-            nonfinite=self.nonfinite,
-            scaler=make_scaler(self.precision, self.device),
-        )
-        # Documents of several pieces take no more memory than full ones of a single piece.
-        most = self.train_batches.batch_size * dataset.tokens.cutting.max_length
-        self.train_parts_ = Parts("training", most)
-        self.stop_ = False
-        self.notify("on_train_begin", X=dataset, y=None)
         self.drops_ = self._drops_fast()
         super()._set_training(True)  # a pretrained encoder comes in evaluation mode
+        self._hold_module(dataset)
+        self.set_moments(moments or {})
+        self.stop_ = False
+        self.notify("on_train_begin", X=dataset, y=None)
         self.resumed_ = self.checkpoints_.found
         if self.resumed_ is not None and self.resumed_["complete"]:
             restore(self, self.resumed_)
         else:
             self._fit_epochs(dataset)
+        self.held_.release(self, keep_moments)
+        self.held_ = None
         # Gradients and moments are three times the weights: nobody predicts with them.
         self.module_.zero_grad(set_to_none=True)
         if not keep_moments:
@@ -139,7 +142,32 @@ class FocalNet(NeuralNet):
         self.train_split = None
         self.train_batches.forget()
         self.checkpoints_ = self.resumed_ = self.updates_ = self.signals_ = None
+        self.processes = ALONE
         return self
+
+    def _hold_module(self, dataset):
+        """Let the processes hold the module, and with it the optimizer."""
+        # Documents of several pieces take no more memory than full ones of a single piece.
+        most = self.batch_size * dataset.tokens.cutting.max_length
+        self.train_parts_ = Parts("training", most)
+
+        def probe():
+            shortest = [int(dataset.tokens.lengths.argmin())]
+            inputs, codes = Collate(self.pad_id)(dataset.__getitems__(shortest))
+            with torch.random.fork_rng():
+                self.get_loss(self.infer(inputs), codes, X=inputs).backward()
+
+        self.held_ = _distributed.hold(self, probe)
+        if not self.held_.in_parts:
+            self.train_parts_.n_tokens = None
+        if not self.held_.retries:
+            self.train_parts_.may_shrink = self.predict_parts_.may_shrink = False
+        self.updates_ = Updates(
+            self.optimizer_,
+            clip=self.gradient_clip,
+            nonfinite=self.nonfinite,
+            scaler=make_scaler(self.precision, self.device),
+        )
 
     def _fit_epochs(self, dataset):
         """Train the epochs that are left, to the end."""
@@ -156,7 +184,7 @@ class FocalNet(NeuralNet):
             except StopTraining:
                 pass
             self.notify("on_train_end", X=dataset, y=None)
-            if not all(p.isfinite().all() for p in self.module_.parameters()):
+            if not all(_distributed.full(p.isfinite().all()) for p in self.module_.parameters()):
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             if self.checkpoints_.folder is not None:
                 self.checkpoints_.write(capture(self, 0, complete=True))
@@ -172,6 +200,14 @@ class FocalNet(NeuralNet):
         checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
         return on_cpu and not self.compile and not checkpointed and has_dropout(model)
 
+    def state(self):
+        """Return the whole weights and buffers by name."""
+        return _distributed.full(self.plain_module().state_dict())
+
+    def set_state(self, state):
+        """Give the module what :meth:`state` returned."""
+        _distributed.load(self.plain_module(), state)
+
     def plain_module(self) -> Any:
         """Return the module behind torch.compile's wrapper, if there is one."""
         return getattr(self.module_, "_orig_mod", self.module_)
@@ -183,7 +219,8 @@ class FocalNet(NeuralNet):
     def moments(self):
         """Return the optimizer's state by the names of the weights."""
         state = self.optimizer_.state
-        return {name: state[p] for name, p in self.module_.named_parameters() if p in state}
+        moments = {name: state[p] for name, p in self.module_.named_parameters() if p in state}
+        return _distributed.full(moments)
 
     def set_moments(self, moments):
         """Give the optimizer the state that :meth:`moments` returned."""
@@ -191,15 +228,15 @@ class FocalNet(NeuralNet):
             if name in moments:
                 self.optimizer_.state[parameter] = {
                     # A copy: the optimizer writes into it.
-                    key: value.to(parameter.device, copy=True) if torch.is_tensor(value) else value
+                    key: _distributed.like(value, parameter) if torch.is_tensor(value) else value
                     for key, value in moments[name].items()
                 }
 
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks, then stop if one of them asked for it at the end of an epoch.
 
-        skorch's callbacks ask by KeyboardInterrupt, ours by ``net.stop_``. The user's Ctrl-C, and
-        the interrupt at any other moment, goes through.
+        skorch's callbacks ask by KeyboardInterrupt, ours by ``net.stop_``; in one process for all.
+        The user's Ctrl-C, and the interrupt at any other moment, goes through.
         """
         try:
             super().notify(method_name, **cb_kwargs)
@@ -207,7 +244,7 @@ class FocalNet(NeuralNet):
             if method_name != "on_epoch_end" or self.signals_.interrupted:
                 raise
             self.stop_ = True
-        if method_name == "on_epoch_end" and self.stop_:
+        if method_name == "on_epoch_end" and self.processes.any(self.stop_):
             raise StopTraining
 
     def get_iterator(self, dataset, training=False):
@@ -224,7 +261,8 @@ class FocalNet(NeuralNet):
         # A copy to CUDA from pinned memory does not wait for the device.
         kwargs.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = self.iterator_train if kind == "train" else self.iterator_valid
-        return loader(dataset, batch_sampler=batches, collate_fn=Collate(self.pad_id), **kwargs)
+        mine = Shards(batches, self.processes)
+        return loader(dataset, batch_sampler=mine, collate_fn=Collate(self.pad_id), **kwargs)
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Give the optimizer groups by weight decay and depth."""
@@ -248,12 +286,15 @@ class FocalNet(NeuralNet):
             self.before_validation_ = copy.deepcopy(of_callbacks(self))
         losses, outputs, self.norms_, self.pending_, self.losses_ = [], [], {}, [], []
         for batch, is_last in _marked(iterator):
+            rows = self.batch_rows_ = iterator.batch_sampler.whole(n_done)
+            if len(rows) <= self.processes.rank:  # none is left for this process
+                batch[0]["sample_weight"].zero_()
             n_done += 1
             self.n_batches_ = n_done if training else self.n_batches_
             self.notify("on_batch_begin", batch=batch, training=training)
             self.is_update_ = training and (n_done % self.accumulate == 0 or is_last)
             step = step_fn(batch, **fit_params)
-            self.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
+            self.history.record_batch(f"{prefix}_batch_size", len(rows))
             losses.append(step["loss"].detach())
             writes = self._writes_checkpoint(training)
             if len(losses) == every or is_last or writes:
@@ -272,8 +313,10 @@ class FocalNet(NeuralNet):
     def _record_losses(self, prefix, losses, n_done):
         """Read from the device what waits there, and raise for numbers that are not finite."""
         norms, self.norms_ = self.norms_, {}
-        waiting = [*losses, *(norm.to(losses[0]) for norm in norms.values())]
-        values = torch.stack(waiting).tolist()
+        waiting = self.processes.total(torch.stack(losses))
+        if norms:
+            waiting = torch.cat([waiting, torch.stack(list(norms.values())).to(waiting)])
+        values = waiting.tolist()
         norms = dict(zip(norms, values[len(losses) :], strict=True))
         rows = self.history[-1]["batches"][-len(losses) :]
         first = n_done - len(losses) + 1
@@ -301,9 +344,10 @@ class FocalNet(NeuralNet):
 
     def _writes_checkpoint(self, training):
         """Say whether the state after this batch is to be written: only between updates."""
-        if training and not self.is_update_:
+        if self.checkpoints_.folder is None or (training and not self.is_update_):
             return False
-        return (training and self.checkpoints_.is_due()) or self.signals_.terminated
+        is_due = training and self.checkpoints_.is_due()
+        return self.processes.any(is_due or self.signals_.terminated)
 
     def _write_checkpoint(self):
         self.checkpoints_.write(capture(self, self.n_batches_))
@@ -322,7 +366,7 @@ class FocalNet(NeuralNet):
         if self.is_update_:
             norm = self.updates_.clip_gradients()
             if self.updates_.may_skip:  # a loss that is not finite may have a gradient that is
-                norm = norm + 0 * sum(self.losses_)
+                norm = norm + 0 * self.processes.total(sum(self.losses_))
             self.notify(
                 "on_grad_computed",
                 named_parameters=list(self.get_all_learnable_params()),
@@ -339,31 +383,39 @@ class FocalNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and add its part of the update's gradient."""
         self._set_training(True)
-        self.pending_.append(batch)
-        step = self._add_gradient(batch, **fit_params)
+        self.pending_.append((batch, len(self.batch_rows_)))
+        step = self._add_gradient(*self.pending_[-1], **fit_params)
         while step is None:
             # Parts of gradients may have been added: begin the update again.
             self.optimizer_.zero_grad(set_to_none=True)
-            for batch in self.pending_:
-                step = self._add_gradient(batch, **fit_params)
+            for batch, n_rows in self.pending_:
+                step = self._add_gradient(batch, n_rows, **fit_params)
                 if step is None:
                     break
         return step
 
-    def _add_gradient(self, batch, **fit_params):
-        """Return loss and logits of a batch; None if the memory did not suffice for a part."""
-        share = self._share_of_update(len(batch[1]))
+    def _add_gradient(self, batch, n_rows, **fit_params):
+        """Return loss and logits of a batch; None if the memory did not suffice for a part.
+
+        The batch may be this process's part of one of `n_rows` documents. The loss is its part of
+        the whole one's.
+        """
+        share = self._share_of_update(n_rows) * self.held_.factor
         parts = self.train_parts_.of(batch)
+        divides = len(parts) > 1 or self.processes.size > 1
+        whole = self._whole_divisor(batch, n_rows) if divides else None
         losses, logits = [], []
         for part in parts:
             inputs, codes = part
+            exchanges = self.is_update_ and part is parts[-1]
             try:
-                with FastDropout() if self.drops_ else contextlib.nullcontext():
-                    y_pred = self.infer(inputs, **fit_params)
-                loss = self.get_loss(y_pred, codes, X=inputs, training=True)
-                if len(parts) > 1:
-                    loss = loss * (self._divisor(part) / self._divisor(batch))
-                self.updates_.backward(loss * share)
+                with contextlib.nullcontext() if exchanges else self.held_.adding():
+                    with FastDropout() if self.drops_ else contextlib.nullcontext():
+                        y_pred = self.infer(inputs, **fit_params)
+                    loss = self.get_loss(y_pred, codes, X=inputs, training=True)
+                    if divides:
+                        loss = loss * (self._divisor(part) / whole)
+                    self.updates_.backward(loss * share)
             except torch.OutOfMemoryError:
                 self.train_parts_.shrink(part)
                 return None
@@ -378,6 +430,16 @@ class FocalNet(NeuralNet):
         return self.criterion_.divisor(
             codes.to(self.device), inputs["sample_weight"].to(self.device)
         )
+
+    def _whole_divisor(self, batch, n_rows):
+        """Return what the summed loss of all processes' parts of a batch is divided by."""
+        if self.processes.size == 1 or self.criterion_.normalize != "weights":
+            return n_rows if self.criterion_.normalize == "samples" else self._divisor(batch)
+        inputs, codes = batch
+        weight = self.criterion_.total_weight(
+            codes.to(self.device), inputs["sample_weight"].to(self.device)
+        )
+        return self.processes.total(weight).clamp(min=torch.finfo(weight.dtype).tiny)
 
     def _share_of_update(self, n_rows):
         """Return what a batch's loss is multiplied by before it is added to the update's.
@@ -410,7 +472,8 @@ class FocalNet(NeuralNet):
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
             x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
-            logits = self.module_(**x, **fit_params)
+            forward = self.module_ if self.held_ is None else self.held_.forward
+            logits = forward(**x, **fit_params)
         return logits if pieces is None else pool(logits, pieces.to(self.device), self.pooling)
 
     def evaluation_step(self, batch, training=False):
@@ -423,11 +486,15 @@ class FocalNet(NeuralNet):
         self._set_training(False)
         with torch.no_grad():
             logits = self.predict_parts_.run(lambda part: self.infer(part[0], **fit_params), batch)
-            return {"loss": self.get_loss(logits, batch[1], X=batch[0]), "y_pred": logits}
+            loss = self.get_loss(logits, batch[1], X=batch[0])
+            if self.processes.size > 1:
+                whole = self._whole_divisor(batch, len(self.batch_rows_))
+                loss = loss * (self._divisor(batch) / whole)
+            return {"loss": loss, "y_pred": logits}
 
     def _frozen_layers(self):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
-        if not self.freeze or self.compile:
+        if not self.freeze or self.compile or not getattr(self.held_, "in_parts", True):
             return None
         with _MAKING:
             frozen = getattr(self, "frozen_", None)
@@ -496,10 +563,13 @@ class FocalNet(NeuralNet):
         return sorted_batches(dataset.tokens.lengths, 4 * self.batch_size)
 
     def _in_order(self, outputs, batches):
+        """Return the rows of all batches, and of all processes' parts of them, in their order."""
         result = torch.cat(outputs).float().cpu().numpy()
         rows = [row for batch in batches for row in batch]
-        ordered = result.copy()
-        ordered[rows] = result
+        parts = self.processes.gather((rows, result))
+        ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), np.float32)
+        for rows, part in parts:
+            ordered[rows] = part
         return ordered
 
 

@@ -20,6 +20,7 @@ class Parts:
     def __init__(self, purpose, n_tokens=None):
         self.purpose = purpose
         self.n_tokens = n_tokens
+        self.may_shrink = True
         self.has_warned = False
 
     def of(self, batch):
@@ -47,6 +48,12 @@ class Parts:
         """Halve the parts after one did not fit; raise if it was a single document."""
         n_rows, length = part[0]["input_ids"].shape
         n = len(part[1])
+        if not self.may_shrink:  # the other processes would go on with another number of parts
+            raise torch.OutOfMemoryError(
+                f"The device has not enough memory for {n} documents of {length} tokens in "
+                f"{self.purpose}, and with several processes no batch is computed in parts. Take "
+                "a smaller batch_size and a larger accumulate, or a lower max_length."
+            )
         if n == 1:
             raise torch.OutOfMemoryError(
                 f"The device has not enough memory for a single document of {n_rows * length} "

@@ -40,8 +40,19 @@ def is_worker():
     return ray is not None and ray.is_initialized() and ray.get_runtime_context().worker.mode == 1
 
 
+def is_launched():
+    """Say whether torchrun or accelerate started this process, or its parent, beside others."""
+    names = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    return names <= os.environ.keys() and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def has_siblings():
+    """Say whether other processes of this one's parent want the same."""
+    return is_worker() or is_launched()
+
+
 def shared_folder():
-    """Return this process's folder for shared files; workers have their parent's.
+    """Return this process's folder for shared files; processes with siblings have their parent's.
 
     It lies in the folder for temporary files, is readable by its owner only, and goes away with
     the process, or at the next call after a process that was killed.
@@ -50,7 +61,7 @@ def shared_folder():
     root.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and root.lstat().st_uid != os.getuid():  # a link is its maker's
         raise PermissionError(f"{str(root)!r} belongs to another user.")
-    folder = root / str(os.getppid() if is_worker() else os.getpid())
+    folder = root / str(os.getppid() if has_siblings() else os.getpid())
     if not folder.exists():
         for other in root.iterdir():
             if other.name.isdigit() and not _is_alive(int(other.name)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skfocal._encoding import Cutting, encode, n_pieces
-from skfocal._store import FileStore, MemoryStore, digest, is_worker, shared_folder
+from skfocal._store import FileStore, MemoryStore, digest, has_siblings, shared_folder
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _kept_entries(tokenizer, texts, cutting):
 
 
 def _token_store(key):
-    if not is_worker():
+    if not has_siblings():
         return _MEMORY
     folder = shared_folder() / f"tokens-{key.hex()}"
     with _ENCODING:

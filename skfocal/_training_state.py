@@ -30,10 +30,14 @@ def capture(net, n_batches, complete=False):
     dict
         For :func:`skfocal._plain.split`.
     """
+    if net.processes.size > 1:  # what each process has for itself becomes what all have
+        for _, callback in net.callbacks_:
+            if hasattr(callback, "settle"):
+                callback.settle(net)
     state = {
         "complete": complete,
         "n_batches": n_batches,
-        "module": net.plain_module().state_dict(),
+        "module": net.state(),
         "criterion": net.criterion_.state_dict(),
         "history": _rows(net.history, n_batches),
         "callbacks": net.before_validation_ or of_callbacks(net),
@@ -52,6 +56,7 @@ def capture(net, n_batches, complete=False):
         "batches": net.train_batches.state(),
         "torch": torch.get_rng_state(),
         "cuda": _cuda_state(net),
+        "generators": net.processes.gather([torch.get_rng_state(), _cuda_state(net)]),
     }
 
 
@@ -62,7 +67,7 @@ def of_callbacks(net):
 
 def restore(net, state):
     """Put back what :func:`capture` returned."""
-    net.plain_module().load_state_dict(state["module"])
+    net.set_state(state["module"])
     net.criterion_.load_state_dict(state["criterion"])
     net.history = History(state["history"])
     for name, callback in net.callbacks_:
@@ -87,9 +92,14 @@ def _restore_position(net, state):
     if state["globals"]:
         random.setstate(state["globals"]["python"])
         np.random.set_state(state["globals"]["numpy"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], net.device)
+    rank = net.processes.rank
+    everyone = state.get("generators") or [[state["torch"], state["cuda"]]]
+    of_torch, of_cuda = everyone[min(rank, len(everyone) - 1)]
+    torch.set_rng_state(of_torch)
+    if of_cuda is not None:
+        torch.cuda.set_rng_state(of_cuda, net.device)
+    if rank >= len(everyone):  # there were fewer processes
+        torch.manual_seed(torch.initial_seed() + rank)
 
 
 def _rows(history, n_batches):

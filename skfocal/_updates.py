@@ -5,6 +5,8 @@ import warnings
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from skfocal._distributed import full
+
 _MOST_SKIPPED = 20  # in a row; float16 begins at a scale of 2**16 and may have to halve it often
 
 
@@ -50,7 +52,7 @@ class Updates:
         """Undo the scale and clip; return the norm that there was, on the device."""
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = full(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
         if self.clip is not None:
             clip_grads_with_norm_(self.parameters, self.clip, norm)
         return norm

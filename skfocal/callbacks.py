@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import itertools
 import math
 import sys
 import time
@@ -173,22 +174,28 @@ class Pruning(Callback):
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Weigh the documents of the batch."""
         if training:
-            rows = net.train_batches.batches[len(self.seen_)]
+            rows = net.processes.mine(net.batch_rows_)
             batch[0]["sample_weight"] *= torch.from_numpy(self.scale_[rows])
 
     def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
         """Keep the losses of the batch; they are read when the epoch is over."""
         if training:
-            rows = net.train_batches.batches[len(self.seen_)]
+            rows = net.processes.mine(net.batch_rows_)
             with torch.no_grad():
                 loss = net.criterion_.per_sample(y_pred.detach(), batch[1].to(y_pred.device))
             self.seen_.append((rows, loss))
 
+    def settle(self, net):
+        """Remember the losses of all documents that any process has seen."""
+        # Of a skipped update nothing is known.
+        seen = [(rows, x.float().nan_to_num(*3 * [torch.nan]).cpu()) for rows, x in self.seen_]
+        for rows, loss in itertools.chain.from_iterable(net.processes.gather(seen)):
+            self.loss_[rows] = loss.numpy()
+        self.seen_ = []
+
     def on_epoch_end(self, net, **kwargs):
-        """Remember the losses of all documents that were seen."""
-        for rows, loss in self.seen_:
-            # Of a skipped update nothing is known.
-            self.loss_[rows] = loss.float().nan_to_num(*3 * [torch.nan]).cpu().numpy()
+        """Read the losses."""
+        self.settle(net)
         # The sum of the weighed losses stands for all documents, not for those that stayed.
         row = net.history[-1]
         net.history.record("train_loss", row["train_loss"] * net.train_batches.share)
@@ -238,20 +245,23 @@ class ClassLoss(Callback):
             inputs, codes = batch
             self.kept_.append((y_pred.detach(), codes, inputs["sample_weight"]))
             if len(self.kept_) == self._N_KEPT:
-                self._add_up(net)
+                self.settle(net)
 
-    def _add_up(self, net):
+    def settle(self, net):
+        """Add up what is kept, of all processes."""
+        if not self.kept_:
+            return
         logits, codes, weight = map(torch.cat, zip(*self.kept_, strict=True))
         self.kept_ = []
         with torch.no_grad():
             each = net.criterion_.per_class(logits, codes.to(logits.device))
             each = each.nan_to_num(0, 0, 0)  # of skipped updates
-            self.sum_ = self.sum_ + (weight.to(logits.device)[:, None] * each).double().sum(0)
+            own = (weight.to(logits.device)[:, None] * each).double().sum(0)
+            self.sum_ = self.sum_ + net.processes.total(own)
 
     def on_epoch_end(self, net, **kwargs):
         """Turn the sums into shares."""
-        if self.kept_:
-            self._add_up(net)
+        self.settle(net)
         total = self.sum_.cpu().numpy()
         self.shares_.append(total / (total.sum() or 1.0))
 
@@ -328,16 +338,14 @@ class ValidationScore(Callback):
         net.history.record("valid_score_best", bool(is_best))
         if is_best:
             self.best_score_, self.best_epoch_ = score, epoch
-            self.best_state_ = {
-                key: value.detach().cpu().clone() for key, value in net.module_.state_dict().items()
-            }
+            self.best_state_ = {k: v.detach().cpu().clone() for k, v in net.state().items()}
         elif epoch - self.best_epoch_ >= self.patience:
             net.stop_ = True
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Go back to the best weights."""
         if self.best_state_ is not None:
-            net.module_.load_state_dict(self.best_state_)
+            net.set_state(self.best_state_)
             self.best_state_ = None
 
 
@@ -385,9 +393,9 @@ class Progress(Callback):
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Move the bar by the documents of the batch."""
         if training:
-            self.n_documents_ += len(batch[1])
+            self.n_documents_ += len(net.batch_rows_)
             self.seconds_ = time.perf_counter() - self.start_
-            self.bar_.update(len(batch[1]))
+            self.bar_.update(len(net.batch_rows_))
 
     def on_epoch_end(self, net, **kwargs):
         """Close the bar and give the line."""

@@ -30,9 +30,9 @@ from sklearn.utils.validation import (
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _guards, _module, _targets, balance
+from skfocal import _guards, _module, _parallel, _targets, balance
 from skfocal._batches import LengthBatches, TokenDataset
-from skfocal._checkpoint import Checkpoints
+from skfocal._checkpoint import Checkpoints, describe
 from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
 from skfocal._encoding import Cutting
 from skfocal._excerpt import excerpt, excerpts, short_errors
@@ -40,6 +40,7 @@ from skfocal._net import FocalNet
 from skfocal._pooling import POOLINGS
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
+from skfocal._store import digest
 from skfocal._text import as_texts, check_kind
 from skfocal._tokens import CACHED_DOCUMENTS, tokenize
 from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
@@ -67,6 +68,8 @@ _NOT_OF_A_FIT = {
     "checkpoint_steps",
     "checkpoint_minutes",
 }
+# Parameters that may be others in each of several processes.
+_OF_A_PROCESS = {"device", "random_state", "callbacks", "net_params", "verbose"}
 _NOT_CUT = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # fitted by an older version
 _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _CHUNK = 32_768  # documents that are tokenised and sorted together for prediction
@@ -605,12 +608,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         RuntimeError
             If an operation has no form that `deterministic` allows; it is named.
         """
-        checkpoints = Checkpoints(self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes)
-        with self._all_or_nothing(), checkpoints:
+        processes = _parallel.join()
+        checkpoints = Checkpoints(
+            self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes, processes
+        )
+        with self._all_or_nothing(), processes.together(), checkpoints:
             texts = self._check_texts(X, reset=True)
             classes, codes = _targets.encode(y, texts, self.classes)
             _warn_absent(classes, codes)
             rng = checkpoints.random_state(self.random_state)
+            processes.agree_on(rng)
             train, valid = self._split(codes, texts, groups, rng)
             weight = self._check_weights(sample_weight, texts, train, valid)
             self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
@@ -661,7 +668,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             ``sampler="progressive"``.
         """
         self._check_partial()
-        with self._all_or_nothing():
+        processes = _parallel.join()
+        with self._all_or_nothing(), processes.together():
             fitted = hasattr(self, "net_")
             texts = self._check_texts(X, reset=not fitted)
             declared = self._declared_classes(classes)
@@ -675,6 +683,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
                 check_random_state(self.random_state), np.zeros(()), np.zeros(())
             )
+            processes.agree_on(chunks.rng)
             rows = np.arange(len(codes))
             weight = self._check_weights(sample_weight, texts, rows)
             self._train(texts, classes, codes, weight, rows, None, chunks.rng, chunks)
@@ -726,9 +735,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
     ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
+        processes = _parallel.join()
+        self._check_same(processes, texts, codes, weight)
         seed = rng.randint(np.iinfo(np.int32).max)
         steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
-        with hold_device(self.device) as device, _seeded(seed, device), steady:
+        with hold_device(processes.device(self.device)) as device, _seeded(seed, device), steady:
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
             self._n_frozen = int(self.freeze)
             _module.freeze_layers(module.model, self._n_frozen)
@@ -754,11 +765,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             pruning = self._make_pruning(len(train))
             batches = LengthBatches(
                 tokens.lengths[train],
-                self.batch_size,
+                self.batch_size * processes.size,
                 sampling.draw,
                 sampling.n_draws,
                 rng,
                 keep=pruning and pruning.keep,
+                processes=processes,
             )
             net = self._make_net(
                 module,
@@ -769,9 +781,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 callbacks=self._make_callbacks(score, chunks, loss, pruning),
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
+                processes=processes,
             )
             if self.checkpoint is not None:
                 self._check_checkpoint(checkpoints, module, tokens, codes, weight, train, valid)
+            if processes.rank:  # each drops others; the new head was the same for all
+                torch.manual_seed(seed + processes.rank)
             net.train(
                 _dataset(tokens, codes, weight, train),
                 moments=self.net_.moments() if chunks and chunks.n_updates else None,
@@ -780,7 +795,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
-                logits = net.logits(tokens.take(valid))
+                logits = processes.spread(
+                    len(valid), lambda rows: net.logits(tokens.take(valid[rows]))
+                )
                 self._calibrate(
                     calibration, logits, codes[valid], weight[valid], score, class_prior
                 )
@@ -807,9 +824,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self._fitted_model = str(self.model)
         self._warned_for = (self.proba_, self.decision, None)
 
+    def _check_same(self, processes, texts, codes, weight):
+        """Refuse documents or parameters that are others in another process."""
+        if processes.size > 1:
+            parameters = self.get_params(deep=False).items()
+            processes.check_same(
+                X=digest(*texts),
+                y=digest(codes.tobytes()),
+                sample_weight=digest(weight.tobytes()),
+                **{name: describe(v) for name, v in parameters if name not in _OF_A_PROCESS},
+            )
+
     def _check_checkpoint(self, checkpoints, module, tokens, codes, weight, train, valid):
         """Refuse to go on from the checkpoint of another fit."""
         parameters = {k: v for k, v in self.get_params(False).items() if k not in _NOT_OF_A_FIT}
+        parameters["batch_size"] *= checkpoints.processes.size
         if not isinstance(self.random_state, Integral):
             del parameters["random_state"]  # a generator is part of the state
         checkpoints.check(
@@ -1143,7 +1172,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             callbacks.append(("pruning", pruning))
         if score is not None:
             callbacks.append(("score", score))
-        if self.verbose:
+        if self.verbose and _parallel.join().is_first:
             callbacks.append(("progress", Progress(score and score.name)))
         # The user's last: skorch's way to stop, an interrupt, must not keep the others from
         # seeing the end of the epoch.
@@ -1330,10 +1359,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         cutting = self._present_cutting()
         # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
         keep = len(texts) <= CACHED_DOCUMENTS
-        parts = []
-        for start in range(0, len(texts), _CHUNK):
-            tokens = tokenize(self.tokenizer_, texts[start : start + _CHUNK], cutting, keep)
-            parts.append(self.net_.logits(tokens, self.predict_precision))
+
+        def compute(some, rows):
+            tokens = tokenize(self.tokenizer_, some[rows], cutting, keep)
+            return self.net_.logits(tokens, self.predict_precision)
+
+        processes, parts = _parallel.join(), []
+        with processes.together():
+            if processes.size > 1:
+                processes.check_same(X=digest(*texts))
+            for start in range(0, len(texts), _CHUNK):
+                some = texts[start : start + _CHUNK]
+                parts.append(processes.spread(len(some), functools.partial(compute, some)))
         return np.concatenate(parts)
 
     def _present_cutting(self):
@@ -1407,7 +1444,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         from skfocal import persistence
 
-        persistence.save(self, folder, metrics)
+        if _parallel.speaks():
+            persistence.save(self, folder, metrics)
 
     @classmethod
     def from_pretrained(cls, folder) -> Self:
@@ -1461,7 +1499,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         check_is_fitted(self)
         self._check_settings()
-        _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
+        if _parallel.speaks():
+            _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
 
     def push_to_hub(
         self, repo_id, *, metrics=None, private=None, token=None, commit_message=None

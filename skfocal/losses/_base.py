@@ -160,12 +160,27 @@ class Loss(nn.Module):
         """
         if self.normalize != "weights":
             return max(len(target), 1) if self.normalize == "samples" else 1.0
+        total = self.total_weight(target, sample_weight)
+        # A batch whose weights are all zero has loss zero, not 0 / 0.
+        return torch.where(total > 0, total, torch.ones_like(total))
+
+    def total_weight(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the sum of the weights of a batch's samples, of classes and their own.
+
+        Parameters
+        ----------
+        target : Tensor
+        sample_weight : Tensor, default=None
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor, a scalar
+        """
         total = torch.ones_like(target[..., 0] if target.ndim == 2 else target, dtype=torch.float32)
         if self.weight is not None:
             total = self._weight_of(target)
-        total = (total if sample_weight is None else sample_weight * total).sum()
-        # A batch whose weights are all zero has loss zero, not 0 / 0.
-        return torch.where(total > 0, total, torch.ones_like(total))
+        return (total if sample_weight is None else sample_weight * total).sum()
 
     def _weight_of(self, target: Tensor) -> Tensor:
         assert self.weight is not None

@@ -1,0 +1,211 @@
+"""The processes that train one model together: which is this one, and what they tell each other."""
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import traceback
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from skfocal._store import is_launched, is_worker
+
+_ALARM_SECONDS = 20  # in which an error that all processes meet reaches all of them
+
+
+class Processes:
+    """All processes of a job, or this one alone.
+
+    Each calls the same methods in the same order. What has to come from one of them comes from
+    the first; alone, nothing is sent.
+
+    Parameters
+    ----------
+    rank, size : int
+        Which of how many this process is.
+    control, alarm : torch.distributed.ProcessGroup, default=None
+        For what is no gradient, and for errors only.
+    """
+
+    def __init__(self, rank=0, size=1, control=None, alarm=None):
+        self.rank = rank
+        self.size = size
+        self.control = control
+        self.alarm = alarm
+
+    def __deepcopy__(self, memo):
+        return self  # connections cannot be copied
+
+    @property
+    def is_first(self):
+        """Whether this process speaks for all."""
+        return self.rank == 0
+
+    def device(self, device):
+        """Return the device of this process where each is to have its own."""
+        if self.size == 1 or str(device) not in ("auto", "cuda") or not torch.cuda.is_available():
+            return device
+        number = int(os.environ.get("LOCAL_RANK", self.rank))
+        return f"cuda:{number % torch.cuda.device_count()}"
+
+    # -- what they tell one another --------------------------------------------------------
+
+    def share(self, value=None):
+        """Return the first process's value."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, group=self.control, group_src=0)
+        return values[0]
+
+    def gather(self, value):
+        """Return the values of all processes, in their order."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def first(self, function, *args):
+        """Return what a function gives in the first process; raise its error in all of them."""
+        if self.size == 1:
+            return function(*args)
+        result = error = None
+        if self.is_first:
+            try:
+                result = function(*args)
+            except Exception as caught:
+                error = caught
+        result, error = self.share((result, error))
+        if error is not None:
+            raise error
+        return result
+
+    def any(self, flag):
+        """Say whether a flag is up in any process."""
+        if self.size == 1:
+            return bool(flag)
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
+        return bool(flags)
+
+    def total(self, value):
+        """Return the sum of a tensor over the processes, without waiting for the device."""
+        if self.size > 1:
+            value = value.detach().clone()
+            dist.all_reduce(value)
+        return value
+
+    def agree_on(self, generator):
+        """Give a random generator the state that it has in the first process."""
+        if self.size > 1:
+            generator.set_state(self.share(generator.get_state()))
+
+    # -- who does what -----------------------------------------------------------------------
+
+    def mine(self, rows):
+        """Return this process's rows of some; the first of all where there are too few."""
+        return rows[self.rank :: self.size] or rows[:1]
+
+    def spread(self, n, compute):
+        """Return ``compute(rows)`` for n rows, of which each process does its part.
+
+        Parameters
+        ----------
+        n : int
+        compute : callable ``(slice) -> ndarray``
+            One row of the result for each.
+        """
+        if self.size == 1:
+            return compute(slice(None))
+        # Where there are fewer rows than processes, some compute one for nothing.
+        parts = self.gather(compute(slice(self.rank if self.rank < n else 0, None, self.size)))
+        result = parts[0].repeat(self.size, axis=0)[:n]
+        for rank, part in enumerate(parts[:n]):
+            result[rank :: self.size] = part
+        return result
+
+    # -- errors --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def together(self):
+        """Raise an error that all processes meet; end this process after one that it meets alone.
+
+        The others wait for this one, and an exception may be caught: by a search that goes on
+        with its next candidate, for one. The launcher sees a process end and ends all.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.size > 1 and not self._all_fail():
+                traceback.print_exc()
+                sys.stderr.write(
+                    f"Process {self.rank} of {self.size} ends: the others did not meet this "
+                    f"{type(error).__name__}, so the training cannot go on. If it is about a "
+                    "connection, another process has ended before.\n"
+                )
+                atexit.unregister(_disconnect)  # it would wait for the others
+                raise SystemExit(1) from error
+            raise
+
+    def _all_fail(self):
+        try:
+            dist.monitored_barrier(self.alarm, timedelta(seconds=_ALARM_SECONDS))
+        except RuntimeError:
+            return False
+        return True
+
+    def check_same(self, **values):
+        """Raise ValueError, in all processes, if one of these differs between them."""
+        everywhere = self.gather(values)
+        differ = [n for n in values if any(v.get(n) != everywhere[0][n] for v in everywhere)]
+        if differ:
+            raise ValueError(
+                f"{' and '.join(differ)} must be the same in all {self.size} processes, which "
+                "divide the documents among themselves. Got others in some: load the same data in "
+                "the same order in each."
+            )
+
+
+ALONE = Processes()
+_joined = ALONE
+
+
+def join():
+    """Return the processes that this one was started with by torchrun or accelerate.
+
+    The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
+    one, are alone.
+    """
+    global _joined
+    if threading.current_thread() is not threading.main_thread() or not dist.is_available():
+        return ALONE
+    if not dist.is_initialized():
+        if not is_launched() or is_worker():
+            return ALONE
+        _connect()
+    if _joined is ALONE and dist.get_world_size() > 1:
+        control, alarm = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
+        _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
+    return _joined
+
+
+def speaks():
+    """Say whether this process is the one that writes what all of them have."""
+    return _joined.is_first
+
+
+def _connect():
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    dist.init_process_group(backend)
+    atexit.register(_disconnect)
+
+
+def _disconnect():
+    if dist.is_initialized():
+        dist.destroy_process_group()
