@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers see
+    from skfocal._parallel import alone
     from skfocal._text import as_column
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
@@ -56,6 +57,7 @@ _HOME = {
     "LossComparison": "comparison",
     "compare_losses": "comparison",
     "expected_calibration_error": "metrics",
+    "alone": "_parallel",
     "as_column": "_text",
     "cache_info": "caches",
     "clear_cache": "caches",
@@ -108,6 +110,7 @@ __all__ = [
     "SigmoidCrossEntropyLoss",
     "SigmoidFocalLoss",
     "TrainingHistoryDisplay",
+    "alone",
     "as_column",
     "asymmetric_loss",
     "cache_info",

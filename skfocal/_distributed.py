@@ -6,8 +6,13 @@ import importlib.util
 import os
 
 import torch
-from torch.distributed.tensor import DTensor, distribute_tensor
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+
+from skfocal._module import layers_of
+from skfocal._parallel import full
 
 
 class Held:
@@ -69,9 +74,10 @@ class Replicated(Held):
 
 
 class Sharded(Held):
-    """A part each of weights, gradients and moments: FSDP 2 as accelerate's configuration says.
+    """A part each of weights, gradients and moments: torch's FSDP 2 by accelerate's configuration.
 
-    Each keeps the whole weights in its host's memory beside, for what comes after the training.
+    Each process keeps the whole weights in its host's memory beside, for what comes after the
+    training.
 
     Parameters
     ----------
@@ -90,13 +96,17 @@ class Sharded(Held):
 
     def __init__(self, net):
         self.factor = net.processes.size
-        accelerator = _accelerator(net)
-        self.whole = copy.deepcopy(net.module_).cpu()
-        # The head reads what the encoder gives: all weights are the encoder's.
-        _, optimizer = accelerator.prepare(net.module_.model, net.optimizer_)
-        accelerator.free_memory()
-        net.optimizer_ = optimizer.optimizer
+        settings = _settings_of_accelerate(net)
         self.forward = net.module_
+        # Loading that spares memory leaves the weights to the first process.
+        for tensor in net.module_.state_dict().values():
+            dist.broadcast(tensor, 0)
+        self.whole = copy.deepcopy(net.module_).cpu()
+        encoder = net.module_.model
+        mesh = init_device_mesh(torch.device(net.device).type, (net.processes.size,))
+        for part in (*layers_of(encoder), encoder):
+            fully_shard(part, mesh=mesh, **settings)
+        net._initialize_optimizer()  # over the parts
 
     @contextlib.contextmanager
     def adding(self):
@@ -145,45 +155,19 @@ def _wants(name):
     return os.environ.get(name, "false").lower() in ("true", "1", "yes", "on")
 
 
-def _accelerator(net):
-    """Return an Accelerator that has read its configuration."""
+def _settings_of_accelerate(net):
+    """Return what the configuration says, as arguments of ``fully_shard``."""
     if importlib.util.find_spec("accelerate") is None:
         raise ImportError("FSDP needs accelerate: pip install 'skfocal[accelerate]'.")
-    from accelerate import Accelerator
+    from accelerate import FullyShardedDataParallelPlugin
 
-    version = os.environ.get("FSDP_VERSION", "1")
-    if version != "2":
-        raise ValueError(f"accelerate's configuration must have fsdp_version: 2. Got {version}.")
+    plugin = FullyShardedDataParallelPlugin()
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            f"accelerate's configuration must have fsdp_version: 2. Got {plugin.fsdp_version}."
+        )
     for name, value in (("compile", True), ("precision", "float16")):
         if getattr(net, name) == value:
             raise ValueError(f"{name} must not be {value!r} with FSDP.")
-    return Accelerator(cpu=torch.device(net.device).type == "cpu")
-
-
-# -- tensors of which each process has a part ------------------------------------------------
-
-
-def full(value):
-    """Return the whole of a tensor, or of the tensors in a dict."""
-    if isinstance(value, dict):
-        return {name: full(item) for name, item in value.items()}
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def like(value, own):
-    """Return a whole tensor divided as `own` is, on its device."""
-    if not isinstance(own, DTensor):
-        return value.to(own.device, copy=True)
-    whole = value.to(own.device)
-    return distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)
-
-
-def load(module, state):
-    """Give a module a whole state."""
-    own = module.state_dict()
-    if not any(isinstance(value, DTensor) for value in own.values()):
-        module.load_state_dict(state)
-        return
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(like(state[name], value))
+    offload = {"offload_policy": plugin.cpu_offload} if plugin.cpu_offload else {}
+    return {"reshard_after_forward": plugin.reshard_after_forward, **offload}

@@ -12,15 +12,15 @@ import torch
 from skorch import NeuralNet
 from skorch.history import History
 
-from skfocal import _distributed
 from skfocal._batches import Collate, Shards, TokenDataset, sorted_batches
 from skfocal._checkpoint import Checkpoints
 from skfocal._devices import AUTOCAST, mind_fork
+from skfocal._distributed import hold
 from skfocal._dropout import FastDropout
 from skfocal._frozen import FrozenLayers
 from skfocal._memory import kept_memory
 from skfocal._module import has_dropout, parameter_groups
-from skfocal._parallel import ALONE
+from skfocal._parallel import ALONE, full, like, load
 from skfocal._parts import Parts
 from skfocal._pooling import pool, pool_all
 from skfocal._reduced import reduced_copy
@@ -157,7 +157,7 @@ class FocalNet(NeuralNet):
             with torch.random.fork_rng():
                 self.get_loss(self.infer(inputs), codes, X=inputs).backward()
 
-        self.held_ = _distributed.hold(self, probe)
+        self.held_ = hold(self, probe)
         if not self.held_.in_parts:
             self.train_parts_.n_tokens = None
         if not self.held_.retries:
@@ -184,7 +184,7 @@ class FocalNet(NeuralNet):
             except StopTraining:
                 pass
             self.notify("on_train_end", X=dataset, y=None)
-            if not all(_distributed.full(p.isfinite().all()) for p in self.module_.parameters()):
+            if not all(full(p.isfinite().all()) for p in self.module_.parameters()):
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             if self.checkpoints_.folder is not None:
                 self.checkpoints_.write(capture(self, 0, complete=True))
@@ -202,11 +202,11 @@ class FocalNet(NeuralNet):
 
     def state(self):
         """Return the whole weights and buffers by name."""
-        return _distributed.full(self.plain_module().state_dict())
+        return full(self.plain_module().state_dict())
 
     def set_state(self, state):
         """Give the module what :meth:`state` returned."""
-        _distributed.load(self.plain_module(), state)
+        load(self.plain_module(), state)
 
     def plain_module(self) -> Any:
         """Return the module behind torch.compile's wrapper, if there is one."""
@@ -220,7 +220,7 @@ class FocalNet(NeuralNet):
         """Return the optimizer's state by the names of the weights."""
         state = self.optimizer_.state
         moments = {name: state[p] for name, p in self.module_.named_parameters() if p in state}
-        return _distributed.full(moments)
+        return full(moments)
 
     def set_moments(self, moments):
         """Give the optimizer the state that :meth:`moments` returned."""
@@ -228,7 +228,7 @@ class FocalNet(NeuralNet):
             if name in moments:
                 self.optimizer_.state[parameter] = {
                     # A copy: the optimizer writes into it.
-                    key: _distributed.like(value, parameter) if torch.is_tensor(value) else value
+                    key: like(value, parameter) if torch.is_tensor(value) else value
                     for key, value in moments[name].items()
                 }
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from skfocal._store import is_launched, is_worker
 
@@ -152,7 +153,7 @@ class Processes:
 
     def _all_fail(self):
         try:
-            dist.monitored_barrier(self.alarm, timedelta(seconds=_ALARM_SECONDS))
+            dist.all_reduce(torch.zeros(1), group=self.alarm)
         except RuntimeError:
             return False
         return True
@@ -171,6 +172,7 @@ class Processes:
 
 ALONE = Processes()
 _joined = ALONE
+_LOCAL = threading.local()  # .alone: in the context of that name
 
 
 def join():
@@ -180,21 +182,47 @@ def join():
     one, are alone.
     """
     global _joined
-    if threading.current_thread() is not threading.main_thread() or not dist.is_available():
+    beside = threading.current_thread() is not threading.main_thread()
+    if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
         if not is_launched() or is_worker():
             return ALONE
         _connect()
     if _joined is ALONE and dist.get_world_size() > 1:
-        control, alarm = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
+        control = dist.new_group(backend="gloo")
+        dist.barrier(control)  # one that comes late must not find the next too short
+        alarm = dist.new_group(backend="gloo", timeout=timedelta(seconds=_ALARM_SECONDS))
         _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
     return _joined
 
 
+@contextlib.contextmanager
+def alone():
+    """Let this process of several fit and predict by itself, within a ``with`` block.
+
+    Under torchrun or ``accelerate launch`` all processes have to call `fit` and `predict` with
+    the same documents, which they divide. What one of them does by itself goes here: an
+    evaluation by the first, or another fit in each. Elsewhere it changes nothing.
+
+    Examples
+    --------
+    >>> import os, skfocal
+    >>> if os.environ.get("RANK", "0") == "0":
+    ...     with skfocal.alone():
+    ...         pass  # print(clf.predict(X_new))
+    """
+    before = getattr(_LOCAL, "alone", False)
+    _LOCAL.alone = True
+    try:
+        yield
+    finally:
+        _LOCAL.alone = before
+
+
 def speaks():
     """Say whether this process is the one that writes what all of them have."""
-    return _joined.is_first
+    return _joined.is_first or getattr(_LOCAL, "alone", False)
 
 
 def _connect():
@@ -209,3 +237,32 @@ def _connect():
 def _disconnect():
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+# -- tensors of which each process has a part ------------------------------------------------
+
+
+def full(value):
+    """Return the whole of a tensor, or of the tensors in a dict."""
+    if isinstance(value, dict):
+        return {name: full(item) for name, item in value.items()}
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def like(value, own):
+    """Return a whole tensor divided as `own` is, on its device."""
+    if not isinstance(own, DTensor) or value.shape != own.shape:  # a count of steps, for one
+        return value.to(own.device, copy=True)
+    whole = value.to(own.device)
+    return distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)
+
+
+def load(module, state):
+    """Give a module a whole state."""
+    own = module.state_dict()
+    if not any(isinstance(value, DTensor) for value in own.values()):
+        module.load_state_dict(state)
+        return
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(like(state[name], value))

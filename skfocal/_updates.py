@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from skfocal._distributed import full
+from skfocal._parallel import full
 
 _MOST_SKIPPED = 20  # in a row; float16 begins at a scale of 2**16 and may have to halve it often
 

@@ -4,26 +4,40 @@ The first argument is a folder with the tiny encoder in it, where results go; th
 functions to call, one after the other.
 """
 
+import os
 import pickle
+import signal
 import sys
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 
+import skfocal
 from skfocal import BertFocalClassifier
+from skfocal._checkpoint import Checkpoints
 
 torch.set_num_threads(1)
 WORDS = {"spam": "win money prize cash now", "ham": "meeting lunch project report team"}
 
 # Each is a fit that one process has to repeat with a batch of twice the size.
+
+
+def repeated(y):
+    """Return a torch sampler, which draws from torch's generator."""
+    weight = np.where(np.asarray(y) == "spam", 3.0, 1.0)
+    return torch.utils.data.WeightedRandomSampler(weight, len(y))
+
+
 FITS = {
     "plain": {},
+    "drawn": {"sampler": repeated},
     "balanced": {"sampler": "balanced", "alpha": "balanced", "normalize": "weights"},
     "sqrt": {"sampler": "sqrt", "normalize": "sum", "lr": 3e-4},
     "progressive": {"sampler": "progressive", "accumulate": 2},
@@ -45,7 +59,7 @@ def documents(n=113, seed=0):
 
 def classifier(folder, batch_size=8, **settings):
     """Return a small, fast classifier; 113 documents are 7 updates of 16 and one of 1."""
-    basis = {"max_epochs": 3, "lr": 3e-3, "batch_size": batch_size, "random_state": 0}
+    basis = {"max_epochs": 4, "lr": 1e-3, "batch_size": batch_size, "random_state": 0}
     return BertFocalClassifier(str(folder / "tiny"), **{**basis, **settings})
 
 
@@ -79,9 +93,205 @@ def fits(folder, rank):
         )
 
 
-if __name__ == "__main__":
-    import os
+class Held(Callback):
+    """A callback that reports, in the middle of a training, how much this process holds."""
 
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Count the numbers in this process."""
+        self.own_, self.all_ = 0, 0
+        for p in net.module_.parameters():
+            self.own_ += (p.to_local() if hasattr(p, "to_local") else p).numel()
+            self.all_ += p.numel()
+
+    def on_train_end(self, net, **kwargs):
+        """Hand them on."""
+        net.numbers = self.own_, self.all_
+        net.moments_kept = sum(
+            (v.to_local() if hasattr(v, "to_local") else v).numel()
+            for state in net.optimizer_.state.values()
+            for v in state.values()
+        )
+
+
+def sharded(folder, rank):
+    """Fit with a part of the weights in each process."""
+    X, y = documents()
+    settings = {"accumulate": 2, "train_split": 0.3, "early_stopping": True, "freeze": 1}
+    clf = classifier(folder, callbacks=[Held()], **settings).fit(X, y)
+    report(
+        folder,
+        "sharded",
+        rank,
+        weights=weights(clf),
+        numbers=clf.net_.numbers,
+        moments=clf.net_.moments_kept,
+        score=clf.history_[-1, "valid_score"],
+        proba=clf.predict_proba(X[:11]),
+        clf=pickle.dumps(clf.set_params(callbacks=None)),
+    )
+    long = classifier(folder, long_documents="chunk", max_length=8).fit(X, y)
+    report(folder, "sharded-chunked", rank, weights=weights(long))
+    checkpoints(folder, rank)
+    partly(folder, rank)
+
+
+class Fails(Callback):
+    """Raise in some processes once so many updates are made."""
+
+    def __init__(self, ranks, n_updates):
+        self.ranks = ranks
+        self.n_updates = n_updates
+
+    def note(self):
+        """Write down when it was."""
+        Path(sys.argv[1], "failed").write_text(str(time.time()))
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin to count."""
+        self.n_ = 0
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Count an update, and raise after the last."""
+        self.n_ += training
+        if self.n_ == self.n_updates and int(os.environ.get("RANK", 0)) in self.ranks:
+            self.fail()
+
+    def fail(self):
+        """Raise."""
+        self.note()
+        raise ValueError("made to fail")
+
+
+class Dies(Fails):
+    """Be killed instead, as by the kernel when memory is short."""
+
+    def fail(self):
+        """Go without a word."""
+        self.note()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupted(folder, name, batch_size, **settings):
+    """Return a classifier whose fit failed after its second checkpoint, which is of update 10."""
+    clf = classifier(
+        folder, batch_size, checkpoint=str(folder / name), checkpoint_steps=5, **settings
+    )
+    write = Checkpoints.write
+
+    def write_and_fail(self, state):
+        write(self, state)
+        if (self.folder / "checkpoint-000002").exists():
+            raise ValueError("made to fail")
+
+    with mock.patch.object(Checkpoints, "write", write_and_fail):
+        error = error_of(clf.fit, *documents())
+    assert error == "ValueError: made to fail", error
+    return clf
+
+
+def checkpoints(folder, rank):
+    """Go on with a fit of two processes and of one, and leave one for a single process."""
+    dropping = {"dropout": 0.1, "prune": 0.3, "sampler": "balanced"}
+    whole = classifier(folder, checkpoint=str(folder / "whole"), checkpoint_steps=5, **dropping)
+    again = interrupted(folder, "again", 8, **dropping)
+    report(
+        folder,
+        "checkpoints",
+        rank,
+        whole=weights(whole.fit(*documents())),
+        again=weights(again.fit(*documents())),
+        class_loss=[whole.class_loss_, again.class_loss_],
+        of_one=weights(
+            classifier(
+                folder, checkpoint=str(folder / "of-one"), checkpoint_steps=5, train_split=0.2
+            ).fit(*documents())
+        ),
+        refused=error_of(
+            classifier(folder, 16, checkpoint=str(folder / "again"), **dropping).fit, *documents()
+        ),
+    )
+    interrupted(folder, "of-two", 8, train_split=0.2)
+
+
+def error_of(function, *args):
+    """Return the message of the error that a call raises."""
+    try:
+        function(*args)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def partly(folder, rank):
+    """Fit in two chunks."""
+    X, y = documents()
+    clf = classifier(folder)
+    for part in (slice(0, 50), slice(50, None)):
+        clf.partial_fit(X[part], y[part], classes=["ham", "spam"])
+    report(folder, "partly", rank, weights=weights(clf))
+
+
+def labels(folder, rank):
+    """Fit several labels a document."""
+    X, y = documents()
+    Y = np.stack([y == "spam", np.arange(len(y)) % 3 == 0], axis=1).astype(int)
+    clf = classifier(folder, alpha="balanced", normalize="weights").fit(X, Y)
+    report(folder, "labels", rank, weights=weights(clf))
+
+
+def others(folder, rank):
+    """Do what has no counterpart in one process, or is not to be divided."""
+    X, y = documents()
+    unseeded = [classifier(folder, random_state=None).fit(X, y) for _ in range(2)]
+    one = classifier(folder).fit(X, y)
+    with skfocal.alone():
+        by_itself = classifier(folder, 16).fit(X, y) if rank else None
+        proba = one.predict_proba(X) if rank == 0 else None
+    one.save_pretrained(folder / "saved")
+    report(
+        folder,
+        "others",
+        rank,
+        unseeded=[weights(clf) for clf in unseeded],
+        by_itself=by_itself and weights(by_itself),
+        one=weights(one),
+        proba=[proba, one.predict_proba(X)],
+        differs=error_of(classifier(folder).fit, [f"{rank} {text}" for text in X], y),
+        settings=error_of(classifier(folder, lr=1e-3 * (rank + 1)).fit, X, y),
+        alike=error_of(classifier(folder, callbacks=[Fails((0, 1), 3)]).fit, X, y),
+        asked=error_of(one.predict, X[rank:]),
+    )
+
+
+def searches(folder, rank):
+    """Search a grid."""
+    X, y = documents()
+    search = GridSearchCV(classifier(folder), {"gamma": [0.0, 2.0]}, cv=2, scoring="neg_log_loss")
+    search.fit(X, y)
+    report(
+        folder,
+        "searches",
+        rank,
+        scores=search.cv_results_["mean_test_score"],
+        weights=weights(search.best_estimator_),
+    )
+
+
+def raises(folder, rank):
+    """Fail in one process, where the caller catches the error."""
+    try:
+        classifier(folder, max_epochs=100, callbacks=[Fails((1,), 12)]).fit(*documents())
+    except ValueError:
+        sys.stderr.write("caught, and the process goes on")
+        time.sleep(1000)
+
+
+def dies(folder, rank):
+    """Lose one process."""
+    classifier(folder, max_epochs=1000, callbacks=[Dies((1,), 12)]).fit(*documents())
+
+
+if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     for function in sys.argv[2:]:

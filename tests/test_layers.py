@@ -19,7 +19,7 @@ LEVELS = {
     "_text": 1,
     "_encoding": 0.5,
     "_parallel": 0.5,
-    "_distributed": 0,
+    "_distributed": 2.5,
     "_tokens": 1,
     "_batches": 1,
     "_pooling": 1,
