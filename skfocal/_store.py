@@ -41,9 +41,12 @@ def is_worker():
 
 
 def is_launched():
-    """Say whether torchrun or accelerate started this process, or its parent, beside others."""
+    """Say whether torchrun or accelerate started this very process, beside others."""
     names = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-    return names <= os.environ.keys() and int(os.environ["WORLD_SIZE"]) > 1
+    if not names <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) == 1:
+        return False
+    # Its children inherit the variables, this one too.
+    return os.environ.setdefault("SKFOCAL_LAUNCHED", str(os.getpid())) == str(os.getpid())
 
 
 def has_siblings():
@@ -87,8 +90,13 @@ def _is_alive(pid):
 
 @atexit.register
 def _remove():
-    """Remove the folder, which workers may have made, of the process that exits."""
-    shutil.rmtree(_root() / str(os.getpid()), ignore_errors=True)
+    """Remove the folder, which workers may have made, of the process that exits.
+
+    A launcher does not know of its own: the first of those that it started removes it.
+    """
+    leads = is_launched() and not is_worker() and os.environ["LOCAL_RANK"] == "0"
+    for pid in (os.getpid(), os.getppid()) if leads else (os.getpid(),):
+        shutil.rmtree(_root() / str(pid), ignore_errors=True)
 
 
 # -- stores --------------------------------------------------------------------------------

@@ -1355,23 +1355,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._warn_inexact(self.proba_, self.loss_)
 
     def _logits(self, X):
-        texts = self._check_texts(X, reset=False)
-        cutting = self._present_cutting()
-        # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
-        keep = len(texts) <= CACHED_DOCUMENTS
-
-        def compute(some, rows):
-            tokens = tokenize(self.tokenizer_, some[rows], cutting, keep)
-            return self.net_.logits(tokens, self.predict_precision)
-
-        processes, parts = _parallel.join(), []
+        processes = _parallel.join()
         with processes.together():
+            texts = self._check_texts(X, reset=False)
             if processes.size > 1:
                 processes.check_same(X=digest(*texts))
+            # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
+            keep, parts = len(texts) <= CACHED_DOCUMENTS, []
             for start in range(0, len(texts), _CHUNK):
                 some = texts[start : start + _CHUNK]
-                parts.append(processes.spread(len(some), functools.partial(compute, some)))
+                compute = functools.partial(self._logits_of, some, keep)
+                parts.append(processes.spread(len(some), compute))
         return np.concatenate(parts)
+
+    def _logits_of(self, texts, keep, rows):
+        tokens = tokenize(self.tokenizer_, texts[rows], self._present_cutting(), keep)
+        return self.net_.logits(tokens, self.predict_precision)
 
     def _present_cutting(self):
         return self._make_cutting(self.net_.plain_module(), self.tokenizer_, self.max_length_)

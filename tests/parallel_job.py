@@ -22,6 +22,7 @@ from skorch.callbacks import Callback
 import skfocal
 from skfocal import BertFocalClassifier
 from skfocal._checkpoint import Checkpoints
+from skfocal._pretrained import load_encoder
 
 torch.set_num_threads(1)
 WORDS = {"spam": "win money prize cash now", "ham": "meeting lunch project report team"}
@@ -239,6 +240,13 @@ def labels(folder, rank):
     report(folder, "labels", rank, weights=weights(clf))
 
 
+def with_idle_weight(*args, **kwargs):
+    """Load an encoder that has a weight which does nothing."""
+    encoder = load_encoder(*args, **kwargs)
+    encoder.idle = torch.nn.Parameter(torch.ones(3))
+    return encoder
+
+
 def others(folder, rank):
     """Do what has no counterpart in one process, or is not to be divided."""
     X, y = documents()
@@ -248,6 +256,8 @@ def others(folder, rank):
         by_itself = classifier(folder, 16).fit(X, y) if rank else None
         proba = one.predict_proba(X) if rank == 0 else None
     one.save_pretrained(folder / "saved")
+    with mock.patch("skfocal._module.load_encoder", with_idle_weight):
+        idle = classifier(folder).fit(X, y)
     report(
         folder,
         "others",
@@ -255,6 +265,7 @@ def others(folder, rank):
         unseeded=[weights(clf) for clf in unseeded],
         by_itself=by_itself and weights(by_itself),
         one=weights(one),
+        idle=weights(idle),
         proba=[proba, one.predict_proba(X)],
         differs=error_of(classifier(folder).fit, [f"{rank} {text}" for text in X], y),
         settings=error_of(classifier(folder, lr=1e-3 * (rank + 1)).fit, X, y),

@@ -179,6 +179,12 @@ def test_a_process_may_fit_and_predict_alone(job):
     assert_close(first["one"], second["by_itself"])
 
 
+def test_a_weight_that_gets_no_gradient_does_no_harm(job):
+    ours = result(job, "others", 0)
+    np.testing.assert_array_equal(ours["idle"].pop("model.idle"), np.ones(3, np.float32))
+    assert_close(ours["one"], ours["idle"], atol=0)
+
+
 def test_one_process_saves(job):
     clf = BertFocalClassifier.from_pretrained(job / "saved")
     assert_close(weights(clf), result(job, "others", 0)["one"], atol=0)
