@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from common import DOCS, device_name, write_block
 
+from common import DOCS, device_name, write_block
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 
 SETTINGS = {  # processes, threads of each
