@@ -186,7 +186,13 @@ class Pruning(Callback):
             self.seen_.append((rows, loss))
 
     def settle(self, net):
-        """Remember the losses of all documents that any process has seen."""
+        """Remember the losses of all documents that any process has seen.
+
+        Parameters
+        ----------
+        net : FocalNet
+            In training.
+        """
         # Of a skipped update nothing is known.
         seen = [(rows, x.float().nan_to_num(*3 * [torch.nan]).cpu()) for rows, x in self.seen_]
         for rows, loss in itertools.chain.from_iterable(net.processes.gather(seen)):
@@ -248,7 +254,13 @@ class ClassLoss(Callback):
                 self.settle(net)
 
     def settle(self, net):
-        """Add up what is kept, of all processes."""
+        """Add up what is kept, of all processes.
+
+        Parameters
+        ----------
+        net : FocalNet
+            In training.
+        """
         if not self.kept_:
             return
         logits, codes, weight = map(torch.cat, zip(*self.kept_, strict=True))

@@ -220,7 +220,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Passes over the documents.
 
     batch_size : int, default=16
-        Documents in a batch. Prediction takes four times as many, on a CPU as many as have 1024
+        Documents in a batch, of each process where several train together
+        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as have 1024
         tokens together.
 
     lr : float or "auto", default="auto"
@@ -313,7 +314,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Minutes from one checkpoint to the next. None: by `checkpoint_steps` alone.
 
     device : str, default="auto"
-        A torch device. "auto" is CUDA where there is one, else the CPU.
+        A torch device. "auto" is CUDA where there is one, else the CPU; of several processes
+        that train together each takes the CUDA device of its own number.
 
     compile : bool, default=False
         Whether ``torch.compile`` the module.

@@ -42,7 +42,7 @@ LEVELS = {
     "serving": 2,
     "_parts": 0,
     "_signals": 0,
-    "_updates": 0.5,
+    "_updates": 1,
     "_checkpoint": 1,
     "_training_state": 3,
     "_dropout": 0,
