@@ -221,8 +221,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     batch_size : int, default=16
         Documents in a batch, of each process where several train together
-        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as have 1024
-        tokens together.
+        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as
+        have 1024 tokens together.
 
     lr : float or "auto", default="auto"
         Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with

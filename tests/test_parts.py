@@ -129,6 +129,7 @@ def test_a_whole_training_in_parts_learns_the_same(make, texts):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*is slower than")  # on processors without its instructions
 @pytest.mark.parametrize("settings", [{}, {"predict_precision": "bfloat16"}, {"freeze": 1}])
 def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
     X, y = texts
