@@ -66,7 +66,7 @@ def classifier(folder, batch_size=8, **settings):
 
 def weights(clf):
     """Return the weights as arrays by name."""
-    return {k: v.numpy() for k, v in clf.net_.plain_module().state_dict().items()}
+    return {k: v.cpu().numpy() for k, v in clf.net_.state().items()}
 
 
 def report(folder, name, rank, **values):
@@ -286,6 +286,12 @@ def searches(folder, rank):
         scores=search.cv_results_["mean_test_score"],
         weights=weights(search.best_estimator_),
     )
+
+
+def on_devices(folder, rank):
+    """Fit with NCCL between CUDA devices."""
+    clf = classifier(folder, precision="float32").fit(*documents())
+    report(folder, "on_devices", rank, device=str(clf.net_.device), weights=weights(clf))
 
 
 def raises(folder, rank):

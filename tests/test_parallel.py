@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import parallel_job
 import pytest
+import torch
 from parallel_job import FITS, classifier, documents, interrupted, weights
 
 from skfocal import BertFocalClassifier
@@ -31,12 +32,16 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-def start(folder, *functions, launcher=("torch.distributed.run", "--nproc-per-node=2")):
-    """Start two processes, which call functions of parallel_job.py."""
+TORCHRUN = "torch.distributed.run", "--nproc-per-node=2"
+
+
+def start(folder, *functions, launcher=TORCHRUN, devices=""):
+    """Start two processes, which call functions of parallel_job.py, on a CPU."""
     module, *arguments = launcher
     port = "--main_process_port" if "accelerate" in module else "--master-port"
     command = [sys.executable, "-m", module, *arguments, port, free_port(), JOB, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    environment["CUDA_VISIBLE_DEVICES"] = devices
     return subprocess.Popen(
         [*command, *functions],
         env=environment,
@@ -242,6 +247,18 @@ def test_a_process_holds_its_part_of_the_weights(job, tmp_path):
     test_a_checkpoint_goes_on_with_the_same_bits(tmp_path)
     test_a_checkpoint_goes_on_with_another_number_of_processes(tmp_path)
     test_partial_fit_too(tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_devices_train_what_one_does_with_twice_the_batch(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "tiny")
+    run(tmp_path, "on_devices", devices="0,1")
+    clf = classifier(tmp_path, 16, precision="float32", device="cuda:0").fit(*documents())
+    for rank in (0, 1):
+        ours = result(tmp_path, "on_devices", rank)
+        assert ours["device"] == f"cuda:{rank}"
+        assert_close(weights(clf), ours["weights"])
 
 
 # -- without processes ---------------------------------------------------------------------------
