@@ -33,6 +33,7 @@ from skorch.history import History
 from skfocal import _guards, _module, _targets, balance
 from skfocal._batches import LengthBatches, TokenDataset
 from skfocal._checkpoint import Checkpoints
+from skfocal._chunks import joined, parts
 from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
 from skfocal._encoding import Cutting
 from skfocal._excerpt import excerpt, excerpts, short_errors
@@ -40,9 +41,16 @@ from skfocal._net import FocalNet
 from skfocal._pooling import POOLINGS
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
-from skfocal._text import as_texts, check_kind
+from skfocal._text import as_texts, check_kind, is_stream, take
 from skfocal._tokens import CACHED_DOCUMENTS, tokenize
-from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
+from skfocal.calibration import (
+    DECISIONS,
+    PROBAS,
+    Calibration,
+    FixedPredictions,
+    prior_offset,
+    resolve_proba,
+)
 from skfocal.callbacks import (
     SCHEDULES,
     ClassLoss,
@@ -848,7 +856,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self.__dict__.pop(name, None)
         if not reset:
             check_kind(texts, self._pairs)
-            return texts
         return texts
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
@@ -1158,7 +1165,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             scorer,
             self.scoring if isinstance(self.scoring, str) else "score",
             calibration.classes,
-            [texts[i] for i in valid],
+            take(texts, valid),
             _targets.decode(calibration.classes, codes[valid]),
             None if even or not takes_weight(scorer) else weight[valid],
             replace(calibration, proba=resolve_proba(self.proba, calibration.loss)).answers,
@@ -1209,7 +1216,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n,), of the dtype of `classes_`, or an int indicator of shape \
                 (n, n_labels)
         """
-        return self._answers(X).predict()
+        return self._answer(X, FixedPredictions.predict)
 
     def predict_proba(self, X) -> np.ndarray:
         """Return the probabilities that `proba` names.
@@ -1226,7 +1233,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), float64, columns in the order of `classes_`
         """
-        return self._answers(X).predict_proba()
+        return self._answer(X, FixedPredictions.predict_proba)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the accuracy; with several labels the share of documents with all of them right.
@@ -1264,7 +1271,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        return self._answers(X).decision_function()
+        return self._answer(X, FixedPredictions.decision_function)
 
     def report(self, X, y, *, n_hardest=20):
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
@@ -1286,6 +1293,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         from skfocal.report import Report
 
         return Report.from_estimator(self, X, y, n_hardest=n_hardest)
+
+    def _answer(self, X, answer):
+        """Return what a method of the answers gives, made of some documents at a time."""
+        check_is_fitted(self)
+        self._check_settings()
+        calibration = self._present_calibration()
+        return joined([answer(calibration.answers(logits)) for logits in self._some_logits(X)])
 
     def _answers(self, X):
         return self._logits_and_answers(X)[1]
@@ -1326,15 +1340,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._warn_inexact(self.proba_, self.loss_)
 
     def _logits(self, X):
-        texts = self._check_texts(X, reset=False)
+        return joined(list(self._some_logits(X)))
+
+    def _some_logits(self, X):
+        """Yield the logits of some documents at a time: all else that grows with X is its own."""
         cutting = self._present_cutting()
-        # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
-        keep = len(texts) <= CACHED_DOCUMENTS
-        parts = []
-        for start in range(0, len(texts), _CHUNK):
-            tokens = tokenize(self.tokenizer_, texts[start : start + _CHUNK], cutting, keep)
-            parts.append(self.net_.logits(tokens, self.predict_precision))
-        return np.concatenate(parts)
+        for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
+            keep = not is_stream(X) and len(X) <= CACHED_DOCUMENTS
+            tokens = tokenize(self.tokenizer_, texts, cutting, keep)
+            yield self.net_.logits(tokens, self.predict_precision)
 
     def _present_cutting(self):
         return self._make_cutting(self.net_.plain_module(), self.tokenizer_, self.max_length_)
