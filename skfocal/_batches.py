@@ -1,6 +1,5 @@
 """Batches of near-equal length, padded to their own longest."""
 
-import itertools
 import math
 
 import numpy as np
@@ -93,7 +92,7 @@ class LengthBatches(Sampler):
 
     Attributes
     ----------
-    batches : list of list of int
+    batches : list of int64 ndarrays
         Row numbers of the batches of the present epoch, in their order.
     share : float
         Part of the rows drawn that stayed in it.
@@ -131,7 +130,8 @@ class LengthBatches(Sampler):
         if self._n_done is None:
             self._begin_epoch()
         first, self._n_done = self._n_done or 0, None
-        yield from self.batches[first:]
+        for rows in self.batches[first:]:
+            yield rows.tolist()
 
     def _begin_epoch(self):
         self._begins.append((self.random_state.get_state(), torch.get_rng_state()))
@@ -150,7 +150,7 @@ class LengthBatches(Sampler):
             some = some[np.argsort(self.lengths[some], kind="stable")]
             batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
         order = self.random_state.permutation(len(batches))
-        self.batches = [batches[i].tolist() for i in order]
+        self.batches = [batches[i] for i in order]
 
     def forget(self):
         """Let go of all that grew with the training."""
@@ -160,7 +160,7 @@ class LengthBatches(Sampler):
         """Return where in the training the batches are."""
         return {
             "begins": self._begins,
-            "rows": np.array(list(itertools.chain.from_iterable(self.batches)), np.int64),
+            "rows": np.concatenate([np.zeros(0, np.int64), *self.batches]),
             "sizes": np.array(list(map(len, self.batches)), np.int64),
             "share": self.share,
         }
@@ -178,7 +178,7 @@ class LengthBatches(Sampler):
         self._begins = state["begins"]
         self.epoch = len(self._begins)
         ends = np.cumsum(state["sizes"])[:-1]
-        self.batches = [rows.tolist() for rows in np.split(state["rows"], ends)]
+        self.batches = np.split(state["rows"], ends)
         self.share = state["share"]
         self._n_done = n_done
 

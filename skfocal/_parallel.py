@@ -108,7 +108,8 @@ class Processes:
 
     def mine(self, rows):
         """Return this process's rows of some; the first of all where there are too few."""
-        return rows[self.rank :: self.size] or rows[:1]
+        own = rows[self.rank :: self.size]
+        return own if len(own) else rows[:1]
 
     def spread(self, n, compute):
         """Return ``compute(rows)`` for n rows, of which each process does its part.
@@ -159,9 +160,11 @@ class Processes:
         return True
 
     def check_same(self, **values):
-        """Raise ValueError, in all processes, if one of these differs between them."""
-        everywhere = self.gather(values)
-        differ = [n for n in values if any(v.get(n) != everywhere[0][n] for v in everywhere)]
+        """Raise ValueError, in all processes, if what one of these returns differs between them."""
+        if self.size == 1:
+            return
+        everywhere = self.gather({name: value() for name, value in values.items()})
+        differ = [n for n in values if any(v.get(n) != everywhere[0].get(n) for v in everywhere)]
         if differ:
             raise ValueError(
                 f"{' and '.join(differ)} must be the same in all {self.size} processes, which "

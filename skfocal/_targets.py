@@ -1,6 +1,6 @@
 """From what a user gives as y to codes: one class a document, or an indicator of labels."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from scipy import sparse
@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skfocal._excerpt import excerpt, excerpts
-from skfocal._text import is_missing
+from skfocal._text import is_dataset, is_missing
 
 
 def encode(y, texts, declared=None, multilabel=None):
@@ -18,10 +18,10 @@ def encode(y, texts, declared=None, multilabel=None):
 
     Parameters
     ----------
-    y : array-like of shape (n,) or (n, n_labels), sparse matrix, DataFrame or sequence of \
-            collections of labels
+    y : array-like of shape (n,) or (n, n_labels), sparse matrix, DataFrame, column of a \
+            ``datasets.Dataset`` or sequence of collections of labels
         One label a document; or for each document an indicator of its labels, or their names.
-    texts : list of length n
+    texts : sequence of length n
         The documents.
     declared : array-like, default=None
         All classes; with indicators the names of the columns, which the named columns of a
@@ -48,7 +48,7 @@ def encode(y, texts, declared=None, multilabel=None):
             "y must be a list, array or Series of labels, one a document, or an indicator of "
             f"labels. Got {type(y).__name__}."
         )
-    y = _lists_as_objects(y)
+    y = _lists_as_objects(_whole_column(y))
     if _holds_collections(y, multilabel):
         classes, codes = _encode_collections(y, texts, declared)
     else:
@@ -66,14 +66,32 @@ def encode(y, texts, declared=None, multilabel=None):
     return classes, codes
 
 
+def _whole_column(y):
+    """Return what a column of a ``datasets.Dataset`` holds: its elements one by one take long."""
+    if is_dataset(y):
+        raise TypeError(
+            "y must be a column, for example y['label']. Got a data set of the columns "
+            f"{excerpts(y.column_names)}."
+        )
+    if isinstance(y, list | tuple) or not isinstance(y, Sequence):
+        return y
+    labels = y[:]
+    has_lists = isinstance(labels, list) and any(isinstance(row, list) for row in labels)
+    return _as_objects(labels) if has_lists else labels
+
+
 def _lists_as_objects(y):
     """Return an array of lists for the lists in a column of polars or pyarrow."""
     if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
         return y
-    lists = np.empty(len(y), dtype=object)
-    for i, labels in enumerate(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list()):
-        lists[i] = labels
-    return lists
+    return _as_objects(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list())
+
+
+def _as_objects(rows):
+    objects = np.empty(len(rows), dtype=object)
+    for i, row in enumerate(rows):
+        objects[i] = row
+    return objects
 
 
 def _shape(rows):

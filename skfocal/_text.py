@@ -1,38 +1,96 @@
-"""Text containers to lists of str."""
+"""Containers of texts to sequences of str: lists of what is in memory, views of what is not."""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from skfocal._excerpt import excerpt
+from skfocal._excerpt import excerpt, excerpts
+
+_AT_ONCE = 1024  # documents that a pass over all reads together
+NO_DOCUMENT = "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
 
 
 def as_texts(X):
-    """Return the documents in `X` as a list of str, or of pairs of str where it has two columns.
+    """Return the documents in `X`: str, or pairs of str where it has two columns.
 
     Parameters
     ----------
     X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or DataFrame \
-            of one or two columns, pyarrow array or table
+            of one or two columns, pyarrow array or table, datasets.Dataset of one or two columns \
+            or a column of one, or another sequence whose slices are lists of str
         One str a document, or two.
 
     Returns
     -------
-    list of str or of (str, str)
+    list of str or of (str, str), or Texts
+        The latter for all that need not lie in memory as str: Arrow, `datasets`, other sequences.
 
     Raises
     ------
     TypeError
-        If X is no such container or a row is not a str; the row is named.
+        If X is no such container or a row is not a str; the row is named. Rows of :class:`Texts`
+        are checked as they are read, but for the first.
     ValueError
         If X has no rows or more than two columns.
     """
-    rows = _rows(X)
-    if len(rows) == 0:
-        raise ValueError(
-            "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
-        )
-    if isinstance(rows[0], list | tuple):
-        return [_pair(i, row) for i, row in enumerate(rows)]
-    return [_text(i, row) for i, row in enumerate(rows)]
+    columns = _columns(X)
+    if len(columns[0]) == 0:
+        raise ValueError(NO_DOCUMENT)
+    texts = Texts(columns)
+    in_memory = all(isinstance(column, list | tuple) for column in columns)
+    return texts[:] if in_memory else texts
+
+
+class Texts(Sequence):
+    """Documents that are read, and checked, as they are asked for.
+
+    A slice is a list of str or of pairs of str.
+
+    Parameters
+    ----------
+    columns : list of one or two sequences
+        Their slices are lists, arrays or what has ``to_pylist``.
+    rows : int64 ndarray, default=None
+        Which of their rows; None: all.
+    """
+
+    def __init__(self, columns, rows=None):
+        self.columns = columns
+        self.rows = range(len(columns[0])) if rows is None else rows
+        self.pairs = len(columns) == 2 or isinstance(_listed(columns[0][:1])[0], list | tuple)
+        self[0]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, key):
+        if not isinstance(key, slice):
+            return self._read(int(self.rows[key]), 1)[0]
+        rows = self.rows[key]
+        if isinstance(rows, range) and rows.step == 1:
+            return self._read(rows.start, len(rows))
+        return [self._read(int(row), 1)[0] for row in rows]
+
+    def __iter__(self):
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
+
+    def _read(self, start, n):
+        columns = [_listed(column[start : start + n]) for column in self.columns]
+        documents = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        check = _pair if self.pairs else _text
+        return [check(row, document) for row, document in enumerate(documents, start)]
+
+
+def take(texts, rows):
+    """Return some of the documents: of a list a list, of :class:`Texts` such a view."""
+    if not isinstance(texts, Texts):
+        return [texts[row] for row in rows]
+    return Texts(texts.columns, np.asarray(texts.rows)[rows])
+
+
+def _listed(rows):
+    return rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
 
 
 def _text(i, row):
@@ -79,9 +137,8 @@ def as_column(X):
 
     Parameters
     ----------
-    X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or DataFrame \
-            of one or two columns, pyarrow array or table
-        One str a document, or two.
+    X : as in :meth:`BertFocalClassifier.fit`
+        One str a document, or two. All of it is read.
 
     Returns
     -------
@@ -104,26 +161,26 @@ def as_column(X):
     >>> as_column(["one text", "another"]).shape
     (2, 1)
     """
-    texts = np.array(as_texts(X), dtype=object)
+    texts = np.array(list(as_texts(X)), dtype=object)
     return texts if texts.ndim == 2 else texts[:, None]
 
 
-def _rows(X):
+def _columns(X):
+    """Return the one or two columns of X; lists where it holds objects of Python."""
     if isinstance(X, str | bytes):
         raise TypeError(
             f"X must be a list of str, one a document, not a single {type(X).__name__}. "
             f"Got {excerpt(X)}; for one document give [document]."
         )
-    if isinstance(X, list | tuple):
-        return X
+    if is_dataset(X):
+        return [X[name] for name in _one_or_two(X.column_names)]
     shape = getattr(X, "shape", None)
-    if shape is None and hasattr(X, "to_pylist"):  # pyarrow arrays have no shape
-        return X.to_pylist()
-    if shape is None or not hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
-        raise TypeError(
-            "X must be a list, tuple, 1-D array, Series, one-column DataFrame or pyarrow array "
-            f"of str. Got {type(X).__name__}."
-        )
+    if shape is None:
+        if isinstance(X, Sequence) or hasattr(X, "to_pylist"):  # pyarrow arrays have no shape
+            return [X]
+        raise TypeError(_no_container(X))
+    if not hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
+        raise TypeError(_no_container(X))
     if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, 2)):
         raise ValueError(
             "X must have one column, the text, or two for pairs of texts: select it first, for "
@@ -133,17 +190,50 @@ def _rows(X):
         raise ValueError(
             f"X must have columns of different names. Got {X.columns.tolist()}: rename one."
         )
-    if len(shape) == 2 and shape[1] == 2:
-        return list(zip(*(_column(X, j) for j in (0, 1)), strict=True))
-    return _column(X, 0)
+    return [_column(X, j) for j in range(shape[1] if len(shape) == 2 else 1)]
+
+
+def is_dataset(X):
+    """Say whether X is a table of the package `datasets`, all of which can be read anywhere."""
+    return hasattr(X, "select_columns") and hasattr(X, "__len__")
+
+
+def _one_or_two(names):
+    if len(names) not in (1, 2):
+        raise ValueError(
+            "X must have one column, the text, or two for pairs of texts: select it first, for "
+            f"example with X.select_columns('text'). Got the columns {excerpts(names)}."
+        )
+    return names
+
+
+def _no_container(X):
+    message = (
+        "X must be a list, tuple, 1-D array, Series, one-column DataFrame, pyarrow array or "
+        f"datasets.Dataset of str. Got {type(X).__name__}"
+    )
+    if isinstance(X, Mapping):
+        return message + ": give what it has under one name, for example X['text'] or X['train']."
+    if is_stream(X):
+        return message + (
+            ", which can be read only once, from its beginning: give a list of what it yields, "
+            "or a chunk at a time to partial_fit."
+        )
+    return message + "."
+
+
+def is_stream(X):
+    """Say whether X yields something without a length: an iterator, a streamed data set."""
+    sized = hasattr(X, "__len__") or hasattr(X, "__array__") or hasattr(X, "to_pylist")
+    return isinstance(X, Iterable) and not sized
 
 
 def _column(X, j):
-    """Return a column of something with a shape, or all of what has only one, as a list."""
+    """Return a column of something with a shape, or all of what has only one."""
     if hasattr(X, "iloc"):
         return (X if len(X.shape) == 1 else X.iloc[:, j]).tolist()
     if hasattr(X, "to_pylist"):  # a pyarrow table
-        return X.column(j).to_pylist()
+        return X.column(j)
     if not isinstance(X, np.ma.MaskedArray):  # which has None in the rows that are masked
         X = np.asarray(X, dtype=object)
     return (X if X.ndim == 1 else X[:, j]).tolist()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skfocal._chunks import joined
 from skfocal._encoding import Cutting, encode, n_pieces
 from skfocal._store import FileStore, MemoryStore, digest, has_siblings, shared_folder
 
@@ -108,23 +109,11 @@ class _TokenWriter:
             while self.chunks:
                 self.chunks.pop(0).tofile(self.file)
 
-    def _joined(self):
-        """Return the chunks as one array, letting go of each as it is copied."""
-        if len(self.chunks) == 1:
-            return self.chunks[0]
-        flat, start = np.empty(self.n_bytes // 4, np.int32), 0
-        self.chunks.reverse()
-        while self.chunks:
-            chunk = self.chunks.pop()
-            flat[start : start + len(chunk)] = chunk
-            start += len(chunk)
-        return flat
-
     def tokens(self, cutting):
         """Return the :class:`Tokens`; the file goes away with them."""
         lengths = np.concatenate(self.lengths)
         if self.file is None:
-            flat = self._joined()
+            flat = joined(self.chunks)
         else:
             with self.file:
                 self.file.flush()
@@ -157,13 +146,13 @@ def tokenize(tokenizer, texts, cutting, keep=True):
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
-    texts : list of str or of (str, str)
+    texts : list of str or of (str, str), or skfocal._text.Texts
     cutting : skfocal._encoding.Cutting
     keep : bool, default=True
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
-        writer.write(_kept_entries(tokenizer, texts, cutting))
+        writer.write(_kept_entries(tokenizer, texts[:], cutting))
     else:
         for entries in _encode_in_parts(tokenizer, texts, cutting):
             writer.write(entries)

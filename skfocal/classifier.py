@@ -33,6 +33,7 @@ from skorch.history import History
 from skfocal import _guards, _module, _parallel, _targets, balance
 from skfocal._batches import LengthBatches, TokenDataset
 from skfocal._checkpoint import Checkpoints, describe
+from skfocal._chunks import joined, parts
 from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
 from skfocal._encoding import Cutting
 from skfocal._excerpt import excerpt, excerpts, short_errors
@@ -41,9 +42,16 @@ from skfocal._pooling import POOLINGS
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
 from skfocal._store import digest
-from skfocal._text import as_texts, check_kind
+from skfocal._text import as_texts, check_kind, is_stream, take
 from skfocal._tokens import CACHED_DOCUMENTS, tokenize
-from skfocal.calibration import DECISIONS, PROBAS, Calibration, prior_offset, resolve_proba
+from skfocal.calibration import (
+    DECISIONS,
+    PROBAS,
+    Calibration,
+    FixedPredictions,
+    prior_offset,
+    resolve_proba,
+)
 from skfocal.callbacks import (
     SCHEDULES,
     ClassLoss,
@@ -828,14 +836,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_same(self, processes, texts, codes, weight):
         """Refuse documents or parameters that are others in another process."""
-        if processes.size > 1:
-            parameters = self.get_params(deep=False).items()
-            processes.check_same(
-                X=digest(*texts),
-                y=digest(codes.tobytes()),
-                sample_weight=digest(weight.tobytes()),
-                **{name: describe(v) for name, v in parameters if name not in _OF_A_PROCESS},
-            )
+        parameters = self.get_params(deep=False).items()
+        processes.check_same(
+            X=functools.partial(_fingerprint, texts),
+            y=functools.partial(digest, codes.tobytes()),
+            sample_weight=functools.partial(digest, weight.tobytes()),
+            **{
+                name: functools.partial(describe, value)
+                for name, value in parameters
+                if name not in _OF_A_PROCESS
+            },
+        )
 
     def _check_checkpoint(self, checkpoints, module, tokens, codes, weight, train, valid):
         """Refuse to go on from the checkpoint of another fit."""
@@ -879,7 +890,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self.__dict__.pop(name, None)
         if not reset:
             check_kind(texts, self._pairs)
-            return texts
         return texts
 
     def _check_weights(self, sample_weight, texts, train, valid=None):
@@ -1189,7 +1199,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             scorer,
             self.scoring if isinstance(self.scoring, str) else "score",
             calibration.classes,
-            [texts[i] for i in valid],
+            take(texts, valid),
             _targets.decode(calibration.classes, codes[valid]),
             None if even or not takes_weight(scorer) else weight[valid],
             replace(calibration, proba=resolve_proba(self.proba, calibration.loss)).answers,
@@ -1240,7 +1250,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n,), of the dtype of `classes_`, or an int indicator of shape \
                 (n, n_labels)
         """
-        return self._answers(X).predict()
+        return self._answer(X, FixedPredictions.predict)
 
     def predict_proba(self, X) -> np.ndarray:
         """Return the probabilities that `proba` names.
@@ -1257,7 +1267,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), float64, columns in the order of `classes_`
         """
-        return self._answers(X).predict_proba()
+        return self._answer(X, FixedPredictions.predict_proba)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the accuracy; with several labels the share of documents with all of them right.
@@ -1295,7 +1305,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        return self._answers(X).decision_function()
+        return self._answer(X, FixedPredictions.decision_function)
 
     def report(self, X, y, *, n_hardest=20):
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
@@ -1317,6 +1327,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         from skfocal.report import Report
 
         return Report.from_estimator(self, X, y, n_hardest=n_hardest)
+
+    def _answer(self, X, answer):
+        """Return what a method of the answers gives, made of some documents at a time."""
+        check_is_fitted(self)
+        self._check_settings()
+        calibration = self._present_calibration()
+        return joined([answer(calibration.answers(logits)) for logits in self._some_logits(X)])
 
     def _answers(self, X):
         return self._logits_and_answers(X)[1]
@@ -1357,18 +1374,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._warn_inexact(self.proba_, self.loss_)
 
     def _logits(self, X):
+        return joined(list(self._some_logits(X)))
+
+    def _some_logits(self, X):
+        """Yield the logits of some documents at a time: all else that grows with X is its own."""
         processes = _parallel.join()
         with processes.together():
-            texts = self._check_texts(X, reset=False)
-            if processes.size > 1:
-                processes.check_same(X=digest(*texts))
-            # Chunk by chunk: all that grows with X are the texts, which are there, and the logits.
-            keep, parts = len(texts) <= CACHED_DOCUMENTS, []
-            for start in range(0, len(texts), _CHUNK):
-                some = texts[start : start + _CHUNK]
-                compute = functools.partial(self._logits_of, some, keep)
-                parts.append(processes.spread(len(some), compute))
-        return np.concatenate(parts)
+            for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
+                processes.check_same(X=functools.partial(_fingerprint, texts))
+                keep = not is_stream(X) and len(X) <= CACHED_DOCUMENTS
+                compute = functools.partial(self._logits_of, texts, keep)
+                yield processes.spread(len(texts), compute)
+            processes.check_same(X=lambda: "its end")
 
     def _logits_of(self, texts, keep, rows):
         tokens = tokenize(self.tokenizer_, texts[rows], self._present_cutting(), keep)
@@ -1618,6 +1635,14 @@ def _as_callbacks(callbacks):
                 f"Got {excerpt(item)} in place {i}."
             )
     return callbacks
+
+
+def _fingerprint(texts):
+    """Return what tells these documents from others, reading some at a time."""
+    key = b""
+    for start in range(0, len(texts), _CHUNK):
+        key = digest(key, *texts[start : start + _CHUNK])
+    return key
 
 
 def _warn_absent(classes, codes):

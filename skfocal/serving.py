@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skfocal import _files
+from skfocal._chunks import joined, parts
 from skfocal._encoding import (
     checked_cutting,
     encode,
@@ -112,7 +113,9 @@ class OnnxClassifier:
         -------
         ndarray of shape (n,) or (n, n_labels)
         """
-        scores = self.outputs(X)["decision_scores"]
+        return joined([self._decided(part["decision_scores"]) for part in self._parts(X)])
+
+    def _decided(self, scores):
         if self._multilabel:
             return (scores > 0).astype(np.int64)
         return self.classes_[scores.argmax(axis=1)]
@@ -129,7 +132,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), float64
         """
-        return self.outputs(X)["proba"]
+        return joined([part["proba"] for part in self._parts(X)])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return log-probabilities; for two classes and for labels log-odds.
@@ -143,7 +146,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        scores = self.outputs(X)["scores"]
+        scores = joined([part["scores"] for part in self._parts(X)])
         if len(self.classes_) == 2 and not self._multilabel:
             return scores[:, 1] - scores[:, 0]
         return scores
@@ -161,11 +164,17 @@ class OnnxClassifier:
         dict of str -> ndarray
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
+        found = list(self._parts(X))
+        return {name: joined([part[name] for part in found]) for name in OUTPUTS}
+
+    def _parts(self, X):
+        """Yield the outputs for some documents at a time."""
+        return map(self._outputs, parts(X, self._checked_texts, _TEXTS_AT_ONCE))
+
+    def _checked_texts(self, X):
         texts = as_texts(X)
         check_kind(texts, self._pairs)
-        starts = range(0, len(texts), _TEXTS_AT_ONCE)
-        parts = [self._outputs(texts[start : start + _TEXTS_AT_ONCE]) for start in starts]
-        return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+        return texts
 
     def _outputs(self, texts):
         with self._encoding:

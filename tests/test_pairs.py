@@ -35,7 +35,7 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_container_gives_the_same_pairs(name):
-    texts = as_texts(CONTAINERS[name])
+    texts = list(as_texts(CONTAINERS[name]))
     assert texts == PAIRS
     assert all(type(pair) is tuple and {type(t) for t in pair} == {str} for pair in texts)
     assert as_column(CONTAINERS[name]).tolist() == [list(pair) for pair in PAIRS]

@@ -272,7 +272,7 @@ def test_shards_are_all_rows_once_and_near_equal_in_length(size):
         lengths, 4 * size, lambda epoch, rng: np.arange(203), 203, np.random.RandomState(1)
     )
     list(batches)
-    whole = batches.batches
+    whole = [rows.tolist() for rows in batches.batches]
     shards = [list(Shards(whole, Processes(rank, size))) for rank in range(size)]
     assert {len(shard) for shard in shards} == {len(whole)}
     for i, batch in enumerate(whole):

@@ -32,7 +32,7 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_container_gives_the_same_list(name):
-    texts = as_texts(CONTAINERS[name])
+    texts = list(as_texts(CONTAINERS[name]))
     assert texts == TEXTS
     assert all(type(text) is str for text in texts)
 
@@ -56,7 +56,7 @@ def test_every_container_gives_the_same_list(name):
 )
 def test_bad_row_is_named(rows, message):
     with pytest.raises(TypeError, match=message):
-        as_texts(rows)
+        list(as_texts(rows))
 
 
 @pytest.mark.parametrize(
