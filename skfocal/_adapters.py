@@ -200,7 +200,8 @@ class Adapters:
             except Exception as error:  # of many kinds
                 raise ValueError(
                     "peft must be a kind of adapter that can be merged into the weights. Got "
-                    f"{type(layer).__name__} of {self.settings['peft']['peft_type']}: {error!r:.200}"
+                    f"{type(layer).__name__} of {self.settings['peft']['peft_type']}: "
+                    f"{error!r:.200}"
                 ) from error
 
     def keep(self, moments):

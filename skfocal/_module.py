@@ -262,9 +262,14 @@ def recomputed_layers(encoder):
         ) from error
     # Only the re-entrant form needs it, and frozen layers would look as if they learned.
     encoder.disable_input_require_grads()
+    cache = getattr(encoder.config, "use_cache", None)
+    encoder.config.use_cache = False  # transformers would say that it does so
     try:
         yield
     finally:
+        encoder.config.use_cache = cache
+        if cache is None:
+            del encoder.config.use_cache
         getattr(encoder, f"{kind}_checkpointing_disable")()
 
 

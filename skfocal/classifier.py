@@ -349,8 +349,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Any other argument of skorch's ``NeuralNet``; wins over what this class would give it.
 
     random_state : int, RandomState instance or None, default=None
-        Governs the new head and adapters, dropout, the order and the drawing of documents and the split.
-        The global generators are left as found.
+        Governs the new head and adapters, dropout, the order and the drawing of documents and the
+        split. The global generators are left as found.
 
     verbose : int, default=0
         0 is silent; 1 shows a bar within each epoch and a line after it.
@@ -617,6 +617,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If X, y or a parameter cannot be used; the message names it.
         OSError
             If the model cannot be loaded.
+        ImportError
+            If `peft` is given and peft is not installed: ``pip install 'skfocal[peft]'``.
         FloatingPointError
             If the loss, the gradient or the weights stop being finite; the batch is named.
         torch.OutOfMemoryError
