@@ -12,7 +12,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from skfocal._module import layers_of
-from skfocal._parallel import full
 
 
 class Held:
@@ -97,12 +96,12 @@ class Sharded(Held):
     def __init__(self, net):
         self.factor = net.processes.size
         settings = _settings_of_accelerate(net)
-        self.forward = net.module_
         # Loading that spares memory leaves the weights to the first process.
         for tensor in net.module_.state_dict().values():
             dist.broadcast(tensor, 0)
-        self.whole = copy.deepcopy(net.module_).cpu()
-        encoder = net.module_.model
+        self.whole = net.module_.cpu()
+        self.forward = net.module_ = copy.deepcopy(self.whole)
+        encoder = self.forward.model
         mesh = init_device_mesh(torch.device(net.device).type, (net.processes.size,))
         for part in (*layers_of(encoder), encoder):
             fully_shard(part, mesh=mesh, **settings)
@@ -119,7 +118,7 @@ class Sharded(Held):
 
     def release(self, net, keep_moments):
         """Put the whole module, with the weights of now, into the sharded one's place."""
-        self.whole.load_state_dict(full(net.module_.state_dict()))
+        self.whole.load_state_dict(net.state())
         moments = net.moments() if keep_moments else {}
         net.module_ = self.whole.to(net.device)
         net._initialize_optimizer()

@@ -98,6 +98,8 @@ def _check_chunks(chunks, shape):
     """Refuse what `partial_fit` could not go on from; numpy checks a generator's state less."""
     _check_floats("raw", chunks["raw"], shape)
     _check_floats("drawn", chunks["drawn"], shape)
+    if set(chunks) != {"rng", "raw", "drawn", "n_first", "n_updates"}:
+        raise ValueError(f"_chunks must be those of partial_fit. Got {sorted(chunks)!r:.80}.")
     if type(chunks["n_first"]) is not int or type(chunks["n_updates"]) is not int:
         raise ValueError("_chunks must count its updates.")
     state = chunks["rng"]["state"]

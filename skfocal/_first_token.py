@@ -13,6 +13,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 # In these the head, or the pooler before it, reads the first token of the last layer.
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
@@ -71,16 +72,29 @@ def _distilbert_layer(layer, hidden, mask):
 def _attend(hidden, mask, projections, n_heads, dropout):
     """Return the attention's output for the first token, of shape (n, 1, width)."""
     query, key, value = projections
-    size = query.out_features // n_heads
-    q = query(hidden[:, 0]).unflatten(-1, (n_heads, size)) * size**-0.5
-    over_width = torch.einsum("nhs,hsw->nhw", q, key.weight.unflatten(0, (n_heads, size)))
-    # The key's bias adds the same to every token's score and is gone in the softmax.
-    score = over_width @ hidden.transpose(1, 2).to(over_width.dtype)
+    q = query(hidden[:, 0]).unflatten(-1, (n_heads, -1))
+    score = _scores(q * q.shape[-1] ** -0.5, hidden, key)
     if mask is not None:
         is_bool = mask.dtype == torch.bool
         score = score.masked_fill(~mask, -torch.inf) if is_bool else score + mask
-    p = dropout(F.softmax(score, dim=-1))
+    return _mixed(dropout(F.softmax(score, dim=-1)), hidden, value).flatten(1)[:, None]
+
+
+def _scores(q, hidden, key):
+    """Return ``q . k`` but for what is the same for all tokens, of shape (n, n_heads, length)."""
+    if not isinstance(key, nn.Linear):  # an adapter adds to what its weight and bias give
+        return torch.einsum("nhs,nlhs->nhl", q, key(hidden).unflatten(-1, q.shape[1:]))
+    over_width = torch.einsum("nhs,hsw->nhw", q, key.weight.unflatten(0, q.shape[1:]))
+    # The key's bias adds the same to every token's score and is gone in the softmax.
+    return over_width @ hidden.transpose(1, 2).to(over_width.dtype)
+
+
+def _mixed(p, hidden, value):
+    """Return the mean of the values with weights `p`, of shape (n, n_heads, size)."""
+    n_heads = p.shape[1]
+    if not isinstance(value, nn.Linear):
+        v = value(hidden).unflatten(-1, (n_heads, -1))
+        return torch.einsum("nhl,nlhs->nhs", p.to(v.dtype), v)
     mixed = p.to(hidden.dtype) @ hidden
-    context = torch.einsum("nhw,hsw->nhs", mixed, value.weight.unflatten(0, (n_heads, size)))
-    bias = value.bias.unflatten(0, (n_heads, size))
-    return (context + p.sum(-1, keepdim=True) * bias).flatten(1)[:, None]
+    context = torch.einsum("nhw,hsw->nhs", mixed, value.weight.unflatten(0, (n_heads, -1)))
+    return context + p.sum(-1, keepdim=True) * value.bias.unflatten(0, (n_heads, -1))

@@ -67,7 +67,7 @@ class FrozenLayers:
 
     def _open_store(self, width):
         config = self.encoder.config.to_dict()
-        for name in ("id2label", "label2id", "_name_or_path"):
+        for name in ("id2label", "label2id", "_name_or_path", "use_cache"):
             config.pop(name, None)
         weights = [p.detach().cpu().numpy().tobytes() for p in self.parameters]
         kind = type(self.encoder).__name__, len(self.layers), self.precision, self.device.type

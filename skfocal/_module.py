@@ -1,5 +1,6 @@
 """The encoder as a torch module that maps token ids to logits, and its structure."""
 
+import contextlib
 import json
 from numbers import Real
 
@@ -239,6 +240,37 @@ def freeze_layers(encoder, n_layers):
         raise ValueError(f"freeze must be at most the {n_all} layers of the model. Got {n_layers}.")
     for parameter, depth in parameter_depths(encoder):
         parameter.requires_grad_(depth > n_layers or not n_layers)
+
+
+@contextlib.contextmanager
+def recomputed_layers(encoder):
+    """Let training keep only each layer's input for a while, and compute the rest once more.
+
+    Raises
+    ------
+    ValueError
+        If the architecture has no such form.
+    """
+    is_new = hasattr(encoder, "activation_checkpointing_enable")  # transformers has renamed it
+    kind = "activation" if is_new else "gradient"
+    try:
+        getattr(encoder, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    except ValueError as error:
+        raise ValueError(
+            f"gradient_checkpointing must be False for {type(encoder).__name__}, whose layers "
+            f"cannot be computed again. Got True; transformers said: {error}"
+        ) from error
+    # Only the re-entrant form needs it, and frozen layers would look as if they learned.
+    encoder.disable_input_require_grads()
+    cache = getattr(encoder.config, "use_cache", None)
+    encoder.config.use_cache = False  # transformers would say that it does so
+    try:
+        yield
+    finally:
+        encoder.config.use_cache = cache
+        if cache is None:
+            del encoder.config.use_cache
+        getattr(encoder, f"{kind}_checkpointing_disable")()
 
 
 def parameter_groups(encoder, *, lr, weight_decay, layer_decay):

@@ -30,7 +30,7 @@ from sklearn.utils.validation import (
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _guards, _module, _parallel, _targets, balance
+from skfocal import _adapters, _guards, _module, _parallel, _targets, balance
 from skfocal._batches import LengthBatches, TokenDataset
 from skfocal._checkpoint import Checkpoints, describe
 from skfocal._chunks import joined, parts
@@ -75,6 +75,7 @@ _NOT_OF_A_FIT = {
     "checkpoint",
     "checkpoint_steps",
     "checkpoint_minutes",
+    "gradient_checkpointing",
 }
 # Parameters that may be others in each of several processes.
 _OF_A_PROCESS = {"device", "random_state", "callbacks", "net_params", "verbose"}
@@ -92,6 +93,7 @@ class _Chunks:
     drawn: np.ndarray  # and in what was drawn of it
     n_first: int | None = None  # updates of the first chunk
     n_updates: int = 0
+    adapters: dict | None = None  # what merging them into the weights has lost
 
     def count(self, raw, drawn):
         """Add a chunk's amounts of each class; return the sums."""
@@ -235,7 +237,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     lr : float or "auto", default="auto"
         Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
         the width of the encoder's hidden layer: 2e-4 for MiniLM, 5e-5 for BERT-base, 3e-5 for
-        BERT-large.
+        BERT-large. With `peft` ten times that, at most 1e-2.
 
     weight_decay : float, default=0.01
         Of AdamW; not applied to biases and norms.
@@ -256,6 +258,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     accumulate : int, default=1
         Batches whose gradients are added before an update.
+
+    gradient_checkpointing : bool, default=False
+        Whether training keeps of each layer only its input and computes the rest again in the
+        backward pass. The weights come out the same, in a fraction of the memory, about a third
+        slower: :doc:`measured </benchmarks/adapters>`.
 
     dropout : float or None, default=0.0
         Probability of every dropout in the encoder. None: as its configuration says.
@@ -290,6 +297,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     layer_decay : float, default=1.0
         In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
+
+    peft : None, peft.PeftConfig or dict, default=None
+        Adapters that learn in place of the layers, such as ``peft.LoraConfig(r=8)``, or a dict of
+        its settings, ``{"peft_type": "LORA", "r": 8}``; the head learns in full. After the
+        training they are merged into the weights, so that nothing else needs peft.
+        `partial_fit` goes on with the same adapters, `warm_start` begins others on the merged
+        weights. See :doc:`/large-encoders`.
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         "bfloat16" runs the encoder under autocast, weights stay float32. "float16" is for devices
@@ -348,8 +362,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Any other argument of skorch's ``NeuralNet``; wins over what this class would give it.
 
     random_state : int, RandomState instance or None, default=None
-        Governs the new head, dropout, the order and the drawing of documents and the split.
-        The global generators are left as found.
+        Governs the new head and adapters, dropout, the order and the drawing of documents and the
+        split. The global generators are left as found.
 
     verbose : int, default=0
         0 is silent; 1 shows a bar within each epoch and a line after it.
@@ -442,6 +456,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "n_updates": [None, Interval(Integral, 1, None, closed="left")],
         "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
         "accumulate": [Interval(Integral, 1, None, closed="left")],
+        "gradient_checkpointing": ["boolean"],
         "dropout": [None, Interval(Real, 0, 1, closed="left")],
         "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
         "prune": [Interval(Real, 0, 1, closed="left")],
@@ -451,6 +466,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         "scoring": [StrOptions(set(get_scorer_names())), callable],
         "freeze": [Interval(Integral, 0, None, closed="left")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "peft": "no_validation",  # _adapters.resolve_config knows what peft has
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "predict_precision": [None, StrOptions(set(PRECISIONS))],
         "nonfinite": [StrOptions({"raise", "skip"})],
@@ -500,6 +516,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         n_updates=None,
         gradient_clip=1.0,
         accumulate=1,
+        gradient_checkpointing=False,
         dropout=0.0,
         attention_dropout=None,
         prune=0.0,
@@ -509,6 +526,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         scoring="f1_macro",
         freeze=0,
         layer_decay=1.0,
+        peft=None,
         precision="auto",
         predict_precision=None,
         nonfinite="raise",
@@ -554,6 +572,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.n_updates = n_updates
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
+        self.gradient_checkpointing = gradient_checkpointing
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.prune = prune
@@ -563,6 +582,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self.scoring = scoring
         self.freeze = freeze
         self.layer_decay = layer_decay
+        self.peft = peft
         self.precision = precision
         self.predict_precision = predict_precision
         self.nonfinite = nonfinite
@@ -610,6 +630,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If X, y or a parameter cannot be used; the message names it.
         OSError
             If the model cannot be loaded.
+        ImportError
+            If `peft` is given and peft is not installed: ``pip install 'skfocal[peft]'``.
         FloatingPointError
             If the loss, the gradient or the weights stop being finite; the batch is named.
         torch.OutOfMemoryError
@@ -766,6 +788,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             loss = self._resolve_loss(class_weight, drawn, support)
             class_weight = self._weight_at_work(class_weight, loss)
             self._fit_head(module.model, loss)
+            adapters = self._give_adapters(module.model, chunks)
             effective = class_weight * shift * _implied(loss)
             calibration = Calibration(loss, classes, effective, shift)
             class_prior = _targets.shares(support)
@@ -797,12 +820,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self._check_checkpoint(checkpoints, module, tokens, codes, weight, train, valid)
             if processes.rank:  # each drops others; the new head was the same for all
                 torch.manual_seed(seed + processes.rank)
-            net.train(
-                _dataset(tokens, codes, weight, train),
-                moments=self.net_.moments() if chunks and chunks.n_updates else None,
-                keep_moments=chunks is not None,
-                checkpoints=checkpoints,
-            )
+            saving = self.gradient_checkpointing and _module.recomputed_layers(module.model)
+            with saving or contextlib.nullcontext():
+                net.train(
+                    _dataset(tokens, codes, weight, train),
+                    moments=self._present_moments(chunks, adapters),
+                    keep_moments=chunks is not None,
+                    checkpoints=checkpoints,
+                )
+            self._merge(adapters, net, chunks)
             self._temperatures, self._tuned_offset = {}, None
             if self._needs_held_out():
                 logits = processes.spread(
@@ -852,6 +878,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """Refuse to go on from the checkpoint of another fit."""
         parameters = {k: v for k, v in self.get_params(False).items() if k not in _NOT_OF_A_FIT}
         parameters["batch_size"] *= checkpoints.processes.size
+        parameters["peft"] = _adapters.settings_of(self.peft)
         if not isinstance(self.random_state, Integral):
             del parameters["random_state"]  # a generator is part of the state
         checkpoints.check(
@@ -1080,6 +1107,27 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
             )
 
+    def _give_adapters(self, encoder, chunks):
+        """Return the adapters that are to learn in the encoder, or None."""
+        if self.peft is None:
+            return None
+        kept = None if chunks is None else chunks.adapters
+        return _adapters.Adapters(encoder, self.peft, self._n_frozen, kept)
+
+    def _present_moments(self, chunks, adapters):
+        """Return the optimizer's state after the last chunk, or None."""
+        if not chunks or not chunks.n_updates:
+            return None
+        return (adapters and adapters.moments) or self.net_.moments()
+
+    def _merge(self, adapters, net, chunks):
+        """Make plain weights of the trained adapters; a next chunk needs more than these."""
+        if chunks is not None:
+            chunks.adapters = adapters and adapters.keep(net.moments())
+        if adapters is not None:
+            adapters.merge()
+            _module.freeze_layers(net.plain_module().model, self._n_frozen)
+
     def _check_answers(self, calibration, class_prior):
         """Refuse a `proba` or `decision` that the loss does not allow, and a wrong `prior`."""
         loss, proba = calibration.loss, resolve_proba(self.proba, calibration.loss)
@@ -1137,7 +1185,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _resolve_lr(self, module):
         if self.lr != "auto":
             return self.lr
-        return min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
+        lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
+        return lr if self.peft is None else 10 * lr
 
     def _resolve_precision(self, device):
         if self.precision == "auto":
@@ -1439,8 +1488,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         ``transformers.pipeline("text-classification", folder)`` gives the same labels, with the
         softmax of the logits as scores, of several labels the sigmoid. Parameters that are no
-        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint` and
-        `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
+        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint`, `peft`
+        and `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
         left out, too, where predictions do not need it.
 
         Parameters
@@ -1595,6 +1644,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             state["loss_"] = copy.deepcopy(self.loss_).cpu()
         if "_chunks" in state:
             state["_chunks"] = state["_chunks"].to_plain()
+        state["peft"] = _adapters.config_to_plain(state["peft"])
         return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
     def __setstate__(self, state):
@@ -1602,6 +1652,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # An older version had fewer parameters, and objects where there are plain data now.
         state = {**BertFocalClassifier().get_params(deep=False), **state}
         plain = state.pop("_plain", None)
+        state["peft"] = _adapters.config_from_plain(state["peft"])
         state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
         if isinstance(state.get("_chunks"), dict):
             state["_chunks"] = _Chunks.from_plain(state["_chunks"])

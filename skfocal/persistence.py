@@ -45,8 +45,9 @@ _LIMITS = {  # bytes
 }
 _FILES = {*_LIMITS, "README.md"}
 _PACKAGES = ("skfocal", "numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
-# Of a machine or of the trust in somebody: a folder from elsewhere must not set them.
-_NOT_RESTORED = {"checkpoint", "net_params", "trust_remote_code"}
+# Of a machine, of the trust in somebody or of another package: a folder from elsewhere must not
+# set them.
+_NOT_RESTORED = {"checkpoint", "net_params", "peft", "trust_remote_code"}
 _PARTS = ("params", "attributes", "encoder", "history", "moments")
 _HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
 
@@ -90,6 +91,8 @@ def save(estimator, folder, metrics=None):
     state = estimator.__getstate__()
     plain = state.pop("_plain")
     params, left_out = _stored_params(estimator, state)
+    if "_chunks" in state:  # other adapters go on from the merged weights
+        state["_chunks"].pop("adapters")
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
         warnings.warn(

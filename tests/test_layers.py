@@ -15,6 +15,7 @@ LEVELS = {
     "_frozen": 3,
     "caches": 4,
     "_module": 2,
+    "_adapters": 3,
     "_devices": 1,
     "_text": 0.3,
     "_chunks": 0.5,
