@@ -129,6 +129,14 @@ class Processes:
             result[rank :: self.size] = part
         return result
 
+    def dealt_back(self, own):
+        """Return the whole list of which each process has every `size`-th item."""
+        parts = self.gather(own)
+        whole = [None] * sum(map(len, parts))
+        for rank, part in enumerate(parts):
+            whole[rank :: self.size] = part
+        return whole
+
     # -- errors --------------------------------------------------------------------------------
 
     @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from skfocal._chunks import joined
 from skfocal._encoding import Cutting, encode, n_pieces
+from skfocal._parallel import ALONE
 from skfocal._store import FileStore, MemoryStore, digest, has_siblings, shared_folder
 
 
@@ -136,7 +137,7 @@ _MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
 _AT_ONCE = 1024  # texts given to the tokenizer together
 
 
-def tokenize(tokenizer, texts, cutting, keep=True):
+def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
     """Return the :class:`Tokens` of texts or pairs of texts.
 
     Each distinct text is tokenised once a process, and once for all worker processes together:
@@ -149,12 +150,14 @@ def tokenize(tokenizer, texts, cutting, keep=True):
     texts : list of str or of (str, str), or skfocal._text.Texts
     cutting : skfocal._encoding.Cutting
     keep : bool, default=True
+    processes : Processes, default=ALONE
+        Of many texts each tokenises its part, and gets the others'.
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
         writer.write(_kept_entries(tokenizer, texts[:], cutting))
     else:
-        for entries in _encode_in_parts(tokenizer, texts, cutting):
+        for entries in _encode_in_parts(tokenizer, texts, cutting, processes):
             writer.write(entries)
     return writer.tokens(cutting)
 
@@ -203,9 +206,13 @@ def _fingerprint(tokenizer):
         return _FINGERPRINTS[tokenizer]
 
 
-def _encode_in_parts(tokenizer, texts, cutting):
+def _encode_in_parts(tokenizer, texts, cutting, processes=ALONE):
     """Yield what the encoding of some texts at a time gives: its work space is large."""
-    for start in range(0, len(texts), _AT_ONCE):
+    n_at_once = _AT_ONCE * processes.size
+    for start in range(0, len(texts), n_at_once):
+        some = texts[start : start + n_at_once]
         with _ENCODING:  # truncation is a state of the tokenizer, which threads share
-            entries = encode(tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], cutting)
-        yield entries
+            entries = encode(
+                tokenizer.backend_tokenizer, some[processes.rank :: processes.size], cutting
+            )
+        yield processes.dealt_back(entries)

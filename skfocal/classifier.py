@@ -777,7 +777,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             _module.freeze_layers(module.model, self._n_frozen)
             self._pooling = self.pooling
             cutting = self._resolve_cutting(module, tokenizer, isinstance(texts[0], tuple))
-            tokens = tokenize(tokenizer, texts, cutting)
+            tokens = tokenize(tokenizer, texts, cutting, processes=processes)
             _tell_loss(tokens)
 
             sampling, class_weight, drawn, shift = self._resolve_balance(

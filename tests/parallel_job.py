@@ -22,6 +22,7 @@ from skorch.callbacks import Callback
 import skfocal
 from skfocal import BertFocalClassifier
 from skfocal._checkpoint import Checkpoints
+from skfocal._encoding import encode
 from skfocal._pretrained import load_encoder
 
 torch.set_num_threads(1)
@@ -230,6 +231,22 @@ def partly(folder, rank):
     for part in (slice(0, 50), slice(50, None)):
         clf.partial_fit(X[part], y[part], classes=["ham", "spam"])
     report(folder, "partly", rank, weights=weights(clf))
+
+
+def many(folder, rank):
+    """Fit documents that are too many to keep their token ids."""
+    encoded = []
+
+    def counted(backend, texts, cutting):
+        encoded.extend(texts)
+        return encode(backend, texts, cutting)
+
+    with (
+        mock.patch("skfocal._tokens.CACHED_DOCUMENTS", 10),
+        mock.patch("skfocal._tokens.encode", counted),
+    ):
+        clf = classifier(folder).fit(*documents())
+    report(folder, "many", rank, encoded=encoded, weights=weights(clf))
 
 
 def labels(folder, rank):

@@ -84,7 +84,7 @@ def job(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     shutil.copytree(tiny, folder / "tiny")
     interrupted(folder, "of-one", 16, train_split=0.2)
-    run(folder, "fits", "checkpoints", "partly", "labels", "others", "searches")
+    run(folder, "fits", "checkpoints", "partly", "many", "labels", "others", "searches")
     return folder
 
 
@@ -149,6 +149,14 @@ def test_partial_fit_too(job):
     for part in (slice(0, 50), slice(50, None)):
         clf.partial_fit(X[part], y[part], classes=["ham", "spam"])
     assert_close(weights(clf), result(job, "partly", 0)["weights"])
+
+
+def test_each_tokenises_its_part_of_many_documents(job):
+    X, _ = documents()
+    ours, theirs = (result(job, "many", rank) for rank in (0, 1))
+    assert ours["encoded"] == X[::2]
+    assert theirs["encoded"] == X[1::2]
+    assert_close(result(job, "plain", 0)["weights"], theirs["weights"], atol=0)
 
 
 def test_several_labels_a_document_too(job):
