@@ -52,6 +52,8 @@ class OnnxClassifier:
         Labels.
     max_length_ : int
         Tokens kept of a document.
+    pairs_ : bool
+        Whether a document is a pair of texts.
 
     Raises
     ------
@@ -79,10 +81,10 @@ class OnnxClassifier:
             self.max_length_ = head["max_length"]
             self._multilabel = head["multilabel"]
             self._pad_id = head["pad_id"]
-            self._pairs = head["pairs"]
+            self.pairs_ = head["pairs"]
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
-            n_special = tokenizer.num_special_tokens_to_add(self._pairs)
+            n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
             self._cutting = replace(head["cutting"], n_special=n_special)
             self._cutting.check()
             self._encoding = threading.Lock()
@@ -93,7 +95,7 @@ class OnnxClassifier:
                 contents[GRAPH], options, providers=list(providers)
             )
             self._inputs = {value.name for value in self._session.get_inputs()}
-            self._check_answer(self.outputs([a_document(self._pairs)]))
+            self._check_answer(self.outputs([a_document(self.pairs_)]))
 
     def _check_answer(self, outputs):
         for name, value in outputs.items():
@@ -112,10 +114,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n,) or (n, n_labels)
         """
-        scores = self.outputs(X)["decision_scores"]
-        if self._multilabel:
-            return (scores > 0).astype(np.int64)
-        return self.classes_[scores.argmax(axis=1)]
+        return self.decide(self.outputs(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities.
@@ -162,10 +161,27 @@ class OnnxClassifier:
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
         texts = as_texts(X)
-        check_kind(texts, self._pairs)
+        check_kind(texts, self.pairs_)
         starts = range(0, len(texts), _TEXTS_AT_ONCE)
         parts = [self._outputs(texts[start : start + _TEXTS_AT_ONCE]) for start in starts]
         return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+
+    def decide(self, outputs: dict) -> np.ndarray:
+        """Return what :meth:`predict` does, given outputs: labels and probabilities of one call.
+
+        Parameters
+        ----------
+        outputs : dict
+            What :meth:`outputs` returned.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_labels)
+        """
+        scores = outputs["decision_scores"]
+        if self._multilabel:
+            return (scores > 0).astype(np.int64)
+        return self.classes_[scores.argmax(axis=1)]
 
     def _outputs(self, texts):
         with self._encoding:
