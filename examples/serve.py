@@ -12,21 +12,22 @@ from asyncio import wrap_future
 from queue import Full
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from skfocal import OnnxBatcher, OnnxClassifier
 
-LIMITS = {"BYTES": 2**20, "TEXTS": 64, "BATCH": 32, "WAIT_MS": 2, "WAITING": 256, "THREADS": 1}
-LIMITS = {name: int(os.environ.get(f"SERVE_{name}", value)) for name, value in LIMITS.items()}
-BYTES, TEXTS, BATCH, WAIT_MS, WAITING, THREADS = LIMITS.values()
+LIMITS = {"BYTES": 2**20, "TEXTS": 64, "BATCH": 32, "WAITING": 256, "THREADS": 1}
+BYTES, TEXTS, BATCH, WAITING, THREADS = (int(os.getenv(f"SERVE_{k}", v)) for k, v in LIMITS.items())
 
 
 def make_app():
     """Return the application; each worker of uvicorn makes its own."""
     clf = OnnxClassifier(os.environ["SERVE_FOLDER"], n_threads=THREADS)
-    batcher = OnnxBatcher(clf, max_texts=BATCH, max_wait=WAIT_MS / 1000, max_waiting=WAITING)
+    batcher = OnnxBatcher(clf, max_texts=BATCH, max_waiting=WAITING)
     app = FastAPI(title="skfocal")
+    app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=400))
 
     class Query(BaseModel):
         texts: list[tuple[str, str] if clf.pairs_ else str] = Field(min_length=1, max_length=TEXTS)
