@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from skfocal import OnnxBatcher, OnnxClassifier
 
-LIMITS = {"BYTES": 2**20, "TEXTS": 64, "BATCH": 32, "WAITING": 256, "THREADS": 1}
+LIMITS = {"BYTES": 2**20, "TEXTS": 64, "BATCH": 32, "WAITING": 128, "THREADS": 1}
 BYTES, TEXTS, BATCH, WAITING, THREADS = (int(os.getenv(f"SERVE_{k}", v)) for k, v in LIMITS.items())
 
 

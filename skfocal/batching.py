@@ -28,7 +28,7 @@ class OnnxBatcher:
         1 turns batching off for requests of a text.
     max_wait : float, default=0.002
         Seconds that the oldest request waits for others while nothing is computed.
-    max_waiting : int, default=256
+    max_waiting : int, default=128
         With so many texts waiting, not counting those in the call that runs, requests are refused.
 
     Examples
@@ -45,7 +45,7 @@ class OnnxBatcher:
         *,
         max_texts: int = 32,
         max_wait: float = 0.002,
-        max_waiting: int = 256,
+        max_waiting: int = 128,
     ) -> None:
         limits = {"max_texts": (max_texts, 1), "max_wait": (max_wait, 0)}
         for name, (value, least) in {**limits, "max_waiting": (max_waiting, 1)}.items():
