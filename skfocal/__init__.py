@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal._parallel import alone
     from skfocal._text import as_column
+    from skfocal.batching import OnnxBatcher
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
@@ -79,6 +80,7 @@ _HOME = {
     "poly1_focal_loss": "losses",
     "FocalLoss": "losses",
     "cross_entropy": "losses",
+    "OnnxBatcher": "batching",
     "OnnxClassifier": "serving",
     "Report": "report",
     "focal_loss": "losses",
@@ -102,6 +104,7 @@ __all__ = [
     "LDAMLoss",
     "LogitAdjustedLoss",
     "LossComparison",
+    "OnnxBatcher",
     "OnnxClassifier",
     "Poly1FocalLoss",
     "Poly1Loss",

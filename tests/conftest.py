@@ -90,6 +90,27 @@ def data():
     return imbalanced()
 
 
+def _exported(tiny, folder, X, y):
+    clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
+    clf.fit(X, y).to_onnx(folder / "onnx")
+    return folder / "onnx"
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tiny, tmp_path_factory):
+    """Folder that ``to_onnx`` wrote of a tiny classifier."""
+    return _exported(tiny, tmp_path_factory.mktemp("texts"), *imbalanced())
+
+
+@pytest.fixture(scope="session")
+def onnx_pairs_folder(tiny, tmp_path_factory):
+    """The same of a classifier of pairs of texts that have several labels."""
+    X, y = imbalanced()
+    pairs = [(text, text[:5]) for text in X]
+    labels = np.column_stack([y == "ham", y == "spam", [len(text) > 30 for text in X]])
+    return _exported(tiny, tmp_path_factory.mktemp("pairs"), pairs, labels.astype(int))
+
+
 ROOT = Path(__file__).parents[1]
 _MADE = shutil.ignore_patterns("_build", "generated", "auto_examples", "figures", "__pycache__")
 

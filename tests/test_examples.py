@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(
     [*ROOT.glob("examples/plot_*.py"), ROOT / "examples" / "quickstart.py"], key=lambda p: p.stem
 )
+# Scripts that are no pages of the gallery: their tests are in a file of their own.
+APART = {"serve.py": "test_serve_example.py"}
+SCRIPTS = [*EXAMPLES, *(ROOT / "examples" / name for name in APART)]
 HEADER = ROOT / "examples" / "GALLERY_HEADER.rst"
 
 # What an example prints: numbers differ from machine to machine, words do not.
@@ -67,20 +70,32 @@ def example(request):
     return request.param
 
 
+@pytest.fixture(params=SCRIPTS, ids=lambda path: path.stem)
+def script(request):
+    return request.param
+
+
 def test_there_are_at_least_eight():
     assert len(EXAMPLES) >= 8
 
 
-def test_example_has_a_title_and_says_what_it_shows(example):
-    title, line, *prose = ast.get_docstring(tree_of(example)).splitlines()
+def test_example_has_a_title_and_says_what_it_shows(script):
+    title, line, *prose = ast.get_docstring(tree_of(script)).splitlines()
     assert line == "=" * len(title)
     assert len(" ".join(prose)) > 100
-    assert f"examples/{example.name}" in " ".join(prose)
+    assert f"examples/{script.name}" in " ".join(prose)
 
 
 def test_example_is_in_the_guide(example):
     link = f":ref:`{example.name} <sphx_glr_auto_examples_{example.name}>`"
     assert link in HEADER.read_text()
+
+
+@pytest.mark.parametrize("name", APART)
+def test_script_that_is_no_page_is_in_the_guide_and_has_tests(name):
+    (page,) = re.findall(rf":doc:`{name} </(\w+)>`", HEADER.read_text())
+    assert f"examples/{name}" in (ROOT / "docs" / f"{page}.md").read_text()
+    assert name in (ROOT / "tests" / APART[name]).read_text()
 
 
 def test_guide_names_no_example_that_is_missing():
@@ -97,8 +112,8 @@ def imports_of(tree):
             yield from ((a.name, "") for a in node.names if a.name.split(".")[0] == "skfocal")
 
 
-def test_example_uses_only_what_is_public(example):
-    tree = tree_of(example)
+def test_example_uses_only_what_is_public(script):
+    tree = tree_of(script)
     imported = list(imports_of(tree))
     assert imported
     for module, name in imported:

@@ -42,6 +42,7 @@ LEVELS = {
     "persistence": 4,
     "_onnx": 4,
     "serving": 2,
+    "batching": 2,
     "_parts": 0,
     "_signals": 0,
     "_updates": 1,

@@ -204,3 +204,15 @@ def test_three_columns_or_a_bare_text_are_refused(make, data, tmp_path):
         ):
             served.predict(wrong)
     assert len(served.predict(np.array(X[:3])[:, None])) == 3
+
+
+def test_a_batch_has_no_document_much_shorter_than_its_longest(onnx_folder, monkeypatch):
+    served = OnnxClassifier(onnx_folder, n_threads=1)
+    X = ["win " * n for n in (0, 1, 2, 3, 8, 10, 11, 30, 40, 41, 60, 60)]
+    expected = np.concatenate([served.predict_proba([text]) for text in X])
+    run, batches = served._run, []
+    monkeypatch.setattr(served, "_run", lambda ids: batches.append(ids) or run(ids))
+    np.testing.assert_allclose(served.predict_proba(X[::-1]), expected[::-1], atol=1e-6)
+    lengths = [[len(row) for row in batch] for batch in batches]
+    assert sum(map(len, lengths)) == len(X) and len(lengths) < len(X)
+    assert all(min(batch) >= 0.75 * max(batch) for batch in lengths)
