@@ -7,9 +7,6 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from skfocal._module import layers_of
 
@@ -57,6 +54,8 @@ class Replicated(Held):
     retries = False  # a part of the gradients may have been exchanged
 
     def __init__(self, net, leaves_out):
+        from torch.nn.parallel import DistributedDataParallel
+
         self.factor = net.processes.size
         on_cpu = torch.device(net.device).type == "cpu"
         self.forward = DistributedDataParallel(
@@ -94,6 +93,9 @@ class Sharded(Held):
     in_parts = retries = False
 
     def __init__(self, net):
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         self.factor = net.processes.size
         settings = _settings_of_accelerate(net)
         # Loading that spares memory leaves the weights to the first process.

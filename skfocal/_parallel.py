@@ -10,7 +10,6 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from skfocal._store import is_launched, is_worker
 
@@ -250,20 +249,27 @@ def _disconnect():
         dist.destroy_process_group()
 
 
-# -- tensors of which each process has a part ------------------------------------------------
+# -- tensors of which each process has a part: torch's DTensor, whose import takes a second -------
+
+
+def is_part(value):
+    """Say whether a process has only a part of a tensor."""
+    return hasattr(value, "full_tensor")
 
 
 def full(value):
     """Return the whole of a tensor, or of the tensors in a dict."""
     if isinstance(value, dict):
         return {name: full(item) for name, item in value.items()}
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if is_part(value) else value
 
 
 def like(value, own):
     """Return a whole tensor divided as `own` is, on its device."""
-    if not isinstance(own, DTensor) or value.shape != own.shape:  # a count of steps, for one
+    if not is_part(own) or value.shape != own.shape:  # a count of steps, for one
         return value.to(own.device, copy=True)
+    from torch.distributed.tensor import distribute_tensor
+
     whole = value.to(own.device)
     return distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)
 
@@ -271,7 +277,7 @@ def like(value, own):
 def load(module, state):
     """Give a module a whole state."""
     own = module.state_dict()
-    if not any(isinstance(value, DTensor) for value in own.values()):
+    if not any(map(is_part, own.values())):
         module.load_state_dict(state)
         return
     with torch.no_grad():
