@@ -126,7 +126,8 @@ class OnnxBatcher:
             self._answer(batch)
 
     def _take(self):
-        batch, room = [], self.max_texts
+        batch: list[_Request] = []
+        room = self.max_texts
         while self._waiting and (not batch or len(self._waiting[0].texts) <= room):
             request = self._waiting.popleft()
             self._n_waiting -= len(request.texts)
