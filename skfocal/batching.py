@@ -126,7 +126,7 @@ class OnnxBatcher:
             self._answer(batch)
 
     def _take(self):
-        batch: list = []
+        batch: list[_Request] = []
         room = self.max_texts
         while self._waiting and (not batch or len(self._waiting[0].texts) <= room):
             request = self._waiting.popleft()
