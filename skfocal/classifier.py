@@ -261,8 +261,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     gradient_checkpointing : bool, default=False
         Whether training keeps of each layer only its input and computes the rest again in the
-        backward pass. The weights come out the same, in a fraction of the memory, about a third
-        slower: :doc:`measured </benchmarks/adapters>`.
+        backward pass. The weights come out the same, from less memory, a third to a half slower:
+        :doc:`measured </benchmarks/adapters>`.
 
     dropout : float or None, default=0.0
         Probability of every dropout in the encoder. None: as its configuration says.
