@@ -608,8 +608,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or \
-                DataFrame of one or two columns, or pyarrow array or table
+                DataFrame of one or two columns, pyarrow array or table, or datasets.Dataset or \
+                a column of one
             One str a document, or two: a pair of texts, such as a question and an answer.
+            Arrow's and `datasets`' are read some at a time.
         y : array-like of shape (n,), or several labels a document
             Labels of any kind that scikit-learn accepts. Several labels: an indicator of 0 and 1
             of shape (n, n_labels), dense, sparse or a DataFrame, or for each document a
@@ -1291,7 +1293,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : as in :meth:`fit`
+        X : as in :meth:`fit`, or an iterator of such chunks
             One str a document, or two.
 
         Returns
@@ -1309,7 +1311,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : as in :meth:`fit`
+        X : as in :meth:`fit`, or an iterator of such chunks
             One str a document, or two.
 
         Returns
@@ -1347,7 +1349,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : as in :meth:`fit`
+        X : as in :meth:`fit`, or an iterator of such chunks
             One str a document, or two.
 
         Returns
