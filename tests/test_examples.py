@@ -47,6 +47,10 @@ PRINTS = {
         r"^focal, weighted +0\.\d+ +0\.\d+ +0\.\d+ +\d",
         r"^true \[.*\], predicted",
     ],
+    "plot_optuna_search": [
+        r"^search +macro-F1 0\.\d+ +\{'gamma': ",
+        r"^[1-9]\d* of 12 trials ended early$",
+    ],
     "plot_probabilities": [
         r"^focal, softmax +0\.\d+ +\d\.\d+ +0\.\d+ +0\.\d+$",
         r"^natural +0\.\d+.* \d\.\d+$",
