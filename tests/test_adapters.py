@@ -267,6 +267,7 @@ def test_several_labels(make, data):
     assert clf.score(X, Y) > 0.9
 
 
+@pytest.mark.slow
 def test_a_compiled_module_predicts_with_the_merged_weights(make, data):
     traced = {"compile": True, "net_params": {"compile__backend": "aot_eager"}}
     plain = make(peft=LORA, max_epochs=1).fit(*data)

@@ -195,6 +195,7 @@ def test_an_architecture_that_cannot_is_refused(make, data, monkeypatch):
         make(gradient_checkpointing=True).fit(*data)
 
 
+@pytest.mark.slow
 def test_a_compiled_module_does_it(make, data):
     plain = make(max_epochs=1).fit(*data)
     traced = {"compile": True, "net_params": {"compile__backend": "aot_eager"}}  # in seconds
