@@ -55,6 +55,13 @@ class Parcel:
     tokens: PackedStore
     pretrained: dict
 
+    @property
+    def n_bytes(self):
+        """Size of the texts, the token ids and the weights."""
+        weights = [value[2] for key, value in self.pretrained.items() if key[0] == "weights"]
+        arrays = [self.texts.flat, self.texts.ends, self.tokens.flat, self.tokens.keys]
+        return sum(array.nbytes for array in arrays + [x for w in weights for x in w.values()])
+
 
 _N_KEPT = 2
 _ARRIVED: OrderedDict[str, Parcel] = OrderedDict()

@@ -103,7 +103,7 @@ def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
         return kind.from_pretrained(
             None,
             config=config,
-            state_dict={name: torch.tensor(value) for name, value in weights.items()},
+            state_dict={name: torch.from_numpy(value.copy()) for name, value in weights.items()},
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )

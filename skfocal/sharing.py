@@ -1,7 +1,5 @@
 """Texts that workers of other machines take from the cluster's object store."""
 
-import contextlib
-import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +18,11 @@ from skfocal.classifier import BertFocalClassifier
 
 
 class SharedTexts(Sequence):
-    """Documents of which a pickle holds a reference only; :func:`share` makes it.
+    """Documents in a cluster's object store; :func:`share` makes it.
 
     scikit-learn takes rows of it as of a list, and the classifier takes it as X. It cannot be
-    changed.
+    changed. With Ray a pickle holds a reference. With Dask it is large, and a task that joblib
+    sends depends on it, so that Dask moves it once to each worker.
     """
 
     def __init__(self, name, place, texts=None):
@@ -49,6 +48,10 @@ class SharedTexts(Sequence):
         if not -len(texts) <= i < len(texts):
             raise IndexError(f"There are {len(texts)} documents. Got index {i}.")
         return texts[i % len(texts)]
+
+    def __sizeof__(self):
+        """Return what Dask has to move: joblib scatters what has more than 1,000 bytes."""
+        return object.__sizeof__(self) + self._place.n_bytes
 
     def to_pylist(self):
         """Return the documents as a list of str, or of pairs of str."""
@@ -76,8 +79,8 @@ def share(estimator, X, cluster=None):
         Candidates that differ in one of these are tokenised by the workers.
     X : as in :meth:`BertFocalClassifier.fit <skfocal.BertFocalClassifier.fit>`
         One str a document, or two.
-    cluster : distributed.Client or "ray", default=None
-        None is that of joblib's backend, "dask" or "ray".
+    cluster : {"dask", "ray"}, default=None
+        None is that of joblib's backend.
 
     Returns
     -------
@@ -115,21 +118,24 @@ def share(estimator, X, cluster=None):
             "trust_remote_code must be False: code that comes with a model does not travel. Got "
             "True: put the model's folder on each machine and give the search X itself."
         )
-    put = _store_of(cluster)
+    store = _store_of(cluster)
     texts = as_texts(X)
     tokenizer, cutting = clone(estimator)._tokenizer_and_cutting(texts)
     parcel = Parcel(
         PackedTexts(texts), packed_tokens(tokenizer, texts, cutting), to_share(estimator.model)
     )
-    return SharedTexts(uuid4().hex, put(parcel), texts)
+    return SharedTexts(uuid4().hex, store.put(parcel), texts)
 
 
 # -- object stores -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _InRay:
-    reference: Any  # Ray looks after what it refers to while any process has it
+    """Refers to a parcel; Ray looks after it while any process has the reference."""
+
+    reference: Any
+    n_bytes: int
 
     @classmethod
     def put(cls, parcel):
@@ -137,7 +143,7 @@ class _InRay:
 
         if not ray.is_initialized():
             ray.init()
-        return cls(ray.put(parcel))
+        return cls(ray.put(parcel), 0)
 
     def fetch(self):
         import ray
@@ -145,42 +151,33 @@ class _InRay:
         return ray.get(self.reference)
 
 
+@dataclass(frozen=True, eq=False)
 class _InDask:
-    """Holds the future where it was made; workers get its key and have the data already."""
+    """Holds a parcel: joblib scatters what is large, and its tasks depend on it."""
 
-    def __init__(self, key, future=None):
-        self.key = key
-        self.future = future
+    parcel: Parcel
+    n_bytes: int
 
     @classmethod
-    def put(cls, parcel, client):
-        future = client.scatter(parcel, broadcast=True, hash=False)
-        return cls(future.key, future)
+    def put(cls, parcel):
+        return cls(parcel, parcel.n_bytes)
 
     def fetch(self):
-        from distributed import Future, get_client, get_worker
+        return self.parcel
 
-        with contextlib.suppress(ValueError):  # this process is no worker
-            data = get_worker().data
-            if self.key in data:
-                return data[self.key]
-        return get_client().gather(Future(self.key))  # of a worker that came later
 
-    def __reduce__(self):
-        return type(self), (self.key,)
+_STORES = {"ray": _InRay, "dask": _InDask}
 
 
 def _store_of(cluster):
-    """Return what puts a parcel into the object store of a cluster and says where it is."""
+    """Return how a parcel gets to the workers of a cluster, by its name or joblib's backend."""
     if cluster is None:
-        backend, _ = get_active_backend()
-        cluster = getattr(backend, "client", type(backend).__name__)
-    if cluster in ("ray", "RayBackend"):
-        return _InRay.put
-    if hasattr(cluster, "scatter"):
-        return functools.partial(_InDask.put, client=cluster)
-    raise ValueError(
-        "cluster must be 'ray' or a distributed.Client, or None where joblib's backend is 'dask' "
-        "or 'ray'; without a cluster give the search X itself. Got "
-        f"{excerpt(cluster)}."
-    )
+        backends = {"RayBackend": "ray", "DaskDistributedBackend": "dask"}
+        backend = type(get_active_backend()[0]).__name__
+        cluster = backends.get(backend, backend)
+    if cluster not in _STORES:
+        raise ValueError(
+            "cluster must be 'dask' or 'ray', or None where that is joblib's backend; without a "
+            f"cluster give the search X itself. Got {excerpt(cluster)}."
+        )
+    return _STORES[cluster]
