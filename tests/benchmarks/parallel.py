@@ -1,7 +1,8 @@
 """One process, then two: training and prediction of the same documents, side by side.
 
 ``python tests/benchmarks/parallel.py`` starts itself under torchrun, round by round, each round all
-settings, and writes docs/benchmarks/parallel.md. It wants two cores of its own.
+settings, adds what they took to docs/benchmarks/parallel.jsonl and writes parallel.md beside it. It
+wants two cores of its own.
 """
 
 import argparse
@@ -83,35 +84,45 @@ def measure(n_processes, n_threads):
 
 
 def table(rows):
-    """Return the table, medians over the rounds and ratios of medians."""
+    """Return the table, with medians over the runs and ratios of medians."""
     lines = [
-        f"MiniLM, {N_TRAIN} documents of Reuters R8 cut to 128 tokens, {WHOLE_BATCH} in a whole "
-        f"batch; {device_name()}. Medians of {len(next(iter(rows.values())))} rounds, in brackets "
-        "the ratio to one process with one thread.",
+        f"MiniLM, documents of Reuters R8 cut to 128 tokens, {WHOLE_BATCH} in a whole batch; "
+        f"{device_name()}, shared with other work. Medians of documents/s, in brackets the least "
+        "and the greatest; then the ratio of the medians to one process with one thread.",
         "",
-        "| | training, documents/s | prediction, documents/s | loss of the last epoch |",
-        "|---|---:|---:|---:|",
+        "| | runs | training | ratio | prediction | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    median = {
-        name: {key: float(np.median([row[key] for row in results])) for key in results[0]}
-        for name, results in rows.items()
+    of = {name: [row for row in rows if row["setting"] == name] for name in SETTINGS}
+    base = {
+        key: np.median([row[key] for row in of["1 process, 1 thread"]])
+        for key in ("train", "predict")
     }
-    base = next(iter(median.values()))
-    for name, one in median.items():
-        train, predict = one["train"] / base["train"], one["predict"] / base["predict"]
-        lines.append(
-            f"| {name} | {one['train']:.1f} ({train:.2f}) | {one['predict']:.1f} ({predict:.2f}) "
-            f"| {one['loss']:.6f} |"
-        )
-    two = median["2 processes, 1 thread each"]
-    step = WHOLE_BATCH / two["train"]
+    for name, results in of.items():
+        cells = [name, str(len(results))]
+        for key in ("train", "predict"):
+            found = [row[key] for row in results]
+            cells.append(f"{np.median(found):.1f} ({min(found):.1f} – {max(found):.1f})")
+            cells.append(f"{np.median(found) / base[key]:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    two = of["2 processes, 1 thread each"]
+    exchange = np.median([row["exchange"] for row in two])
+    step = WHOLE_BATCH / np.median([row["train"] for row in two])
     lines += [
         "",
-        f"To add up the gradients of two processes takes {two['exchange'] * 1000:.0f} ms over the "
-        f"loopback interface with nothing beside it, an update of two processes {step * 1000:.0f} "
-        "ms. DDP exchanges a layer's gradient while the layers below it are computed.",
+        f"To add up the gradients of two processes takes {exchange * 1000:.0f} ms over the "
+        f"loopback interface with nothing else to do, an update of two processes "
+        f"{step * 1000:.0f} ms. The losses of the last epoch differ by "
+        f"{max(_spread(rows)):.0e} at most between the settings.",
     ]
     return "\n".join(lines)
+
+
+def _spread(rows):
+    """Yield how far the losses of runs with as many documents lie apart."""
+    for n in {row["updates"] for row in rows}:
+        losses = [row["loss"] for row in rows if row["updates"] == n]
+        yield max(losses) - min(losses)
 
 
 if __name__ == "__main__":
@@ -124,9 +135,12 @@ if __name__ == "__main__":
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         work(options.work, options.processes)
     else:
-        rows: dict = {name: [] for name in SETTINGS}
+        results = DOCS / "parallel.jsonl"
         for _ in range(options.rounds):
             for name, setting in SETTINGS.items():
-                rows[name].append(measure(*setting))
-                print(name, rows[name][-1], flush=True)
+                row = {"setting": name, **measure(*setting)}
+                print(row, flush=True)
+                with results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
         write_block(DOCS / "parallel.md", "From one process to two", table(rows))
