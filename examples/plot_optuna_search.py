@@ -38,9 +38,9 @@ clf = BertFocalClassifier(fetch_minilm(), freeze=5, lr=1e-3, max_length=64, rand
 # OptunaSearchCV
 # --------------
 # It takes the place of ``GridSearchCV``, with distributions instead of lists. With
-# ``enable_pruning`` it calls ``partial_fit`` once an epoch for all folds and compares the score with
-# what other candidates had by then. ``n_updates`` is the length of the schedule that the calls
-# share: three epochs of 267 documents in batches of 16.
+# ``enable_pruning`` it calls ``partial_fit`` once an epoch for all folds and compares the score
+# with what other candidates had by then. ``n_updates`` is the length of the schedule that the
+# calls share: three epochs of 267 documents in batches of 16.
 search = OptunaSearchCV(
     clf.set_params(n_updates=3 * 17),
     {
@@ -68,9 +68,9 @@ print(f"search  macro-F1 {search.best_score_:.3f}  {search.best_params_}")
 # A study of your own, pruned by a callback
 # -----------------------------------------
 # A trial is one ``fit`` here, scored on held-out documents. After each epoch the callback reports
-# their score and raises ``TrialPruned`` if it is no use to go on; the estimator is then what it was
-# before. A fit copies its callbacks, and a copy of a trial would report to a copy of the study: this
-# one is shared.
+# their score, and raises ``TrialPruned`` if it is no use to go on; the estimator is then what it
+# was before. A fit copies its callbacks, and a copy of a trial would report to a copy of the
+# study: this one is shared.
 
 
 class Pruning(SkorchPruningCallback):

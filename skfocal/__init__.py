@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal.metrics import expected_calibration_error
     from skfocal.report import Report
     from skfocal.serving import OnnxClassifier
+    from skfocal.sharing import share
 
 __version__ = "0.1.0.dev0"
 
@@ -83,6 +84,7 @@ _HOME = {
     "OnnxBatcher": "batching",
     "OnnxClassifier": "serving",
     "Report": "report",
+    "share": "sharing",
     "focal_loss": "losses",
     "sigmoid_focal_loss": "losses",
     "fetch_20newsgroups_cachopo": "datasets",
@@ -129,6 +131,7 @@ __all__ = [
     "ldam_loss",
     "logit_adjusted_loss",
     "poly1_focal_loss",
+    "share",
     "sigmoid_focal_loss",
     "__version__",
 ]

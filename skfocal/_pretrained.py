@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub.utils.tqdm import progress_bar_states
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from skfocal import _parcels
 from skfocal._excerpt import excerpt
 
 _LOADING = threading.RLock()
@@ -52,7 +53,9 @@ def load_tokenizer(model, *, trust_remote_code=False):
 
 def _read_tokenizer(model, trust_remote_code):
     with quiet_transformers(), _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            os.path.expanduser(model), trust_remote_code=trust_remote_code
+        )
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise ValueError(
             f"model={str(model)!r} must have a fast tokenizer with a padding token. "
@@ -90,10 +93,7 @@ def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
     ValueError
         If the model has no sequence-classification form.
     """
-    key = "weights", str(model), trust_remote_code, _stamp(model), len(labels)
-    kind, config, weights = _kept(
-        key, lambda: _read_weights(model, len(labels), trust_remote_code=trust_remote_code)
-    )
+    kind, config, weights = _load_weights(model, trust_remote_code)
     config = copy.deepcopy(config)
     config.id2label = {i: str(label) for i, label in enumerate(labels)}
     config.label2id = {str(label): i for i, label in enumerate(labels)}
@@ -103,29 +103,36 @@ def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
         return kind.from_pretrained(
             None,
             config=config,
-            state_dict={name: value.clone() for name, value in weights.items()},
+            state_dict={name: torch.from_numpy(value.copy()) for name, value in weights.items()},
             dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
 
 
-def _read_weights(model, n_labels, *, trust_remote_code):
-    """Return the encoder's class, configuration and weights, without those of a new head."""
+def _load_weights(model, trust_remote_code):
+    key = "weights", str(model), trust_remote_code, _stamp(model)
+    return _kept(key, lambda: _read_weights(model, trust_remote_code))
+
+
+def _read_weights(model, trust_remote_code):
+    """Return the encoder's class, configuration and weights, as arrays, without a new head."""
+    place = os.path.expanduser(model)
     # A new head is drawn here too, and dropped: not from the caller's random numbers.
     with quiet_transformers(), _named(model), torch.random.fork_rng(devices=[]):
         encoder, info = AutoModelForSequenceClassification.from_pretrained(
-            model,
-            config=AutoConfig.from_pretrained(
-                model, num_labels=n_labels, trust_remote_code=trust_remote_code
-            ),
+            place,
+            config=AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code),
             dtype=torch.float32,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a head for other classes is replaced
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
     _check_encoder_loaded(model, encoder, info)
     new = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
-    weights = {name: value for name, value in encoder.state_dict().items() if name not in new}
+    weights = {
+        name: value.numpy() for name, value in encoder.state_dict().items() if name not in new
+    }
     return type(encoder), encoder.config, weights
 
 
@@ -137,7 +144,13 @@ _N_READ = {"tokenizer": 0, "weights": 0}
 
 
 def _kept(key, read):
-    """Return what was read before under this key, or read it; the oldest of eight goes."""
+    """Return what was handed over or read before under this key, or read it.
+
+    Of what was read the oldest of eight goes.
+    """
+    handed = _parcels.find_pretrained(key)
+    if handed is not None:
+        return handed
     with _LOADING:
         if key not in _KEPT:
             _KEPT[key] = read()
@@ -150,10 +163,20 @@ def _kept(key, read):
 
 def _stamp(model):
     """Return what changes when a folder's files do; a hub name stands for itself."""
-    if not os.path.isdir(model):  # pathlib raises for a name that is too long
+    place = os.path.expanduser(model)
+    if not os.path.isdir(place):  # pathlib raises for a name that is too long
         return ()
-    files = [(file.name, file.stat()) for file in sorted(Path(model).iterdir())]
+    files = [(file.name, file.stat()) for file in sorted(Path(place).iterdir())]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+
+
+def to_share(model):
+    """Return what of a model is to be handed to other processes, by key; read if need be."""
+    key = str(model), False, _stamp(model)
+    return {
+        ("tokenizer", *key): load_tokenizer(model),
+        ("weights", *key): _load_weights(model, False),
+    }
 
 
 def pretrained_cache_info():

@@ -1,7 +1,8 @@
-"""Arrays of varying length kept by key: in memory, or in files that worker processes share."""
+"""Arrays of varying length kept by key: in memory, in files of a machine, or packed to travel."""
 
 import atexit
 import contextlib
+import functools
 import multiprocessing
 import os
 import shutil
@@ -266,6 +267,46 @@ class FileStore:
         if path.exists():
             os.truncate(path, n_rows * size)
         return n_rows
+
+
+class PackedStore:
+    """The same packed into a few arrays: what is made once and goes to other machines.
+
+    Arrays of numpy are what the object stores of clusters hand to processes without a copy.
+
+    Parameters
+    ----------
+    keys : list of bytes
+        Of 16 bytes.
+    entries : list of (ndarray, int)
+        One for each key.
+    """
+
+    def __init__(self, keys, entries):
+        positions = _first_positions(keys, {})
+        rows = [entries[i] for i in positions]
+        self.keys = np.array([keys[i] for i in positions], "V16")
+        self.ends = np.cumsum([len(array) for array, _ in rows], dtype=np.int64)
+        self.extras = np.array([extra for _, extra in rows], np.int64)
+        self.flat = np.concatenate([array for array, _ in rows])
+
+    @functools.cached_property
+    def _places(self):
+        return {key: i for i, key in enumerate(self.keys.tolist())}
+
+    def __getstate__(self):
+        """Return the arrays alone: who needs the places finds them."""
+        return {name: value for name, value in vars(self).items() if name != "_places"}
+
+    def find(self, keys):
+        """Return the entry of each key, None for those that are not there."""
+        return [self._entry(self._places.get(key)) for key in keys]
+
+    def _entry(self, i):
+        if i is None:
+            return None
+        start = self.ends[i - 1] if i else 0
+        return self.flat[start : self.ends[i]], int(self.extras[i])
 
 
 def _first_positions(keys, known):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skfocal import _parcels
 from skfocal._chunks import joined
 from skfocal._encoding import Cutting, encode, n_pieces
 from skfocal._parallel import ALONE
-from skfocal._store import FileStore, MemoryStore, digest, has_siblings, shared_folder
+from skfocal._store import FileStore, MemoryStore, PackedStore, digest, has_siblings, shared_folder
 
 
 @dataclass(frozen=True)
@@ -155,22 +156,47 @@ def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
-        writer.write(_kept_entries(tokenizer, texts[:], cutting))
+        writer.write(_found_entries(tokenizer, texts[:], cutting, keep=True))
     else:
-        for entries in _encode_in_parts(tokenizer, texts, cutting, processes):
-            writer.write(entries)
+        n_at_once = _AT_ONCE * processes.size
+        for start in range(0, len(texts), n_at_once):
+            own = texts[start : start + n_at_once][processes.rank :: processes.size]
+            entries = _found_entries(tokenizer, own, cutting, keep=False)
+            writer.write(processes.dealt_back(entries))
     return writer.tokens(cutting)
 
 
-def _kept_entries(tokenizer, texts, cutting):
-    key = digest(_fingerprint(tokenizer), cutting)
-    keys = [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
+def _found_entries(tokenizer, texts, cutting, keep):
+    """Return ``(ids, length)`` of texts: handed over, kept from before, or made now."""
 
     def make(rows):
         parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], cutting)
         return list(itertools.chain.from_iterable(parts))
 
-    return _token_store(key).fetch(keys, make)
+    if not keep and not _parcels.any_tokens():
+        return make(range(len(texts)))
+    key, keys = _keys(tokenizer, texts, cutting)
+    entries = _parcels.find_tokens(keys)
+    missing = [i for i, entry in enumerate(entries) if entry is None]
+    if missing:
+        found = _token_store(key).fetch if keep else lambda keys, make: make(range(len(keys)))
+        made = found([keys[i] for i in missing], lambda rows: make([missing[i] for i in rows]))
+        for i, entry in zip(missing, made, strict=True):
+            entries[i] = entry
+    return entries
+
+
+def _keys(tokenizer, texts, cutting):
+    """Return the key of the tokenizer and the cutting, and that of each text."""
+    key = digest(_fingerprint(tokenizer), cutting)
+    return key, [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
+
+
+def packed_tokens(tokenizer, texts, cutting):
+    """Return the token ids of texts as a store for other processes."""
+    tokens = tokenize(tokenizer, texts, cutting)
+    entries = list(zip(tokens, tokens.full_lengths.tolist(), strict=True))
+    return PackedStore(_keys(tokenizer, texts, cutting)[1], entries)
 
 
 def _token_store(key):
@@ -206,13 +232,9 @@ def _fingerprint(tokenizer):
         return _FINGERPRINTS[tokenizer]
 
 
-def _encode_in_parts(tokenizer, texts, cutting, processes=ALONE):
+def _encode_in_parts(tokenizer, texts, cutting):
     """Yield what the encoding of some texts at a time gives: its work space is large."""
-    n_at_once = _AT_ONCE * processes.size
-    for start in range(0, len(texts), n_at_once):
-        some = texts[start : start + n_at_once]
+    for start in range(0, len(texts), _AT_ONCE):
         with _ENCODING:  # truncation is a state of the tokenizer, which threads share
-            entries = encode(
-                tokenizer.backend_tokenizer, some[processes.rank :: processes.size], cutting
-            )
-        yield processes.dealt_back(entries)
+            entries = encode(tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], cutting)
+        yield entries

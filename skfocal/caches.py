@@ -1,6 +1,7 @@
 """What is kept between fits: token ids, pretrained weights, outputs of frozen layers."""
 
 from skfocal._frozen import clear_frozen_cache, frozen_cache_info
+from skfocal._parcels import clear_parcels
 from skfocal._pretrained import clear_pretrained_cache, pretrained_cache_info
 from skfocal._tokens import clear_token_cache, token_cache_info
 
@@ -10,7 +11,7 @@ def cache_info():
 
     The folds and candidates of a search share the token ids of each distinct text, the
     pretrained weights and, with ``freeze``, the outputs of the frozen layers. None of it is ever
-    part of a pickle.
+    part of a pickle. What a worker got through :func:`share` is not counted: it did not do it.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def clear_cache():
     Fitted estimators go on working. Token ids of up to 1 GB and the weights of up to eight
     models stay in memory; outputs of frozen layers, up to 16 GB, and what joblib's workers
     share lie in files of the process's own folder among the temporary files, which goes away
-    with the process.
+    with the process. A worker keeps the last two things that :func:`share` gave it.
 
     Examples
     --------
@@ -43,3 +44,4 @@ def clear_cache():
     clear_token_cache()
     clear_pretrained_cache()
     clear_frozen_cache()
+    clear_parcels()

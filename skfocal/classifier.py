@@ -968,10 +968,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             if self.attention_dropout is not None:
                 _module.set_attention_dropout(module.model, self.attention_dropout)
             return module, self.tokenizer_
-        model = os.path.expanduser(self.model)
-        tokenizer = load_tokenizer(model, trust_remote_code=self.trust_remote_code)
+        tokenizer = load_tokenizer(self.model, trust_remote_code=self.trust_remote_code)
         module = _module.load_module(
-            model,
+            self.model,
             classes.tolist(),
             pad_token_id=tokenizer.pad_token_id,
             dropout=self.dropout,
@@ -979,6 +978,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             trust_remote_code=self.trust_remote_code,
         )
         return module, tokenizer
+
+    def _tokenizer_and_cutting(self, texts):
+        """Return what a fit would make tokens with."""
+        self._validate_params()
+        with torch.random.fork_rng(devices=[]):
+            module, tokenizer = self._load(np.arange(2), goes_on=False)
+        return tokenizer, self._resolve_cutting(module, tokenizer, isinstance(texts[0], tuple))
 
     def _resolve_cutting(self, module, tokenizer, pairs):
         """Return how documents become tokens, and remember it."""

@@ -27,6 +27,8 @@ LEVELS = {
     "_pooling": 1,
     "_pretrained": 1,
     "_store": 0,
+    "_parcels": 0.5,
+    "sharing": 5.5,
     "_excerpt": 0,
     "_first_token": 0,
     "_memory": 0,

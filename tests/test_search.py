@@ -1,7 +1,6 @@
 """Searches: cheap, the same whoever runs them, and flat in memory."""
 
 import gc
-import os
 import weakref
 
 import joblib
@@ -69,45 +68,6 @@ def test_loky_divides_the_threads(make, data):
     grid = GridSearchCV(make(max_epochs=1), {"gamma": [0, 1]}, cv=2, scoring=count_threads)
     scores = grid.set_params(n_jobs=2, refit=False).fit(*data).cv_results_["mean_test_score"]
     assert scores.tolist() == 2 * [max(joblib.cpu_count() // 2, 1)]
-
-
-@pytest.mark.slow
-def test_dask_cluster_finds_what_a_sequence_finds(make, data):
-    distributed = pytest.importorskip("distributed")
-    clf = make(max_epochs=1)
-    sequence = search(clf, data)
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config("dask"),
-    ):
-        assert_same_search(search(clf, data, n_jobs=2), sequence)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Ray's own
-def test_ray_cluster_finds_what_a_sequence_finds(make, data, monkeypatch):
-    ray = pytest.importorskip("ray")
-    from ray.util.joblib import register_ray
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    clf = make(max_epochs=1)
-    sequence = search(clf, data)
-    paths = {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "tests")])}
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": paths},
-    )
-    try:
-        register_ray()
-        with joblib.parallel_config("ray"):
-            assert_same_search(search(clf, data, n_jobs=2), sequence)
-    finally:
-        ray.shutdown()
 
 
 # -- memory ----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ SETTINGS = {  # processes, threads of each
     "1 process, 2 threads": (1, 2),
 }
 WHOLE_BATCH = 32
-N_TRAIN, N_PREDICT, N_EPOCHS = 640, 800, 3
+N_TRAIN, N_PREDICT, N_EPOCHS = 320, 400, 3
 
 
 def work(file, n_processes):
