@@ -195,7 +195,12 @@ def _columns(X):
 
 def is_dataset(X):
     """Say whether X is a table of the package `datasets`, all of which can be read anywhere."""
-    return hasattr(X, "select_columns") and hasattr(X, "__len__")
+    return hasattr(X, "select_columns") and hasattr(X, "__len__") and not isinstance(X, Mapping)
+
+
+def columns_named(X):
+    """Return X; of a ``datasets.Dataset`` no rows, as a table whose names scikit-learn knows."""
+    return X.with_format("arrow")[:0] if is_dataset(X) else X
 
 
 def _one_or_two(names):

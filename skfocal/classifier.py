@@ -42,7 +42,7 @@ from skfocal._pooling import POOLINGS
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
 from skfocal._store import digest
-from skfocal._text import as_texts, check_kind, is_stream, take
+from skfocal._text import as_texts, check_kind, columns_named, is_stream, take
 from skfocal._tokens import CACHED_DOCUMENTS, tokenize
 from skfocal.calibration import (
     DECISIONS,
@@ -405,7 +405,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         1, or 2 for pairs of texts, only if X was two-dimensional in `fit`.
     feature_names_in_ : ndarray of shape (1,) or (2,)
-        The columns' names, only if X was a DataFrame in `fit`.
+        The columns' names, only if X was a DataFrame, Dataset or Arrow table in `fit`.
 
     References
     ----------
@@ -912,8 +912,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         texts = as_texts(X)
         if len(getattr(X, "shape", ())) == 2:
             if reset or hasattr(self, "n_features_in_"):
-                _check_feature_names(self, X, reset=reset)
-                _check_n_features(self, X, reset=reset)
+                columns = columns_named(X)
+                _check_feature_names(self, columns, reset=reset)
+                _check_n_features(self, columns, reset=reset)
         elif reset:
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)

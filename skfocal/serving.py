@@ -111,7 +111,8 @@ class OnnxClassifier:
 
         Parameters
         ----------
-        X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), Series or DataFrame
+        X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), Series, DataFrame, pyarrow \
+                array or table, datasets.Dataset or a column of one, or an iterator of such chunks
             One str a document, or two, as in the fit.
 
         Returns

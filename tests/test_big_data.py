@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import imbalanced
+from sklearn.model_selection import GroupShuffleSplit, cross_val_predict
 from test_docs import DOCS, blocks_of
 
 from skfocal import BertFocalClassifier, _text, classifier
@@ -120,6 +121,118 @@ def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
     peak(2)  # what is made once
     few, many = peak(4), peak(24)
     assert many - few < 20 * 256 * 40  # 8 bytes a label, and no 70 of a str
+
+
+def test_a_fit_holds_few_texts_at_once(make, monkeypatch):
+    monkeypatch.setattr("skfocal._tokens.CACHED_DOCUMENTS", 10)
+    monkeypatch.setattr("skfocal._tokens._AT_ONCE", 64)
+
+    class Column(_text.Sequence):
+        def __init__(self, n):
+            self.n = n
+
+        def __len__(self):
+            return self.n
+
+        def __getitem__(self, rows):
+            return [f"{i:04d}" * 500 for i in range(*rows.indices(self.n))]
+
+    def peak(n):
+        tracemalloc.start()
+        try:
+            make(max_epochs=1, batch_size=512, max_length=4).fit(Column(n), np.arange(n) % 2)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(200)  # what is made once
+    few, many = peak(500), peak(3500)
+    assert many - few < 3000 * 500  # of 2000 bytes a text
+
+
+def test_pairs_are_two_columns(make, rows):
+    X, y = rows["text"][:], rows["label"][:]
+    second = [text[::-1] for text in X]
+    table = datasets.Dataset.from_dict({"a": X, "b": second})
+    expected = make(max_epochs=1).fit(list(zip(X, second, strict=True)), y)
+    ours = make(max_epochs=1).fit(table, y)
+    answers = expected.predict_proba(list(zip(X, second, strict=True)))
+    assert ours.feature_names_in_.tolist() == ["a", "b"]
+    for pairs in (table, table.data.table, table.to_iterable_dataset()):
+        np.testing.assert_array_equal(ours.predict_proba(pairs), answers)
+    with pytest.raises(ValueError, match="must hold pairs of texts"):
+        ours.predict(table["a"])
+    with pytest.raises(ValueError, match="feature names should match"):
+        ours.predict(table.rename_column("b", "c"))
+
+
+def test_a_view_of_rows_reads_these_alone():
+    texts = _text.as_texts(pa.chunked_array([["a", "b"], ["c", None, "e"]]))
+    some = _text.take(texts, np.array([4, 0, 2]))
+    assert list(some) == some[:] == ["e", "a", "c"]
+    assert some[-1] == "c" and some[1:] == ["a", "c"] and texts[::4] == ["a", "e"]
+    again = _text.take(some, [2, 0])
+    assert len(again) == 2 and again[0] == "c" and list(_text.as_texts(again)) == ["c", "e"]
+    with pytest.raises(TypeError, match="row 3"):
+        texts[2:]
+    with pytest.raises(TypeError, match="row 3"):
+        list(_text.take(texts, [0, 3]))
+    assert _text.take(["a", "b", "c"], [2, 0]) == ["c", "a"]
+
+
+def test_a_missing_text_ends_a_fit_with_its_row(make):
+    clf = make()
+    with pytest.raises(TypeError, match=r"Got NoneType in row 70: None\. Fill or drop"):
+        clf.fit(pa.array(["some text"] * 70 + [None]), np.arange(71) % 2)
+    assert not hasattr(clf, "net_")
+
+
+def test_labels_weights_and_groups_are_columns_too(make, rows):
+    n = len(rows)
+    table = rows.add_column("weight", np.linspace(0.5, 2, n)).add_column("group", np.arange(n) // 4)
+    settings = {"train_split": GroupShuffleSplit(1, test_size=0.3, random_state=0), "max_epochs": 1}
+
+    def fitted(read):
+        columns = [read(table[name]) for name in ("text", "label", "weight", "group")]
+        return make(**settings).fit(*columns).predict_proba(table["text"])
+
+    np.testing.assert_array_equal(fitted(lambda column: column), fitted(lambda column: column[:]))
+    with pytest.raises(TypeError, match=r"y must be a column, for example y\['label'\]"):
+        make().fit(rows["text"], rows)
+
+
+def test_a_column_of_lists_is_several_labels_a_document(make):
+    labels = [["a"], ["b"]] * 8  # as a list these could be rows of one column
+    rows = datasets.Dataset.from_dict({"text": ["some text"] * 16, "labels": labels})
+    clf = make(max_epochs=1).fit(rows["text"], rows["labels"])
+    assert clf.classes_.tolist() == ["a", "b"] and clf.predict(rows["text"]).shape == (16, 2)
+    assert 0 <= clf.score(rows["text"], rows["labels"]) <= 1
+
+
+def test_chunks_to_train_on_and_documents_to_judge_are_columns(make, rows):
+    ours, theirs = make(), make()
+    for start in (0, 40):
+        some = rows.select(range(start, start + 40))
+        ours.partial_fit(some["text"], some["label"], classes=[0, 1])
+        theirs.partial_fit(some["text"][:], some["label"][:], classes=[0, 1])
+    answers = [clf.predict_proba(rows["text"]) for clf in (ours, theirs)]
+    np.testing.assert_array_equal(*answers)
+    report = ours.report(rows["text"], rows["label"], n_hardest=3)
+    assert [rows["text"][i] for i in report.hardest["row"]] == report.hardest["document"]
+
+
+@pytest.mark.parametrize("name", ["column", "table", "chunked array"])
+def test_folds_are_taken_of_columns_and_of_arrow(make, rows, name):
+    folds = [
+        cross_val_predict(make(max_epochs=1), X, rows["label"][:], cv=2)
+        for X in (CONTAINERS[name](rows), rows["text"][:])
+    ]
+    np.testing.assert_array_equal(*folds)
+
+
+def test_a_dict_of_columns_is_refused_with_what_to_give(make, rows):
+    with pytest.raises(TypeError, match=r"Got DatasetDict: give .* X\['train'\]"):
+        make().fit(datasets.DatasetDict({"train": rows.select_columns("text")}), rows["label"])
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import onnxruntime
 import pytest
 import torch
@@ -57,6 +58,22 @@ def test_served_answers_are_those_of_the_estimator(make, data, long, tmp_path, n
     assert_answers_alike(served, clf, np.array(X[:3], dtype=object)[:, None])
     assert np.array_equal(served.classes_, clf.classes_)
     assert served.classes_.dtype == clf.classes_.dtype and served.max_length_ == clf.max_length_
+
+
+def test_chunks_and_arrow_are_answered_as_a_list_of_all(make, data, tmp_path):
+    X, y = data
+    make(max_epochs=1).fit(X, y).to_onnx(tmp_path / "served")
+    served = OnnxClassifier(tmp_path / "served", n_threads=1)
+    for answer in (served.predict, served.predict_proba, served.decision_function):
+        chunks = iter([X[:3], pa.array(X[3:30]), [], np.array(X[30:], dtype=object)])
+        expected = answer(X)
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(answer(chunks), expected, rtol=1e-5, atol=1e-6)
+        else:
+            assert answer(chunks).tolist() == expected.tolist()
+        np.testing.assert_array_equal(answer(pa.table({"text": X})), expected)
+    with pytest.raises(TypeError, match="Chunk 1 of X: .* row 1"):
+        served.predict(iter([X[:3], ["a", None]]))
 
 
 @pytest.mark.slow
