@@ -44,6 +44,11 @@ PRINTS = {
         r"^focal, weighted +0\.\d+ +0\.\d+ +0\.\d+ +\d",
         r"^true \[.*\], predicted",
     ],
+    "plot_optuna_search": [
+        r"^gamma=\d\S*, alpha=\S+, lr=0\.\d+ +pruned +0\.\d+$",
+        r"^pruned [1-6] of 8, best macro-F1 0\.\d+$",
+        r"'documents_frozen': 400\b",
+    ],
     "plot_probabilities": [
         r"^focal, softmax +0\.\d+ +\d\.\d+ +0\.\d+ +0\.\d+$",
         r"^natural +0\.\d+.* \d\.\d+$",
