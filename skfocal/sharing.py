@@ -23,6 +23,15 @@ class SharedTexts(Sequence):
     scikit-learn takes rows of it as of a list, and the classifier takes it as X. It cannot be
     changed. With Ray a pickle holds a reference. With Dask it is large, and a task that joblib
     sends depends on it, so that Dask moves it once to each worker.
+
+    Parameters
+    ----------
+    name : str
+        Tells it from others.
+    place : object
+        Where its texts are.
+    texts : sequence of str or of (str, str), default=None
+        They themselves, where they were shared.
     """
 
     def __init__(self, name, place, texts=None):
