@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import onnxruntime
+import pyarrow as pa
 import pytest
 import torch
 import transformers
