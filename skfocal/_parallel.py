@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -77,7 +78,7 @@ class Processes:
             try:
                 result = function(*args)
             except Exception as caught:
-                error = caught
+                error = _portable(caught)
         result, error = self.share((result, error))
         if error is not None:
             raise error
@@ -180,8 +181,18 @@ class Processes:
             )
 
 
+def _portable(error):
+    """Return an error that can be sent: itself, or one that holds what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # objects refuse with errors of many kinds
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
+
+
 ALONE = Processes()
 _joined = ALONE
+_world = None  # the default group that they are of
 _LOCAL = threading.local()  # .alone: in the context of that name
 
 
@@ -191,7 +202,7 @@ def join():
     The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
     one, are alone.
     """
-    global _joined
+    global _joined, _world
     beside = threading.current_thread() is not threading.main_thread()
     if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
@@ -199,11 +210,12 @@ def join():
         if not is_launched() or is_worker():
             return ALONE
         _connect()
-    if _joined is ALONE and dist.get_world_size() > 1:
+    if dist.get_world_size() > 1 and _world is not dist.group.WORLD:  # another after one's end
         control = dist.new_group(backend="gloo")
         dist.barrier(control)  # one that comes late must not find the next too short
         alarm = dist.new_group(backend="gloo", timeout=timedelta(seconds=_ALARM_SECONDS))
         _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
+        _world = dist.group.WORLD
     return _joined
 
 
@@ -232,7 +244,11 @@ def alone():
 
 def speaks():
     """Say whether this process is the one that writes what all of them have."""
-    return _joined.is_first or getattr(_LOCAL, "alone", False)
+    if getattr(_LOCAL, "alone", False):
+        return True
+    if _joined is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
+        return os.environ["RANK"] == "0"
+    return _joined.is_first
 
 
 def _connect():
