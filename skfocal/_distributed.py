@@ -7,8 +7,6 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from skfocal._module import layers_of
@@ -95,6 +93,10 @@ class Sharded(Held):
     in_parts = retries = False
 
     def __init__(self, net):
+        # Here: they take as long to import as half of the rest.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         self.factor = net.processes.size
         settings = _settings_of_accelerate(net)
         self.forward = net.module_

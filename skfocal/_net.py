@@ -439,7 +439,8 @@ class FocalNet(NeuralNet):
         weight = self.criterion_.total_weight(
             codes.to(self.device), inputs["sample_weight"].to(self.device)
         )
-        return self.processes.total(weight).clamp(min=torch.finfo(weight.dtype).tiny)
+        total = self.processes.total(weight)
+        return torch.where(total > 0, total, torch.ones_like(total))
 
     def _share_of_update(self, n_rows):
         """Return what a batch's loss is multiplied by before it is added to the update's.

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -10,7 +11,6 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from skfocal._store import is_launched, is_worker
 
@@ -78,7 +78,7 @@ class Processes:
             try:
                 result = function(*args)
             except Exception as caught:
-                error = caught
+                error = _portable(caught)
         result, error = self.share((result, error))
         if error is not None:
             raise error
@@ -170,8 +170,18 @@ class Processes:
             )
 
 
+def _portable(error):
+    """Return an error that can be sent: itself, or one that holds what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # objects refuse with errors of many kinds
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
+
+
 ALONE = Processes()
 _joined = ALONE
+_world = None  # the default group that they are of
 _LOCAL = threading.local()  # .alone: in the context of that name
 
 
@@ -179,21 +189,32 @@ def join():
     """Return the processes that this one was started with by torchrun or accelerate.
 
     The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
-    one, are alone.
+    one, are alone, and so is what is forked.
+
+    Raises
+    ------
+    RuntimeError
+        If they were connected before and are not any more.
     """
-    global _joined
+    global _joined, _world
     beside = threading.current_thread() is not threading.main_thread()
     if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
+        if _joined is not ALONE:
+            raise RuntimeError(
+                "The processes that train together were disconnected by destroy_process_group: "
+                "call it last, or put what each does by itself into `with skfocal.alone():`."
+            )
         if not is_launched() or is_worker():
             return ALONE
         _connect()
-    if _joined is ALONE and dist.get_world_size() > 1:
+    if dist.get_world_size() > 1 and _world is not dist.group.WORLD:  # another after one's end
         control = dist.new_group(backend="gloo")
         dist.barrier(control)  # one that comes late must not find the next too short
         alarm = dist.new_group(backend="gloo", timeout=timedelta(seconds=_ALARM_SECONDS))
         _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
+        _world = dist.group.WORLD
     return _joined
 
 
@@ -222,7 +243,21 @@ def alone():
 
 def speaks():
     """Say whether this process is the one that writes what all of them have."""
-    return _joined.is_first or getattr(_LOCAL, "alone", False)
+    if getattr(_LOCAL, "alone", False):
+        return True
+    if _joined is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
+        return os.environ["RANK"] == "0"
+    return _joined.is_first
+
+
+def _forked():
+    if dist.is_available() and dist.is_initialized():  # by connections of the parent
+        _LOCAL.alone = True
+        atexit.unregister(_disconnect)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _connect():
@@ -246,13 +281,20 @@ def full(value):
     """Return the whole of a tensor, or of the tensors in a dict."""
     if isinstance(value, dict):
         return {name: full(item) for name, item in value.items()}
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if is_part(value) else value
+
+
+def is_part(value):
+    """Say whether a tensor is torch's DTensor, which takes a second to import."""
+    return hasattr(value, "full_tensor")
 
 
 def like(value, own):
     """Return a whole tensor divided as `own` is, on its device."""
-    if not isinstance(own, DTensor) or value.shape != own.shape:  # a count of steps, for one
+    if not is_part(own) or value.shape != own.shape:  # a count of steps, for one
         return value.to(own.device, copy=True)
+    from torch.distributed.tensor import distribute_tensor
+
     whole = value.to(own.device)
     return distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)
 
@@ -260,7 +302,7 @@ def like(value, own):
 def load(module, state):
     """Give a module a whole state."""
     own = module.state_dict()
-    if not any(isinstance(value, DTensor) for value in own.values()):
+    if not any(is_part(value) for value in own.values()):
         module.load_state_dict(state)
         return
     with torch.no_grad():

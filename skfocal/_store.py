@@ -45,8 +45,14 @@ def is_launched():
     names = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     if not names <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) == 1:
         return False
-    # Its children inherit the variables, this one too.
-    return os.environ.setdefault("SKFOCAL_LAUNCHED", str(os.getpid())) == str(os.getpid())
+    # Its children inherit the variables, this one too; a launcher among them sets others.
+    job = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    if os.environ.get("SKFOCAL_LAUNCHED", "").split(" ")[0] != job:
+        os.environ["SKFOCAL_LAUNCHED"] = f"{job} {os.getpid()}"
+    return os.environ["SKFOCAL_LAUNCHED"] == f"{job} {os.getpid()}"
+
+
+is_launched()  # remembered before there are children
 
 
 def has_siblings():

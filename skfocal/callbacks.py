@@ -340,7 +340,8 @@ class ValidationScore(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Score the logits that the validation pass left in the net."""
-        score = self.score(self.answers(net.valid_logits_))
+        # By one process: a scorer may draw.
+        score = net.processes.first(self.score, self.answers(net.valid_logits_))
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
         if self.patience is None:

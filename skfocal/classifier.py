@@ -618,9 +618,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             texts = self._check_texts(X, reset=True)
             classes, codes = _targets.encode(y, texts, self.classes)
             _warn_absent(classes, codes)
+            self._check_same(processes, texts, classes, codes)
             rng = checkpoints.random_state(self.random_state)
+            # By one process: a splitter may have a generator of its own.
+            train, valid = processes.first(self._split, codes, texts, groups, rng)
             processes.agree_on(rng)
-            train, valid = self._split(codes, texts, groups, rng)
             weight = self._check_weights(sample_weight, texts, train, valid)
             self._train(texts, classes, codes, weight, train, valid, rng, checkpoints=checkpoints)
             self.__dict__.pop("_chunks", None)
@@ -682,6 +684,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                     f"columns, {excerpts(declared)}. Got {excerpts(classes)}."
                 )
             classes, codes = _targets.encode(y, texts, declared, several)
+            self._check_same(processes, texts, classes, codes)
             chunks = copy.deepcopy(getattr(self, "_chunks", None)) or _Chunks(
                 check_random_state(self.random_state), np.zeros(()), np.zeros(())
             )
@@ -738,7 +741,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
         processes = _parallel.join()
-        self._check_same(processes, texts, codes, weight)
+        if processes.size > 1:
+            processes.check_same(sample_weight=digest(weight.tobytes()))
         seed = rng.randint(np.iinfo(np.int32).max)
         steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
         with hold_device(processes.device(self.device)) as device, _seeded(seed, device), steady:
@@ -800,8 +804,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 logits = processes.spread(
                     len(valid), lambda rows: net.logits(tokens.take(valid[rows]))
                 )
-                self._calibrate(
-                    calibration, logits, codes[valid], weight[valid], score, class_prior
+                held_out = logits, codes[valid], weight[valid], score, class_prior
+                self._temperatures, self._tuned_offset = processes.first(
+                    self._calibrate, calibration, *held_out
                 )
         if chunks is not None:
             chunks.n_updates += net.updates_per_epoch()
@@ -826,14 +831,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         self._fitted_model = str(self.model)
         self._warned_for = (self.proba_, self.decision, None)
 
-    def _check_same(self, processes, texts, codes, weight):
+    def _check_same(self, processes, texts, classes, codes):
         """Refuse documents or parameters that are others in another process."""
         if processes.size > 1:
             parameters = self.get_params(deep=False).items()
             processes.check_same(
                 X=digest(*texts),
-                y=digest(codes.tobytes()),
-                sample_weight=digest(weight.tobytes()),
+                y=digest(*classes.tolist(), codes.tobytes()),
                 **{name: describe(v) for name, v in parameters if name not in _OF_A_PROCESS},
             )
 
@@ -853,20 +857,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _calibrate(self, plain, logits, codes, weight, score, class_prior):
-        """Fit the temperature of each `proba` and the tuned offsets on held-out documents."""
+        """Return the temperature of each `proba` and the tuned offset by held-out documents."""
+        temperatures, offset = {}, None
         if self.temperature == "auto":
-            self._temperatures = {
+            temperatures = {
                 kind: replace(plain, proba=kind).fit_temperature(logits, codes, weight)
                 for kind in (PROBAS if plain.loss.has_posterior else ["softmax"])
             }
         if self.decision == "tuned":
-            self._tuned_offset = plain.fit_offset(
+            offset = plain.fit_offset(
                 logits,
                 score.score,
                 _targets.positives(codes[weight > 0], len(plain.classes)),
                 int((weight > 0).sum()),
                 prior_offset("uniform", plain.classes, class_prior, plain.multilabel),
             )
+        return temperatures, offset
 
     def _check_texts(self, X, *, reset):
         texts = as_texts(X)
@@ -1011,7 +1017,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             sample_weight=weight,
             random_state=rng,
         )
-        drawn, drawn_last = sampling.drawn, sampling.drawn_last
+        # Of one process, as the draws: counted where the sampler has a generator of its own.
+        n_draws, drawn, drawn_last = _parallel.join().share(
+            (sampling.n_draws, sampling.drawn, sampling.drawn_last)
+        )
+        sampling = replace(sampling, n_draws=n_draws)
         if chunks is not None:
             raw, drawn = chunks.count(raw, drawn)
             drawn_last = drawn
