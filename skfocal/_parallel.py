@@ -200,13 +200,23 @@ def join():
     """Return the processes that this one was started with by torchrun or accelerate.
 
     The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
-    one, are alone.
+    one, are alone, and so is what is forked.
+
+    Raises
+    ------
+    RuntimeError
+        If they were connected before and are not any more.
     """
     global _joined, _world
     beside = threading.current_thread() is not threading.main_thread()
     if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
+        if _joined is not ALONE:
+            raise RuntimeError(
+                "The processes that train together were disconnected by destroy_process_group: "
+                "call it last, or put what each does by itself into `with skfocal.alone():`."
+            )
         if not is_launched() or is_worker():
             return ALONE
         _connect()
@@ -249,6 +259,16 @@ def speaks():
     if _joined is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
         return os.environ["RANK"] == "0"
     return _joined.is_first
+
+
+def _forked():
+    if dist.is_available() and dist.is_initialized():  # by connections of the parent
+        _LOCAL.alone = True
+        atexit.unregister(_disconnect)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _connect():

@@ -4,10 +4,12 @@ The first argument is a folder with the tiny encoder in it, where results go; th
 functions to call, one after the other.
 """
 
+import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -16,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from skorch.callbacks import Callback
 
 import skfocal
@@ -42,7 +44,7 @@ FITS = {
     "drawn": {"sampler": repeated},
     "balanced": {"sampler": "balanced", "alpha": "balanced", "normalize": "weights"},
     "sqrt": {"sampler": "sqrt", "normalize": "sum", "lr": 3e-4},
-    "progressive": {"sampler": "progressive", "accumulate": 2},
+    "progressive": {"sampler": "progressive", "accumulate": 3},
     "scored": {"train_split": 0.3, "early_stopping": True, "decision": "tuned"},
     "pruned": {"prune": 0.5, "alpha": {"ham": 1.0, "spam": 3.0}},
     "chunked": {"long_documents": "chunk", "max_length": 8},
@@ -289,6 +291,79 @@ def others(folder, rank):
         alike=error_of(classifier(folder, callbacks=[Fails((0, 1), 3)]).fit, X, y),
         asked=error_of(one.predict, X[rank:]),
     )
+
+
+class Refused(Exception):
+    """An error that cannot be sent."""
+
+    def __init__(self, message, lock):
+        super().__init__(message)
+        self.lock = lock
+
+
+def of_its_own(labels):
+    """Return a torch sampler that draws otherwise, and another number, in each process."""
+    rank = int(os.environ["RANK"])
+    generator = torch.Generator().manual_seed(rank)
+    return torch.utils.data.RandomSampler(
+        range(len(labels)), True, 100 + 10 * rank, generator=generator
+    )
+
+
+def refusing(labels):
+    """Return a torch sampler that fails when it draws the first epoch."""
+
+    class Refuses(torch.utils.data.SequentialSampler):
+        n = 0
+
+        def __iter__(self):
+            self.n += 1
+            if self.n > 1:
+                raise Refused("made to fail", threading.Lock())
+            return super().__iter__()
+
+    return Refuses(labels)
+
+
+def at_random(estimator, X, y):
+    """Score otherwise in each process."""
+    return np.random.RandomState().rand()
+
+
+def in_a_fork(folder, queue):
+    """Fit in a process that a process has forked."""
+    queue.put(weights(classifier(folder, 16).fit(*documents())))
+
+
+def unlike(folder, rank):
+    """Fit with what is another in each process, and beside the others."""
+    X, y = documents()
+    stops = {"train_split": 0.3, "early_stopping": True, "patience": 2}
+    split = classifier(folder, train_split=ShuffleSplit(1, test_size=0.3), temperature="auto")
+    drawn = classifier(folder, sampler=of_its_own, alpha="balanced").fit(X, y)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=in_a_fork, args=(folder, queue))
+    process.start()
+    forked = queue.get()
+    process.join()
+    report(
+        folder,
+        "unlike",
+        rank,
+        split=weights(split.fit(X, y)),
+        temperature=split.temperature_,
+        scored=weights(classifier(folder, scoring=at_random, **stops).fit(X, y)),
+        drawn=weights(drawn),
+        class_weight=drawn.class_weight_,
+        forked=forked,
+        refused=error_of(classifier(folder, sampler=refusing).fit, X, y),
+        fewer=error_of(classifier(folder, train_split=0.3).fit, X[rank:], y[rank:]),
+        named=error_of(classifier(folder).fit, X, np.char.add(y, str(rank))),
+        weighted=error_of(classifier(folder).fit, X, y, np.arange(len(X)) + rank),
+    )
+    torch.distributed.destroy_process_group()
+    report(folder, "ended", rank, error=error_of(drawn.predict, X))
 
 
 def searches(folder, rank):

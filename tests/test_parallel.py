@@ -16,11 +16,13 @@ import numpy as np
 import parallel_job
 import pytest
 import torch
+from conftest import imbalanced
 from parallel_job import FITS, classifier, documents, interrupted, weights
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, _parallel
 from skfocal._batches import LengthBatches, Shards
 from skfocal._parallel import Processes
+from skfocal._store import is_launched
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 JOB = str(Path(__file__).with_name("parallel_job.py"))
@@ -84,7 +86,7 @@ def job(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     shutil.copytree(tiny, folder / "tiny")
     interrupted(folder, "of-one", 16, train_split=0.2)
-    run(folder, "fits", "checkpoints", "partly", "many", "labels", "others", "searches")
+    run(folder, "fits", "checkpoints", "partly", "many", "labels", "others", "searches", "unlike")
     return folder
 
 
@@ -213,6 +215,29 @@ def test_what_differs_between_processes_is_named_in_all(job, rank):
     assert ours["alike"] == "ValueError: made to fail"
 
 
+def test_what_draws_by_itself_draws_for_all(job):
+    ours, theirs = (result(job, "unlike", rank) for rank in (0, 1))
+    for name in ("split", "scored", "drawn"):
+        assert_close(ours[name], theirs[name], atol=0)
+    assert ours["temperature"] == theirs["temperature"]
+    np.testing.assert_array_equal(ours["class_weight"], theirs["class_weight"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_errors_of_what_differs_reach_all(job, rank):
+    ours = result(job, "unlike", rank)
+    assert "Refused: made to fail" in ours["refused"]
+    assert ours["fewer"].startswith("ValueError: X and y must be the same")
+    assert ours["named"].startswith("ValueError: y must be the same")
+    assert ours["weighted"].startswith("ValueError: sample_weight must be the same")
+    assert "disconnected by destroy_process_group" in result(job, "ended", rank)["error"]
+
+
+def test_what_a_process_forks_is_alone(job):
+    by_itself = weights(classifier(job, 16).fit(*documents()))
+    assert_close(by_itself, result(job, "unlike", 1)["forked"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how, message", [("raises", "ValueError: made to fail"), ("dies", "-9")])
 def test_one_that_fails_brings_the_job_down(job, how, message):
@@ -270,6 +295,30 @@ def test_two_devices_train_what_one_does_with_twice_the_batch(tiny, tmp_path):
 
 
 # -- without processes ---------------------------------------------------------------------------
+
+
+def test_a_batch_without_weight_is_divided_by_one(make, monkeypatch):
+    """Anything tiny becomes infinite when it is multiplied by the number of processes."""
+    net = make(normalize="weights", alpha="balanced").fit(*imbalanced()).net_
+    batch = {"sample_weight": torch.zeros(3)}, torch.tensor([0, 1, 1])
+    monkeypatch.setattr(Processes, "total", lambda self, value: value)
+    net.processes = Processes(0, 8)
+    assert net._whole_divisor(batch, 24) == net._divisor(batch) == 1
+
+
+def test_a_launcher_is_told_from_what_its_processes_start(monkeypatch):
+    variables = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    monkeypatch.setenv("SKFOCAL_LAUNCHED", "localhost:1234 1")  # by the process 1
+    assert not is_launched()
+    assert _parallel.speaks()
+    monkeypatch.setenv("MASTER_PORT", "1235")  # a launcher that was started by it
+    assert is_launched() and is_launched()
+    assert not _parallel.speaks()  # before the processes are connected, too
+    monkeypatch.setenv("RANK", "0")
+    assert _parallel.speaks()
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
