@@ -120,12 +120,12 @@ class FocalNet(NeuralNet):
         self.checkpoints_ = checkpoints or Checkpoints(None)
         self.globals_at_begin_ = global_states()
         self.initialize()
-        self.drops_ = self._drops_fast()
         super()._set_training(True)  # a pretrained encoder comes in evaluation mode
         self._hold_module(dataset)
         self.set_moments(moments or {})
         self.stop_ = False
         self.notify("on_train_begin", X=dataset, y=None)
+        self.drops_ = self._drops_fast()
         self.resumed_ = self.checkpoints_.found
         if self.resumed_ is not None and self.resumed_["complete"]:
             restore(self, self.resumed_)

@@ -24,6 +24,7 @@ from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
+    _num_samples,
     check_consistent_length,
     check_is_fitted,
 )
@@ -1449,7 +1450,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         with processes.together():
             for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
                 processes.check_same(X=functools.partial(_fingerprint, texts))
-                keep = not is_stream(X) and len(X) <= CACHED_DOCUMENTS
+                keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
                 compute = functools.partial(self._logits_of, texts, keep)
                 yield processes.spread(len(texts), compute)
             processes.check_same(X=lambda: "its end")
