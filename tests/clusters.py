@@ -30,14 +30,19 @@ def two_ray_nodes(folder):
     from ray.util.joblib import register_ray
 
     register_ray()
-    options = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 200_000_000}
+    # Of the devices it is told of Ray gives numbers, whether there are any or not.
+    options = {
+        "num_cpus": 1,
+        "num_gpus": 1,
+        "include_dashboard": False,
+        "object_store_memory": 200_000_000,
+    }
     cluster = Cluster()
     try:
         for name in ("a", "b"):
             cluster.add_node(env_vars=environment(folder / name), **options)
         ray.init(address=cluster.address, log_to_driver=False)
-        # By itself a worker asks for no processor, so that all might be on one node.
-        yield {"backend": "ray", "ray_remote_args": {"num_cpus": 1}}
+        yield {"backend": "ray", "ray_remote_args": {"num_cpus": 1, "num_gpus": 1}}
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -63,7 +68,7 @@ def two_dask_nodes(folder):
 
 
 def start(kind, folder, name, *options):
-    env = {**os.environ, **environment(folder / name)}
+    env = {**os.environ, **environment(folder / name), "CUDA_VISIBLE_DEVICES": "0"}
     return subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_" + kind, *map(str, options)],
         env=env,
@@ -108,7 +113,8 @@ def weighed_tasks():
 def score_and_tell(clf, X, y):
     """Return the log-likelihood; leave in the node's own folder what its process has done."""
     with Path(tempfile.gettempdir(), "told.jsonl").open("a") as file:
-        file.write(json.dumps({"pid": os.getpid(), **cache_info()}) + "\n")
+        device = os.environ.get("CUDA_VISIBLE_DEVICES")
+        file.write(json.dumps({"pid": os.getpid(), "device": device, **cache_info()}) + "\n")
     return -log_loss(y, clf.predict_proba(X), labels=clf.classes_)
 
 

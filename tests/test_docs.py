@@ -77,6 +77,19 @@ def test_first_block_of_a_page_with_clusters_runs(page, four_classes, monkeypatc
     assert "BertFocalClassifier" in scope
 
 
+@pytest.mark.filterwarnings("ignore:.*(experimental|optuna.terminator)")
+def test_blocks_on_optuna_run(four_classes):
+    pytest.importorskip("optuna_integration")
+    X, y = four_classes
+    scope = {"X_text": X, "y": y, "fetch_minilm": skfocal.fetch_minilm}
+    scope["BertFocalClassifier"] = skfocal.BertFocalClassifier
+    blocks = [block for block in blocks_of(DOCS / "grid-search.md") if "optuna" in block]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "grid-search.md", "exec"), scope)
+    assert scope["search"].n_trials_ == 10 and len(scope["study"].trials) == 20
+
+
 def test_loops_of_packages_that_are_not_needed_are_python():
     blocks = re.findall(r"^```py\n(.*?)^```", (DOCS / "from-your-loop.md").read_text(), re.M | re.S)
     assert len(blocks) == 2

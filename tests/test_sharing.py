@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import re
 import shutil
+import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -14,6 +17,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import _safe_indexing
 
+import skfocal
 from skfocal import _parcels, _tokens, cache_info, clear_cache, share
 
 # -- in one process --------------------------------------------------------------------------
@@ -116,6 +120,20 @@ def test_sharing_draws_no_random_number_and_leaves_the_estimator(make, data):
 # -- on two nodes ----------------------------------------------------------------------------
 
 GRID = {"gamma": [0.0, 2.0], "alpha": [None, "balanced"]}
+# Ray's and Dask's own, and that documents are cut.
+on_clusters = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module", params=["dask", "ray"])
+def cluster(request, tmp_path_factory):
+    """Name, joblib's settings and the folder of the nodes' own folders."""
+    pytest.importorskip({"ray": "ray", "dask": "distributed"}[request.param])
+    nodes = tmp_path_factory.mktemp("nodes")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        with TWO_NODES[request.param](nodes) as settings:
+            yield request.param, settings, nodes
 
 
 def search(clf, X, y):
@@ -123,21 +141,17 @@ def search(clf, X, y):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray's and Dask's own, and that documents are cut
-@pytest.mark.parametrize("kind", ["ray", "dask"])
-def test_two_nodes_find_what_a_sequence_finds(kind, make, tiny_copy, tmp_path, monkeypatch):
-    pytest.importorskip({"ray": "ray", "dask": "distributed"}[kind])
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+@on_clusters
+def test_two_nodes_find_what_a_sequence_finds(cluster, make, tiny_copy, tmp_path, monkeypatch):
+    kind, settings, nodes = cluster
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # the sequence tells something, too
     X, y = imbalanced(30, 10)
     X = [40 * f"{text} number {i} " for i, text in enumerate(X)]
     n_characters = sum(map(len, X))
-    clf = make(model=str(tiny_copy), max_epochs=1, max_length=32)
+    clf = make(model=str(tiny_copy), max_epochs=1, max_length=32, device="cpu")
     sequence = search(clf, X, y)
-    nodes = tmp_path / "nodes"
-    nodes.mkdir()
-    with TWO_NODES[kind](nodes) as settings, joblib.parallel_config(**settings, n_jobs=2):
-        before = cache_info()
+    before = cache_info()
+    with joblib.parallel_config(**settings, n_jobs=2):
         shared = share(clf, X)
         assert cache_info() == before  # the sequence has read and tokenised all
         # Nothing but the object store has the model now, and nobody else's files are in reach.
@@ -153,5 +167,31 @@ def test_two_nodes_find_what_a_sequence_finds(kind, make, tiny_copy, tmp_path, m
         for name in ("split0_test_score", "split1_test_score", "mean_test_score"):
             assert other.cv_results_[name].tolist() == sequence.cv_results_[name].tolist()
     assert sorted(by_node) == ["a", "b"]
-    assert all(set(counts.values()) == {0} for counts in [*by_node["a"], *by_node["b"]])
+    for worker in [*by_node["a"], *by_node["b"]]:
+        assert (
+            worker.pop("device") == "0"
+        )  # one for each of one node's workers, of which it has one
+        assert set(worker.values()) == {0}
     assert max(sizes) < 20_000 < n_characters < min(sizes_of_plain)
+
+
+@pytest.mark.slow
+@on_clusters
+def test_blocks_of_the_page_on_clusters_run(cluster, make, data, tiny, monkeypatch, tmp_path):
+    kind, _, _ = cluster
+    text = Path(__file__).parents[1].joinpath("docs", "devices.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text.partition("## Clusters")[2], re.M | re.S)
+    first, dask, ray, tune = blocks
+    scope = {"X_text": data[0], "y": data[1]}
+    monkeypatch.setattr(skfocal, "fetch_minilm", lambda: tiny, raising=False)
+    exec(first, scope)
+    if kind == "dask":
+        monkeypatch.setattr("distributed.Client", lambda address: None)  # there is one
+        exec(dask, scope)
+    else:
+        monkeypatch.setattr("ray.init", lambda address: None)
+        exec(ray, scope)
+        scope["folder"] = str(tmp_path)
+        exec(tune.replace("num_samples=4", "num_samples=2"), scope)
+        assert set(scope["best"].config) == {"gamma", "alpha", "lr"}
+    assert scope["search"].best_params_["gamma"] in (0, 1)
