@@ -11,6 +11,9 @@ _TRIM, _MMAP = -1, -3
 _KEEP = {_MMAP: 2**30, _TRIM: 2**31 - 1}
 # Where glibc's own adjustment ends after one large block was freed.
 _ADJUSTED = {_MMAP: 32 * 2**20, _TRIM: 64 * 2**20}
+# What Dask gives all of its workers, unasked; with it glibc adjusts nothing.
+_DASKS_NAME, _DASKS_VALUE = "MALLOC_TRIM_THRESHOLD_", "65536"
+_DASKS = {_MMAP: 128 * 2**10, _TRIM: int(_DASKS_VALUE)}
 
 _lock = threading.Lock()
 _n_users = 0
@@ -22,8 +25,8 @@ def kept_memory():
 
     glibc hands large blocks back to the system as soon as they are freed. The batches of a
     training differ in length, so each step would get fresh pages, all of which fault. No result
-    depends on it. Memory goes back at the end. Settings of the allocator in the environment,
-    another allocator and other systems are left alone.
+    depends on it. Memory goes back at the end. Settings of the allocator in the environment, but
+    for Dask's, another allocator and other systems are left alone.
     """
     global _n_users
     libc = _glibc()
@@ -37,15 +40,16 @@ def kept_memory():
         with _lock:
             _n_users -= 1
             if libc and _n_users == 0:
-                _set(libc, _ADJUSTED)
+                _set(libc, _DASKS if _DASKS_NAME in os.environ else _ADJUSTED)
                 libc.malloc_trim(0)
 
 
 def _glibc():
     """Return the C library if it is glibc and nobody else has settled how it allocates."""
-    settled = any(name.startswith("MALLOC_") for name in os.environ)
-    settled = settled or "GLIBC_TUNABLES" in os.environ or "LD_PRELOAD" in os.environ
-    if settled or not sys.platform.startswith("linux"):
+    names = {n for n in os.environ if n.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))}
+    if os.environ.get(_DASKS_NAME) == _DASKS_VALUE:
+        names.remove(_DASKS_NAME)
+    if names or not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None

@@ -45,6 +45,13 @@ def test_tensors_of_changing_size_cause_few_page_faults():
     assert inside < before / 5 and still < before / 5
 
 
+def test_dasks_setting_of_all_its_workers_counts_for_none():
+    glibc, before, inside, still = run(MALLOC_TRIM_THRESHOLD_="65536")
+    if not glibc:
+        pytest.skip("needs glibc")
+    assert inside < before / 5 and still < before / 5
+
+
 def test_settings_in_the_environment_are_left_alone():
     glibc, before, inside, _ = run(MALLOC_MMAP_THRESHOLD_="1048576")
     assert not glibc

@@ -87,7 +87,7 @@ def table(rows):
     """Return the table, with medians over the runs and ratios of medians."""
     lines = [
         f"MiniLM, documents of Reuters R8 cut to 128 tokens, {WHOLE_BATCH} in a whole batch; "
-        f"{device_name()}, shared with other work. Medians of documents/s, in brackets the least "
+        f"{device_name()}. Medians of documents/s, in brackets the least "
         "and the greatest; then the ratio of the medians to one process with one thread.",
         "",
         "| | runs | training | ratio | prediction | ratio |",
