@@ -72,8 +72,11 @@ def checkpoints(folder):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "name",
-    ["stops", "samples"]
-    + [pytest.param(n, marks=pytest.mark.slow) for n in ("plain", "prunes", "progressive")],
+    ["stops"]
+    + [
+        pytest.param(n, marks=pytest.mark.slow)
+        for n in ("plain", "prunes", "progressive", "samples")
+    ],
 )
 def test_a_fit_killed_ten_times_ends_with_the_same_bits(name, tiny, tmp_path):
     """At random updates, at random places within a write, and after random times."""
