@@ -1,6 +1,7 @@
 """Documents that lie on the disk are read some at a time, and answered as a list of them is."""
 
-import importlib.util
+import os
+import subprocess
 import sys
 import tracemalloc
 
@@ -235,28 +236,34 @@ def test_a_dict_of_columns_is_refused_with_what_to_give(make, rows):
         make().fit(datasets.DatasetDict({"train": rows.select_columns("text")}), rows["label"])
 
 
+RUN_RECIPE = """
+import sys, ray, predictor
+ray.init(num_cpus=3, include_dashboard=False)
+predictor.predict_files(*sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # within Ray itself
-def test_ray_data_predicts_files(fitted, rows, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    folder, module = str(tmp_path / "classifier"), tmp_path / "predictor.py"
+def test_ray_data_predicts_files(fitted, rows, tmp_path):
+    pytest.importorskip("ray")
+    folder = str(tmp_path / "classifier")
     block = next(block for block in blocks_of(DOCS / "big-data.md") if "class Predictor" in block)
-    module.write_text("from skfocal import BertFocalClassifier\n\n\n" + block)
+    module = "from skfocal import BertFocalClassifier\n\n\n" + block
+    (tmp_path / "predictor.py").write_text(module)
     fitted.save_pretrained(folder)
     table = pa.table({"id": np.arange(len(rows)), "text": rows["text"][:]})
     (tmp_path / "in").mkdir()
     for i in range(4):
         pq.write_table(table.slice(i * 20, 20), tmp_path / "in" / f"{i}.parquet")
-    environment = {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    ray.init(num_cpus=3, include_dashboard=False, runtime_env={"env_vars": environment})
-    try:
-        spec = importlib.util.spec_from_file_location("predictor", module)
-        predictor = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "predictor", predictor)
-        spec.loader.exec_module(predictor)
-        predictor.predict_files(str(tmp_path / "in"), str(tmp_path / "out"), folder)
-    finally:
-        ray.shutdown()
+    # In a process of its own: one that Ray was shut down in starts no pool of its workers again.
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_RECIPE, tmp_path / "in", tmp_path / "out", folder],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     found = pq.read_table(tmp_path / "out").sort_by("id")
     assert found["id"].to_pylist() == list(range(len(rows)))
     expected = BertFocalClassifier.from_pretrained(folder).predict(rows["text"][:])
