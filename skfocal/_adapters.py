@@ -92,6 +92,11 @@ def _check_kind(peft, config):
             f"peft must be a kind of adapter that learns as any other weight does, such as "
             f"peft.LoraConfig. Got {type(config).__name__}."
         )
+    if getattr(config, "layer_replication", None):
+        raise ValueError(
+            "layer_replication of peft must be None: layers that share weights cannot have "
+            f"adapters of their own merged into them. Got {excerpt(config.layer_replication)}."
+        )
     if _plain(config.task_type) not in _TASKS:
         raise ValueError(
             f"task_type of peft must be None or 'SEQ_CLS'. Got {_plain(config.task_type)!r}."
@@ -241,13 +246,14 @@ def _inject(encoder, config, n_frozen):
     whole = getattr(config, "modules_to_save", None) or []
     if whole:
         config.modules_to_save = None  # they learn as they are, a copy is not needed
+    example = _example(encoder)
     with _hidden(list(_not_to_adapt(encoder, n_frozen, tuple(whole)))):
         try:
             return tuner(encoder, config, adapter_name=_NAME)
         except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
             raise ValueError(
-                f"peft does not fit {type(encoder).__name__}: {error} Its layers are named like "
-                f"{_example(encoder)!r}."
+                f"peft does not fit {type(encoder).__name__}: {error} Adapters go into layers "
+                f"that learn, with modules named like {example!r}; the head learns as it is."
             ) from error
 
 

@@ -28,14 +28,15 @@ def parts(X, check, size):
     if not is_stream(X):
         yield from _slices(check(X), size)
         return
-    found = False
-    for i, chunk in enumerate(_chunks(X, size)):
+    found, i = False, 0  # enumerate would hold a chunk while the next is read
+    for chunk in _chunks(X, size):
         with _of_chunk(i):
             _check_chunk(chunk)
-            if hasattr(chunk, "__len__") and len(chunk) == 0:
-                continue
-            found = True
-            yield from _slices(check(chunk), size)
+            if not hasattr(chunk, "__len__") or len(chunk):
+                found = True
+                yield from _slices(check(chunk), size)
+        del chunk
+        i += 1
     if not found:
         raise ValueError(NO_DOCUMENT)
 
@@ -54,7 +55,8 @@ def _check_chunk(chunk):
     if isinstance(chunk, str | bytes):
         raise TypeError(
             "an iterator must yield chunks of documents, such as lists of str, not one document "
-            f"at a time. Got {excerpt(chunk)}: itertools.batched(X, 10_000) makes chunks."
+            f"at a time. Got {excerpt(chunk)}: iter(lambda: list(itertools.islice(X, 10_000)), []) "
+            "makes chunks of an iterator X."
         )
 
 
@@ -64,7 +66,8 @@ def _of_chunk(i):
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise type(error)(f"Chunk {i} of X: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Chunk {i} of X: {error}") from error
 
 
 def joined(arrays):

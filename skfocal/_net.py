@@ -25,6 +25,7 @@ from skfocal._parts import Parts
 from skfocal._pooling import pool, pool_all
 from skfocal._reduced import reduced_copy
 from skfocal._signals import watched_signals
+from skfocal._store import digest
 from skfocal._training_state import capture, global_states, of_callbacks, restore
 from skfocal._updates import Updates, advice, make_scaler
 
@@ -133,6 +134,7 @@ class FocalNet(NeuralNet):
             self._fit_epochs(dataset)
         self.held_.release(self, keep_moments)
         self.held_ = None
+        self._check_same_weights()
         # Gradients and moments are three times the weights: nobody predicts with them.
         self.module_.zero_grad(set_to_none=True)
         if not keep_moments:
@@ -188,6 +190,20 @@ class FocalNet(NeuralNet):
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             if self.checkpoints_.folder is not None:
                 self.checkpoints_.write(capture(self, 0, complete=True))
+
+    def _check_same_weights(self):
+        """Refuse a model that is another in each process: batches have the same gradients."""
+
+        def weights():
+            return digest(*(p.detach().cpu().numpy().tobytes() for p in self.module_.parameters()))
+
+        if self.processes.size > 1 and len(set(self.processes.gather(weights()))) > 1:
+            raise RuntimeError(
+                f"The {self.processes.size} processes ended with different weights. A callback of "
+                "yours sees the documents of its own process only, and what it decides must not "
+                "depend on them: take `early_stopping` and `scoring`, or 'valid_score' of the "
+                "history, which are the same in all."
+            )
 
     def _drops_fast(self):
         """Say whether training drops anything and may do so the short way.

@@ -161,12 +161,15 @@ class FileStore:
     dtype : numpy dtype
     width : int, default=None
         Arrays are of shape (length,), or (length, width).
+    limit : int, default=None
+        Bytes of entries; with more of them a process adds none. None: no limit.
     """
 
-    def __init__(self, folder, dtype, width=None):
+    def __init__(self, folder, dtype, width=None, limit=None):
         self.folder = Path(folder)
         self.dtype = np.dtype(dtype)
         self.width = width
+        self.limit = limit
         self.n_made = 0
         self._lock = threading.RLock()  # of who adds entries
         self._state = threading.Lock()  # of what follows, which who reads has to find whole
@@ -178,6 +181,7 @@ class FileStore:
             self._places: dict = {}  # key -> (part, start, length, extra)
             self._maps: dict = {}
             self._known = [0] * _N_PARTS  # index records read of each part
+            self.n_bytes = 0  # of the entries known
 
     def _born(self):
         """Return what tells the folder from another that will be there once it was cleared."""
@@ -208,6 +212,8 @@ class FileStore:
         with self._lock:
             if self._birth != (born := self._born()):
                 self._forget(born)
+            if self.limit is not None and self.n_bytes > self.limit:
+                return self._fetch_beside(keys, make)
             parts: dict = {}
             for i in _first_positions(keys, self._places):
                 parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
@@ -220,6 +226,13 @@ class FileStore:
                     if positions:
                         self._append(part, [keys[i] for i in positions], make(positions))
             return self.find(keys)
+
+    def _fetch_beside(self, keys, make):
+        positions = _first_positions(keys, self._places)
+        entries = make(positions) if positions else []
+        made = dict(zip([keys[i] for i in positions], entries, strict=True))
+        self.n_made += len(positions)
+        return [made.get(key) or entry for key, entry in zip(keys, self.find(keys), strict=True)]
 
     def _lock_one(self, parts):
         """Lock a part that nobody works on, or wait for the first."""
@@ -249,6 +262,8 @@ class FileStore:
         with self._state:
             self._known[part] += len(records)
             self._maps[part] = rows
+            n_new = int(records["length"].sum()) * self.dtype.itemsize * (self.width or 1)
+            self.n_bytes += n_new + _ENTRY_BYTES * len(records)
             for key, start, length, extra in records.tolist():
                 self._places[key] = part, start, length, extra
 

@@ -49,6 +49,8 @@ def encode(y, texts, declared=None, multilabel=None):
             f"labels. Got {type(y).__name__}."
         )
     y = _lists_as_objects(_whole_column(y))
+    if _holds_rows_of_an_indicator(y):
+        y = np.array([list(row) for row in y])
     if _holds_collections(y, multilabel):
         classes, codes = _encode_collections(y, texts, declared)
     else:
@@ -128,6 +130,21 @@ def _holds_collections(y, multilabel=None):
     lengths = {len(row) for row in rows}
     names = any(isinstance(label, str) for row in rows for label in row)
     return len(lengths) > 1 or bool(names and (lengths != {1} or multilabel))
+
+
+def _holds_rows_of_an_indicator(y):
+    """Say whether the elements of a Series or an array of objects are rows of 0 and 1.
+
+    Names 0 and 1 in equal numbers, more than one a document, would be both in each.
+    """
+    if str(getattr(y, "dtype", "")) != "object" or getattr(y, "ndim", 1) != 1 or len(y) == 0:
+        return False
+    rows = list(y)
+    if not all(isinstance(row, list | tuple | np.ndarray) for row in rows):
+        return False
+    if len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
+        return False
+    return all(not isinstance(v, str) and v in (0, 1) for row in rows for v in row)
 
 
 def _encode_collections(y, texts, declared):

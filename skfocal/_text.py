@@ -69,17 +69,26 @@ class Texts(Sequence):
         rows = self.rows[key]
         if isinstance(rows, range) and rows.step == 1:
             return self._read(rows.start, len(rows))
-        return [self._read(int(row), 1)[0] for row in rows]
+        return self._checked(rows, [_rows_of(column, rows) for column in self.columns])
 
     def __iter__(self):
         for start in range(0, len(self), _AT_ONCE):
             yield from self[start : start + _AT_ONCE]
 
     def _read(self, start, n):
-        columns = [_listed(column[start : start + n]) for column in self.columns]
+        rows = range(start, start + n)
+        try:
+            columns = [_listed(column[start : start + n]) for column in self.columns]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"X must hold text in UTF-8. Got {error} in one of the rows {start} to {rows[-1]}."
+            ) from error
+        return self._checked(rows, columns)
+
+    def _checked(self, rows, columns):
         documents = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
         check = _pair if self.pairs else _text
-        return [check(row, document) for row, document in enumerate(documents, start)]
+        return [check(int(row), document) for row, document in zip(rows, documents, strict=True)]
 
 
 def take(texts, rows):
@@ -87,6 +96,15 @@ def take(texts, rows):
     if not isinstance(texts, Texts):
         return [texts[row] for row in rows]
     return Texts(texts.columns, np.asarray(texts.rows)[rows])
+
+
+def _rows_of(column, rows):
+    """Return some rows as a list: all at once where the column can, which is faster by far."""
+    if hasattr(column, "take"):  # pyarrow's
+        return column.take(np.asarray(rows)).to_pylist()
+    if hasattr(column, "source") and hasattr(column, "column_name"):  # of a datasets.Dataset
+        return _listed(column[np.asarray(rows).tolist()])
+    return [_listed(column[int(row) : int(row) + 1])[0] for row in rows]
 
 
 def _listed(rows):
@@ -184,7 +202,8 @@ def _columns(X):
     if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, 2)):
         raise ValueError(
             "X must have one column, the text, or two for pairs of texts: select it first, for "
-            f"example with X['text'] or a ColumnTransformer. Got shape {tuple(shape)}."
+            "example with X['text'], X.select_columns('text') or a ColumnTransformer. "
+            f"Got shape {tuple(shape)}."
         )
     if hasattr(X, "columns") and hasattr(X, "iloc") and not X.columns.is_unique:
         raise ValueError(
@@ -199,7 +218,9 @@ def is_dataset(X):
 
 
 def columns_named(X):
-    """Return X; of a ``datasets.Dataset`` no rows, as a table whose names scikit-learn knows."""
+    """Return X; what has names that scikit-learn does not know without rows, as a table."""
+    if hasattr(X, "to_struct_array") and not hasattr(X, "to_batches"):  # pyarrow's RecordBatch
+        return X.schema.empty_table()
     return X.with_format("arrow")[:0] if is_dataset(X) else X
 
 

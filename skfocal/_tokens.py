@@ -126,7 +126,8 @@ class _TokenWriter:
 
 
 _ENCODING = threading.Lock()
-_MEMORY = MemoryStore(limit=1_000_000_000)
+_LIMIT = 1_000_000_000  # bytes of kept token ids
+_MEMORY = MemoryStore(_LIMIT)
 _SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
@@ -205,7 +206,7 @@ def _token_store(key):
     folder = shared_folder() / f"tokens-{key.hex()}"
     with _ENCODING:
         if folder not in _SHARED:
-            _SHARED[folder] = FileStore(folder, np.int32)
+            _SHARED[folder] = FileStore(folder, np.int32, limit=_LIMIT)
         return _SHARED[folder]
 
 

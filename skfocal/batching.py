@@ -65,7 +65,7 @@ class OnnxBatcher:
 
         Parameters
         ----------
-        X : as in :meth:`OnnxClassifier.predict`
+        X : as in :meth:`OnnxClassifier.predict`, but no iterator
             One str a document, or two.
 
         Returns
@@ -86,7 +86,7 @@ class OnnxBatcher:
         RuntimeError
             After :meth:`close`.
         """
-        texts = as_texts(X)
+        texts = as_texts(X)[:]  # all rows are checked
         check_kind(texts, self.classifier.pairs_)
         request = _Request(texts, Future(), time.monotonic() + self.max_wait)
         with self._changed:
@@ -119,7 +119,7 @@ class OnnxBatcher:
         """Answer as much of what waits as goes into a batch; called once for each request."""
         with self._changed:
             if self._waiting:
-                left = max(self._waiting[0].until - time.monotonic(), 0)
+                left = min(max(self._waiting[0].until - time.monotonic(), 0), threading.TIMEOUT_MAX)
                 self._changed.wait_for(lambda: self._n_waiting >= self.max_texts, left)
             batch = self._take()
         if batch:

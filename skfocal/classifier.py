@@ -704,9 +704,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             `early_stopping`, `train_split`, `defer`, `prune`, `checkpoint` and
             ``sampler="progressive"``.
         """
-        self._check_partial()
         processes = _parallel.join()
         with self._all_or_nothing(), processes.together():
+            self._check_partial()
             fitted = hasattr(self, "net_")
             texts = self._check_texts(X, reset=not fitted)
             declared = self._declared_classes(classes)
@@ -766,7 +766,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return known
 
     def _validate_params(self):
-        with short_errors():
+        with _parallel.join().together(), short_errors():
             super()._validate_params()
 
     def _train(
@@ -1398,19 +1398,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _answer(self, X, answer):
         """Return what a method of the answers gives, made of some documents at a time."""
-        check_is_fitted(self)
-        self._check_settings()
-        calibration = self._present_calibration()
-        return joined([answer(calibration.answers(logits)) for logits in self._some_logits(X)])
+        with _parallel.join().together():
+            check_is_fitted(self)
+            self._check_settings()
+            calibration = self._present_calibration()
+            return joined([answer(calibration.answers(logits)) for logits in self._some_logits(X)])
 
     def _answers(self, X):
         return self._logits_and_answers(X)[1]
 
     def _logits_and_answers(self, X):
-        check_is_fitted(self)
-        self._check_settings()
-        logits = self._logits(X)
-        return logits, self._present_calibration().answers(logits)
+        with _parallel.join().together():
+            check_is_fitted(self)
+            self._check_settings()
+            logits = self._logits(X)
+            return logits, self._present_calibration().answers(logits)
 
     def _present_calibration(self):
         return self._calibration(
@@ -1453,6 +1455,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
                 compute = functools.partial(self._logits_of, texts, keep)
                 yield processes.spread(len(texts), compute)
+                del texts, compute  # before the next are read
             processes.check_same(X=lambda: "its end")
 
     def _logits_of(self, texts, keep, rows):

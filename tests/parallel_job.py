@@ -330,6 +330,23 @@ def at_random(estimator, X, y):
     return np.random.RandomState().rand()
 
 
+class Decides(Callback):
+    """Does another thing in each process."""
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            next(net.module_.parameters()).add_(torch.distributed.get_rank())
+
+
+class Draws(Callback):
+    """Keeps a random number of torch, as dropout draws them."""
+
+    drawn = None
+
+    def on_epoch_end(self, net, **kwargs):
+        type(self).drawn = float(torch.rand(1))
+
+
 def in_a_fork(folder, queue):
     """Fit in a process that a process has forked."""
     queue.put(weights(classifier(folder, 16).fit(*documents())))
@@ -347,10 +364,13 @@ def unlike(folder, rank):
     process.start()
     forked = queue.get()
     process.join()
+    classifier(folder, callbacks=[Draws()]).fit(X, y)
     report(
         folder,
         "unlike",
         rank,
+        draws=Draws.drawn,
+        decided=error_of(classifier(folder, callbacks=[Decides()]).fit, X, y),
         split=weights(split.fit(X, y)),
         temperature=split.temperature_,
         scored=weights(classifier(folder, scoring=at_random, **stops).fit(X, y)),
@@ -390,6 +410,16 @@ def raises(folder, rank):
     """Fail in one process, where the caller catches the error."""
     try:
         classifier(folder, max_epochs=100, callbacks=[Fails((1,), 12)]).fit(*documents())
+    except ValueError:
+        sys.stderr.write("caught, and the process goes on")
+        time.sleep(1000)
+
+
+def mistaken(folder, rank):
+    """Give one process a parameter that is refused, where the caller catches the error."""
+    Fails((1,), 0).note()
+    try:
+        classifier(folder, lr=-1.0 if rank else 1e-3).fit(*documents())
     except ValueError:
         sys.stderr.write("caught, and the process goes on")
         time.sleep(1000)

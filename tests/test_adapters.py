@@ -471,6 +471,11 @@ def test_the_graph_is_that_of_the_merged_weights(make, data, tmp_path):
         (peft.PrefixTuningConfig(num_virtual_tokens=2), ValueError, "merged .*PrefixTuningConfig"),
         (peft.PolyConfig(target_modules=["query"]), ValueError, "can be merged .* Linear of POLY"),
         (peft.AdaLoraConfig(total_step=5), ValueError, "learns as any other .*AdaLoraConfig"),
+        (
+            peft.LoraConfig(layer_replication=[(0, 1), (0, 2)]),
+            ValueError,
+            "layer_replication .*None",
+        ),
         (peft.LoraConfig(task_type="CAUSAL_LM"), ValueError, "task_type .* Got 'CAUSAL_LM'"),
         (peft.LoraConfig(target_modules=["q"]), ValueError, "peft does not fit Bert.*self.query"),
     ],

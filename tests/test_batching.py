@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import wait
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from skfocal import OnnxBatcher, OnnxClassifier
@@ -108,10 +109,13 @@ def test_batches_of_one_text_turn_it_off(gated):
     assert gated.calls == [["first"], ["a"], ["b"], ["c"]]
 
 
-def test_a_full_batch_waits_for_nothing_more(gated):
+@pytest.mark.parametrize("max_wait", [10 * LONG, 1e10, float("inf")])
+def test_a_full_batch_waits_for_nothing_more(gated, max_wait):
     gated.gate.set()
-    with OnnxBatcher(gated, max_texts=3, max_wait=10 * LONG) as batcher:
-        futures = [batcher.submit([word]) for word in "abc"]
+    with OnnxBatcher(gated, max_texts=3, max_wait=max_wait) as batcher:
+        futures = [batcher.submit([word]) for word in "ab"]
+        assert not gated.entered.acquire(timeout=0.2)  # it waits for a third one
+        futures.append(batcher.submit(["c"]))
         assert all(future.result(LONG) for future in futures)
     assert gated.calls == [["a", "b", "c"]]
 
@@ -139,6 +143,8 @@ def test_bad_requests_are_refused_before_they_join_a_batch(gated):
         futures = [gated.occupy(batcher), batcher.submit(["good"])]
         with pytest.raises(TypeError, match="Got int in row 1: 3"):
             batcher.submit(["text", 3])
+        with pytest.raises(TypeError, match="Got NoneType in row 1"):
+            batcher.submit(pa.array(["text", None]))
         with pytest.raises(ValueError, match="one text a document, as in fit. Got pairs"):
             batcher.submit([("a", "b")])
         with pytest.raises(ValueError, match="X holds no document"):
@@ -174,7 +180,15 @@ def test_what_was_cancelled_is_not_computed(gated):
         assert futures[1].cancel()
         gated.gate.set()
         assert futures[0].result(LONG) and futures[2].result(LONG)
-    assert gated.calls == [["first"], ["a", "c"]]
+        assert batcher.submit(["d", "e", "f"]).result(LONG)  # there is room for all three
+        gated.gate.clear()
+        while gated.entered.acquire(blocking=False):
+            pass
+        gated.occupy(batcher)
+        for word in "abc":
+            batcher.submit([word])
+        gated.gate.set()
+    assert gated.calls[:2] == [["first"], ["a", "c"]]
 
 
 def test_a_coroutine_that_is_cancelled_takes_its_request_along(gated):

@@ -1,9 +1,11 @@
 """Documents that lie on the disk are read some at a time, and answered as a list of them is."""
 
+import gc
 import os
 import subprocess
 import sys
 import tracemalloc
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -79,12 +81,56 @@ def test_a_stream_is_predicted_and_not_fitted(fitted, make, rows):
 def test_errors_name_the_chunk_and_the_row(fitted):
     with pytest.raises(TypeError, match="Chunk 1 of X: .*row 2"):
         fitted.predict(iter([["a"], ["b", "c", None]]))
-    with pytest.raises(TypeError, match=r"itertools.batched\(X"):
+    with pytest.raises(TypeError, match=r"itertools.islice\(X"):
         fitted.predict(text for text in ["one document", "and another"])
     with pytest.raises(ValueError, match="holds no document"):
         fitted.predict(iter([]))
+    offsets, data = pa.array([0, 2, 3], pa.int32()).buffers()[1], pa.py_buffer(b"ok\xff")
+    broken = pa.StringArray.from_buffers(2, offsets, data)
+    with pytest.raises(ValueError, match="Chunk 1 of X: X must hold text in UTF-8. .* 0 to 1"):
+        fitted.predict(iter([["a"], broken]))
     with pytest.raises(ValueError, match="select_columns"):
         fitted.predict(datasets.Dataset.from_dict({"a": ["x"], "b": ["y"], "c": ["z"]}))
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_rows_in_any_order_are_read_together(rows, name):
+    texts, order = rows["text"][:], np.random.RandomState(0).permutation(len(rows))[:50]
+    some = _text.take(_text.as_texts(CONTAINERS[name](rows)), order)
+    assert some[:] == [texts[i] for i in order]
+    assert some[-7:3:-2] == [texts[i] for i in order[-7:3:-2]]
+    gone = rows.data.table["text"].combine_chunks().take(pa.array([0, 1, None]))
+    with pytest.raises(TypeError, match="in row 2"):
+        _text.take(_text.as_texts(gone), [1, 2])[:]
+
+
+def test_a_chunk_is_let_go_before_the_next_is_read(fitted):
+    alive = weakref.WeakSet()
+
+    class Chunk(list):
+        """A list that can be watched."""
+
+        __hash__ = object.__hash__
+
+    def chunks():
+        for word in "abc":
+            gc.collect()
+            assert not alive
+            alive.add(chunk := Chunk([word]))
+            yield chunk
+            del chunk
+
+    assert len(fitted.predict(chunks())) == 3
+
+
+def test_names_of_columns_are_checked_in_every_form(make, rows):
+    X = rows.data.table.select(["text"]).append_column("more", rows.data.table["text"])
+    clf = make(max_epochs=1).fit(X, rows["label"])
+    other = X.select(["more", "text"])
+    for wrong in (other, iter([other]), iter(other.to_batches())):
+        with pytest.raises(ValueError, match="feature names should match"):
+            clf.predict(wrong)
+    assert np.array_equal(clf.predict(iter(X.to_batches())), clf.predict(X))
 
 
 def test_no_pass_reads_much_at_once(make, monkeypatch):

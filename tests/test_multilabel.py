@@ -6,6 +6,7 @@ import warnings
 import mpmath
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,6 +96,23 @@ def test_collections_in_a_series_are_collections_whatever_their_lengths(rows):
         np.testing.assert_array_equal(
             _targets.encode(rows, ["x", "y"], multilabel=True)[1], [[1, 0], [0, 1]]
         )
+
+
+@pytest.mark.parametrize("rows", [[[0, 1], [1, 0]], [[0.0, 1.0], [1.0, 1.0]], [[False, True]] * 2])
+@pytest.mark.parametrize(
+    "form",
+    [
+        pa.array,
+        pd.Series,
+        lambda rows: pd.Series([np.array(row) for row in rows]),
+        lambda rows: pytest.importorskip("datasets").Dataset.from_dict({"y": rows})["y"],
+    ],
+    ids=["arrow", "series", "series of arrays", "data set"],
+)
+def test_rows_of_0_and_1_in_a_column_are_an_indicator(form, rows):
+    classes, codes = _targets.encode(form(rows), ["x", "y"])
+    assert classes.tolist() == [0, 1]
+    np.testing.assert_array_equal(codes, np.array(rows, dtype=float))
 
 
 def test_named_columns_are_brought_into_the_declared_order():

@@ -221,6 +221,7 @@ def test_what_draws_by_itself_draws_for_all(job):
         assert_close(ours[name], theirs[name], atol=0)
     assert ours["temperature"] == theirs["temperature"]
     np.testing.assert_array_equal(ours["class_weight"], theirs["class_weight"])
+    assert ours["draws"] != theirs["draws"]  # dropout is each one's own
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -230,6 +231,7 @@ def test_errors_of_what_differs_reach_all(job, rank):
     assert ours["fewer"].startswith("ValueError: X and y must be the same")
     assert ours["named"].startswith("ValueError: y must be the same")
     assert ours["weighted"].startswith("ValueError: sample_weight must be the same")
+    assert ours["decided"].startswith("RuntimeError: The 2 processes ended with different weights")
     assert "disconnected by destroy_process_group" in result(job, "ended", rank)["error"]
 
 
@@ -239,7 +241,10 @@ def test_what_a_process_forks_is_alone(job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how, message", [("raises", "ValueError: made to fail"), ("dies", "-9")])
+@pytest.mark.parametrize(
+    "how, message",
+    [("raises", "ValueError: made to fail"), ("mistaken", "The 'lr' parameter"), ("dies", "-9")],
+)
 def test_one_that_fails_brings_the_job_down(job, how, message):
     process = start(job, how)
     output = end(process, 200)

@@ -108,6 +108,22 @@ def test_memory_is_bounded():
     assert store.n_made == 20
 
 
+def test_files_are_bounded(tmp_path):
+    store = FileStore(tmp_path, np.int32, limit=2000)
+    for _ in range(2):
+        for i in range(0, 50, 2):
+            numbers = [i, i + 1, i]
+            entries = store.fetch(
+                [KEYS[n] for n in numbers],
+                lambda positions, numbers=numbers: [make_entry(numbers[p]) for p in positions],
+            )
+            for n, (array, extra) in zip(numbers, entries, strict=True):
+                assert extra == n and np.array_equal(array, make_entry(n)[0])
+    assert 2000 < store.n_bytes < 3000
+    assert len(list(filter(None, store.find(KEYS[:50])))) == 6  # of 400 bytes and their length each
+    check(store.fetch(KEYS[:2], lambda positions: pytest.fail("made again")))
+
+
 def test_keys_tell_parts_apart():
     assert digest("ab", "c") != digest("a", "bc") != digest("abc")
     assert digest("\ud800") != digest("?") and len(digest()) == 16

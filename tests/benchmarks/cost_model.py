@@ -1,15 +1,23 @@
 """What a number of documents costs: arithmetic on a few measured and a few assumed numbers.
 
 ``python tests/benchmarks/cost_model.py`` writes the tables of docs/scaling-out.md. Change what is
-assumed to what you pay and measure.
+assumed to what you pay and measure. ``--measure`` measures what the tokenizer and Python take.
 """
 
+import sys
+import time
+import warnings
 from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
 
 from common import DOCS, write_block
+from skfocal import BertFocalClassifier, _tokens, fetch_minilm, fetch_reuters
 
 TOKENS = 114  # of a document: the mean of Reuters R52, cut to 256
-TOKENISE = 2.8e-6  # core-seconds a token; scale.md: 127 to 170 us for documents of 53
+TOKENISE = 2.4e-6  # core-seconds a token, of WordPiece: --measure
+SERIAL = 15e-6  # seconds of Python a document, which more cores do not make fewer: --measure
 UTILISATION = 0.3  # of a GPU's peak; speed.md: 0.68 in training and 0.77 in prediction on a CPU
 BACKWARD = 2 / 3  # of a training step, beside which gradients are exchanged
 OVERLAP = 0.8  # of the backward pass: the first layer's gradient comes last
@@ -71,9 +79,9 @@ LINKS = {
 
 
 def prediction_seconds(encoder, device):
-    """Return the seconds of a document: the tokenizer's, and then the device's."""
+    """Return the seconds of a document: the tokenizer's and Python's, then the device's."""
     computing = TOKENS * encoder.operations(TOKENS) / (UTILISATION * device.peak)
-    return TOKENS * TOKENISE / device.cores, computing
+    return TOKENS * TOKENISE / device.cores + SERIAL, computing
 
 
 def training_seconds(encoder, device):
@@ -99,8 +107,8 @@ def prediction_table():
         + ", ".join(f"{n}: ${d.price}/h with {d.cores} cores" for n, d in DEVICES.items())
         + ".",
         "",
-        "| encoder | device | tokenise, µs | compute, µs | documents/s | dollars for a billion "
-        "| days for a billion on 8 |",
+        "| encoder | device | tokenise and Python, µs | compute, µs | documents/s "
+        "| dollars for a billion | days for a billion on 8 |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for name, encoder in ENCODERS.items():
@@ -138,6 +146,57 @@ def training_table():
     return lines
 
 
+class Replayed:
+    """A tokenizer's backend that gives again what another one gave, call by call."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.answers = []
+        self.calls = iter(())
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def encode_batch_fast(self, *args, **kwargs):
+        """Answer from the list, or remember the answer."""
+        found = next(self.calls, None)
+        if found is None:
+            found = self.backend.encode_batch_fast(*args, **kwargs)
+            self.answers.append(found)
+        return found
+
+
+def measure(n=8192):
+    """Return the core-seconds of a token in the tokenizer, and of a document in Python.
+
+    The first of two predictions tokenises, the second gets the same again; neither computes.
+    """
+    warnings.simplefilter("ignore")
+    X, y = fetch_reuters("r52", subset="train", return_X_y=True)
+    clf = BertFocalClassifier(fetch_minilm(), max_epochs=1, max_length=256).fit(X[:32], y[:32])
+    X = (2 * X)[:n]
+    backend, encode = Replayed(clf.tokenizer_.backend_tokenizer), _tokens.encode
+    zeros = mock.patch.object(
+        clf.net_, "logits", lambda tokens, _: np.zeros((len(tokens), len(clf.classes_)))
+    )
+    replayed = mock.patch.object(_tokens, "encode", lambda _, *args: encode(backend, *args))
+    kept = mock.patch("skfocal.classifier.CACHED_DOCUMENTS", 0)
+    with zeros, replayed, kept:
+        start = time.process_time()
+        clf.predict(X)
+        first = time.process_time() - start
+        backend.calls = iter(backend.answers)
+        start = time.process_time()
+        clf.predict(X)
+        second = time.process_time() - start
+    n_tokens = sum(min(len(row.ids) + 2, 256) for answer in backend.answers for row in answer)
+    return (first - second) / n_tokens, second / n
+
+
 if __name__ == "__main__":
+    if "--measure" in sys.argv:
+        token, document = np.median([measure() for _ in range(3)], axis=0) * 1e6
+        print(f"{token:.2f} us of the tokenizer a token, {document:.1f} us of Python a document")
+        sys.exit()
     page = DOCS.parent / "scaling-out.md"
     write_block(page, "Scaling out", "\n".join([*prediction_table(), "", *training_table()]))
