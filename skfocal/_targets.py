@@ -1,6 +1,7 @@
 """From what a user gives as y to codes: one class a document, or an indicator of labels."""
 
 from collections.abc import Mapping, Sequence, Set
+from numbers import Number
 
 import numpy as np
 from scipy import sparse
@@ -139,12 +140,12 @@ def _holds_rows_of_an_indicator(y):
     """
     if str(getattr(y, "dtype", "")) != "object" or getattr(y, "ndim", 1) != 1 or len(y) == 0:
         return False
-    rows = list(y)
-    if not all(isinstance(row, list | tuple | np.ndarray) for row in rows):
+    if not all(isinstance(row, list | tuple | np.ndarray) for row in y):
         return False
-    if len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
+    lengths = {len(row) for row in y}
+    if len(lengths) > 1 or lengths == {0} or lengths == {1}:
         return False
-    return all(not isinstance(v, str) and v in (0, 1) for row in rows for v in row)
+    return all(isinstance(v, Number | np.bool_) and v in (0, 1) for row in y for v in row)
 
 
 def _encode_collections(y, texts, declared):

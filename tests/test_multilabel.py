@@ -115,6 +115,13 @@ def test_rows_of_0_and_1_in_a_column_are_an_indicator(form, rows):
     np.testing.assert_array_equal(codes, np.array(rows, dtype=float))
 
 
+@pytest.mark.parametrize("odd", [pd.NA, np.array([0, 1])], ids=["missing", "nested"])
+def test_what_is_no_label_in_a_column_of_lists_is_named(odd):
+    rows = pd.Series([[0, 1], [1, odd]])
+    with pytest.raises(ValueError, match=r"labels that are str or numbers\. Got .* in row 1"):
+        _targets.encode(rows, ["x", "y"])
+
+
 def test_named_columns_are_brought_into_the_declared_order():
     frame = pd.DataFrame([[1, 0, 0], [0, 1, 1]], columns=["b", "a", "c"])
     classes, codes = _targets.encode(frame, ["x", "y"], ["a", "b", "c"])
