@@ -64,28 +64,23 @@ class Texts(Sequence):
         return len(self.rows)
 
     def __getitem__(self, key):
-        if not isinstance(key, slice):
-            return self._read(int(self.rows[key]), 1)[0]
-        rows = self.rows[key]
-        if isinstance(rows, range) and rows.step == 1:
-            return self._read(rows.start, len(rows))
-        return self._checked(rows, [_rows_of(column, rows) for column in self.columns])
+        if isinstance(key, slice):
+            return self._read(self.rows[key])
+        row = int(self.rows[key])
+        return self._read(range(row, row + 1))[0]
 
     def __iter__(self):
         for start in range(0, len(self), _AT_ONCE):
             yield from self[start : start + _AT_ONCE]
 
-    def _read(self, start, n):
-        rows = range(start, start + n)
+    def _read(self, rows):
         try:
-            columns = [_listed(column[start : start + n]) for column in self.columns]
+            columns = [_rows_of(column, rows) for column in self.columns]
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"X must hold text in UTF-8. Got {error} in one of the rows {start} to {rows[-1]}."
+                f"X must hold text in UTF-8. Got {error} in one of the rows {min(rows)} to "
+                f"{max(rows)}."
             ) from error
-        return self._checked(rows, columns)
-
-    def _checked(self, rows, columns):
         documents = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
         check = _pair if self.pairs else _text
         return [check(int(row), document) for row, document in zip(rows, documents, strict=True)]
@@ -100,6 +95,8 @@ def take(texts, rows):
 
 def _rows_of(column, rows):
     """Return some rows as a list: all at once where the column can, which is faster by far."""
+    if isinstance(rows, range) and rows.step == 1:
+        return _listed(column[rows.start : rows.start + len(rows)])
     if hasattr(column, "take"):  # pyarrow's
         return column.take(np.asarray(rows)).to_pylist()
     if hasattr(column, "source") and hasattr(column, "column_name"):  # of a datasets.Dataset

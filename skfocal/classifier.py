@@ -1396,11 +1396,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         return Report.from_estimator(self, X, y, n_hardest=n_hardest)
 
-    def _answer(self, X, answer):
-        """Return what a method of the answers gives, made of some documents at a time."""
+    @contextlib.contextmanager
+    def _predicting(self):
+        """Let all processes predict together; first check what may be set after `fit`."""
         with _parallel.join().together():
             check_is_fitted(self)
             self._check_settings()
+            yield
+
+    def _answer(self, X, answer):
+        """Return what a method of the answers gives, made of some documents at a time."""
+        with self._predicting():
             calibration = self._present_calibration()
             return joined([answer(calibration.answers(logits)) for logits in self._some_logits(X)])
 
@@ -1408,9 +1414,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self._logits_and_answers(X)[1]
 
     def _logits_and_answers(self, X):
-        with _parallel.join().together():
-            check_is_fitted(self)
-            self._check_settings()
+        with self._predicting():
             logits = self._logits(X)
             return logits, self._present_calibration().answers(logits)
 
@@ -1449,14 +1453,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _some_logits(self, X):
         """Yield the logits of some documents at a time: all else that grows with X is its own."""
         processes = _parallel.join()
-        with processes.together():
-            for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
-                processes.check_same(X=functools.partial(_fingerprint, texts))
-                keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
-                compute = functools.partial(self._logits_of, texts, keep)
-                yield processes.spread(len(texts), compute)
-                del texts, compute  # before the next are read
-            processes.check_same(X=lambda: "its end")
+        for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
+            processes.check_same(X=functools.partial(_fingerprint, texts))
+            keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
+            compute = functools.partial(self._logits_of, texts, keep)
+            yield processes.spread(len(texts), compute)
+            del texts, compute  # before the next are read
+        processes.check_same(X=lambda: "its end")
 
     def _logits_of(self, texts, keep, rows):
         tokens = tokenize(self.tokenizer_, texts[rows], self._present_cutting(), keep)

@@ -127,13 +127,13 @@ def share(estimator, X, cluster=None):
             "trust_remote_code must be False: code that comes with a model does not travel. Got "
             "True: put the model's folder on each machine and give the search X itself."
         )
-    store = _store_of(cluster)
+    put = _store_of(cluster)
     texts = as_texts(X)
     tokenizer, cutting = clone(estimator)._tokenizer_and_cutting(texts)
     parcel = Parcel(
         PackedTexts(texts), packed_tokens(tokenizer, texts, cutting), to_share(estimator.model)
     )
-    return SharedTexts(uuid4().hex, store.put(parcel), texts)
+    return SharedTexts(uuid4().hex, put(parcel), texts)
 
 
 # -- object stores -------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class _InRay:
     """Refers to a parcel; Ray looks after it while any process has the reference."""
 
     reference: Any
-    n_bytes: int
+    n_bytes = 0
 
     @classmethod
     def put(cls, parcel):
@@ -152,7 +152,7 @@ class _InRay:
 
         if not ray.is_initialized():
             ray.init()
-        return cls(ray.put(parcel), 0)
+        return cls(ray.put(parcel))
 
     def fetch(self):
         import ray
@@ -165,21 +165,20 @@ class _InDask:
     """Holds a parcel: joblib scatters what is large, and its tasks depend on it."""
 
     parcel: Parcel
-    n_bytes: int
 
-    @classmethod
-    def put(cls, parcel):
-        return cls(parcel, parcel.n_bytes)
+    @property
+    def n_bytes(self):
+        return self.parcel.n_bytes
 
     def fetch(self):
         return self.parcel
 
 
-_STORES = {"ray": _InRay, "dask": _InDask}
+_STORES = {"ray": _InRay.put, "dask": _InDask}
 
 
 def _store_of(cluster):
-    """Return how a parcel gets to the workers of a cluster, by its name or joblib's backend."""
+    """Return what puts a parcel into a cluster's store, by its name or joblib's backend."""
     if cluster is None:
         backends = {"RayBackend": "ray", "DaskDistributedBackend": "dask"}
         backend = type(get_active_backend()[0]).__name__
