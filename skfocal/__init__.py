@@ -3,10 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from skfocal._version import __version__
+
 if TYPE_CHECKING:  # what editors and type checkers see
-    from skfocal._parallel import alone
-    from skfocal._text import as_column
-    from skfocal.batching import OnnxBatcher
+    from skfocal._data.texts import as_column
+    from skfocal._runtime.process_group import alone
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
@@ -42,10 +43,8 @@ if TYPE_CHECKING:  # what editors and type checkers see
     )
     from skfocal.metrics import expected_calibration_error
     from skfocal.report import Report
-    from skfocal.serving import OnnxClassifier
+    from skfocal.serving import OnnxBatcher, OnnxClassifier
     from skfocal.sharing import share
-
-__version__ = "0.1.0.dev0"
 
 # Imported on first use: torch and transformers take seconds, and a user of the losses alone
 # needs no transformers.
@@ -59,8 +58,8 @@ _HOME = {
     "LossComparison": "comparison",
     "compare_losses": "comparison",
     "expected_calibration_error": "metrics",
-    "alone": "_parallel",
-    "as_column": "_text",
+    "alone": "_runtime.process_group",
+    "as_column": "_data.texts",
     "cache_info": "caches",
     "clear_cache": "caches",
     "BertFocalClassifier": "classifier",
@@ -81,7 +80,7 @@ _HOME = {
     "poly1_focal_loss": "losses",
     "FocalLoss": "losses",
     "cross_entropy": "losses",
-    "OnnxBatcher": "batching",
+    "OnnxBatcher": "serving",
     "OnnxClassifier": "serving",
     "Report": "report",
     "share": "sharing",

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from skfocal._excerpt import excerpt, excerpts
+from skfocal._utils.messages import excerpt, excerpts
 
 ALPHAS = ("balanced", "sqrt", "effective")
 SAMPLERS = ("balanced", "sqrt", "progressive")

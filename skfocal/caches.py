@@ -1,9 +1,9 @@
 """What is kept between fits: token ids, pretrained weights, outputs of frozen layers."""
 
-from skfocal._frozen import clear_frozen_cache, frozen_cache_info
-from skfocal._parcels import clear_parcels
-from skfocal._pretrained import clear_pretrained_cache, pretrained_cache_info
-from skfocal._tokens import clear_token_cache, token_cache_info
+from skfocal._data.tokens import clear_token_cache, token_cache_info
+from skfocal._encoder.frozen_layers import clear_frozen_cache, frozen_cache_info
+from skfocal._encoder.pretrained import clear_pretrained_cache, pretrained_cache_info
+from skfocal._runtime.shared_payload import clear_parcels
 
 
 def cache_info():

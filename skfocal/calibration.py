@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from skfocal._excerpt import excerpt, excerpts
+from skfocal._utils.messages import excerpt, excerpts
 from skfocal.losses import Loss
 
 PROBAS = ("softmax", "reweighted", "natural")

@@ -14,7 +14,7 @@ import torch
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from skfocal._excerpt import excerpts
+from skfocal._utils.messages import excerpts
 
 SCHEDULES = ("linear", "cosine", "constant")
 

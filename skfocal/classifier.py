@@ -31,20 +31,34 @@ from sklearn.utils.validation import (
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _adapters, _guards, _module, _parallel, _targets, balance
-from skfocal._batches import LengthBatches, TokenDataset
-from skfocal._checkpoint import Checkpoints, describe
-from skfocal._chunks import joined, parts
-from skfocal._devices import deterministic_algorithms, hold_device, resolve_device
-from skfocal._encoding import Cutting
-from skfocal._excerpt import excerpt, excerpts, short_errors
-from skfocal._net import FocalNet
-from skfocal._pooling import POOLINGS
-from skfocal._pretrained import load_tokenizer
-from skfocal._reduced import PRECISIONS
-from skfocal._store import digest
-from skfocal._text import as_texts, check_kind, columns_named, is_stream, take
-from skfocal._tokens import CACHED_DOCUMENTS, tokenize
+from skfocal import balance
+from skfocal._data import labels as _targets
+from skfocal._data.batches import LengthBatches, TokenDataset
+from skfocal._data.document_streams import joined, parts
+from skfocal._data.texts import as_texts, check_kind, columns_named, is_stream, take
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
+from skfocal._encoder import adapters as _adapters
+from skfocal._encoder.dropout import set_attention_dropout, set_dropout
+from skfocal._encoder.head import cosine_scale, give_cosine_head
+from skfocal._encoder.module import load_module
+from skfocal._encoder.pooling import POOLINGS
+from skfocal._encoder.pretrained import load_tokenizer
+from skfocal._encoder.quantization import PRECISIONS
+from skfocal._encoder.structure import (
+    freeze_layers,
+    has_token_types,
+    length_limit,
+    recomputed_layers,
+)
+from skfocal._estimator import advice
+from skfocal._runtime import process_group
+from skfocal._runtime.devices import deterministic_algorithms, hold_device, resolve_device
+from skfocal._storage.encoder_state import module_from_plain, module_to_plain
+from skfocal._training.checkpoints import Checkpoints, describe
+from skfocal._training.net import FocalNet
+from skfocal._utils.hashing import digest
+from skfocal._utils.messages import excerpt, excerpts, short_errors
 from skfocal.calibration import (
     DECISIONS,
     PROBAS,
@@ -643,7 +657,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         RuntimeError
             If an operation has no form that `deterministic` allows; it is named.
         """
-        processes = _parallel.join()
+        processes = process_group.join()
         checkpoints = Checkpoints(
             self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes, processes
         )
@@ -704,7 +718,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             `early_stopping`, `train_split`, `defer`, `prune`, `checkpoint` and
             ``sampler="progressive"``.
         """
-        processes = _parallel.join()
+        processes = process_group.join()
         with self._all_or_nothing(), processes.together():
             self._check_partial()
             fitted = hasattr(self, "net_")
@@ -766,21 +780,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return known
 
     def _validate_params(self):
-        with _parallel.join().together(), short_errors():
+        with process_group.join().together(), short_errors():
             super()._validate_params()
 
     def _train(
         self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
     ):
         """Train a net on the rows `train` and keep it with all that was resolved on the way."""
-        processes = _parallel.join()
+        processes = process_group.join()
         processes.check_same(sample_weight=functools.partial(digest, weight.tobytes()))
         seed = rng.randint(np.iinfo(np.int32).max)
         steady = deterministic_algorithms() if self.deterministic else contextlib.nullcontext()
         with hold_device(processes.device(self.device)) as device, _seeded(seed, device), steady:
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
             self._n_frozen = int(self.freeze)
-            _module.freeze_layers(module.model, self._n_frozen)
+            freeze_layers(module.model, self._n_frozen)
             self._pooling = self.pooling
             cutting = self._resolve_cutting(module, tokenizer, isinstance(texts[0], tuple))
             tokens = tokenize(tokenizer, texts, cutting, processes=processes)
@@ -826,7 +840,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 self._check_checkpoint(checkpoints, module, tokens, codes, weight, train, valid)
             if processes.rank:  # each drops others; the new head was the same for all
                 torch.manual_seed(seed + processes.rank)
-            saving = self.gradient_checkpointing and _module.recomputed_layers(module.model)
+            saving = self.gradient_checkpointing and recomputed_layers(module.model)
             with saving or contextlib.nullcontext():
                 net.train(
                     _dataset(tokens, codes, weight, train),
@@ -970,12 +984,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 )
             module = copy.deepcopy(self.net_.plain_module())
             if self.dropout is not None:
-                _module.set_dropout(module.model, self.dropout)
+                set_dropout(module.model, self.dropout)
             if self.attention_dropout is not None:
-                _module.set_attention_dropout(module.model, self.attention_dropout)
+                set_attention_dropout(module.model, self.attention_dropout)
             return module, self.tokenizer_
         tokenizer = load_tokenizer(self.model, trust_remote_code=self.trust_remote_code)
-        module = _module.load_module(
+        module = load_module(
             self.model,
             classes.tolist(),
             pad_token_id=tokenizer.pad_token_id,
@@ -994,7 +1008,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _resolve_cutting(self, module, tokenizer, pairs):
         """Return how documents become tokens, and remember it."""
-        limit = _module.length_limit(module.model, tokenizer)
+        limit = length_limit(module.model, tokenizer)
         if self.max_length is not None and self.max_length > limit:
             raise ValueError(
                 f"max_length must be at most {limit}, the limit of the model. "
@@ -1020,7 +1034,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             max_length,
             side=tokenizer.truncation_side,
             n_special=tokenizer.backend_tokenizer.num_special_tokens_to_add(self._pairs),
-            marks_second=self._pairs and _module.has_token_types(module.model, tokenizer),
+            marks_second=self._pairs and has_token_types(module.model, tokenizer),
             **self._cutting,
         )
 
@@ -1064,7 +1078,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             random_state=rng,
         )
         # Of one process, as the draws: counted where the sampler has a generator of its own.
-        n_draws, drawn, drawn_last = _parallel.join().share(
+        n_draws, drawn, drawn_last = process_group.join().share(
             (sampling.n_draws, sampling.drawn, sampling.drawn_last)
         )
         sampling = replace(sampling, n_draws=n_draws)
@@ -1117,9 +1131,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit_head(self, encoder, loss):
         """Give the encoder the head that the loss is made for."""
-        present = _module.cosine_scale(encoder)
+        present = cosine_scale(encoder)
         if loss.cosine_scale not in (None, present):
-            _module.give_cosine_head(encoder, loss.cosine_scale)
+            give_cosine_head(encoder, loss.cosine_scale)
         elif loss.cosine_scale != present:
             raise ValueError(
                 f"loss={self.loss!r} needs a linear head, and the model to go on from has the "
@@ -1145,7 +1159,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             chunks.adapters = adapters and adapters.keep(net.moments())
         if adapters is not None:
             adapters.merge()
-            _module.freeze_layers(net.plain_module().model, self._n_frozen)
+            freeze_layers(net.plain_module().model, self._n_frozen)
 
     def _check_answers(self, calibration, class_prior):
         """Refuse a `proba` or `decision` that the loss does not allow, and a wrong `prior`."""
@@ -1172,28 +1186,28 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _warn(self, loss, raw, class_weight, shift, effective):
         """Warn about settings that are allowed and seldom meant."""
-        _guards.warn_gamma(loss)
+        advice.warn_gamma(loss)
         implied = loss.implied_class_weight()
         if raw.ndim == 1:
             adjustment = _implied(loss)
-            _guards.warn_corrected_twice(raw, class_weight, shift, adjustment)
-            _guards.warn_no_effect(
+            advice.warn_corrected_twice(raw, class_weight, shift, adjustment)
+            advice.warn_no_effect(
                 self.alpha, class_weight, shift, None if implied is None else adjustment
             )
         weighted = loss.weight is not None
         if self.defer:
             n_epochs = self._n_deferred()
-            _guards.warn_deferred(self.defer, n_epochs, weighted, self.sampler, shift)
+            advice.warn_deferred(self.defer, n_epochs, weighted, self.sampler, shift)
         proba = resolve_proba(self.proba, loss)
-        _guards.warn_temperature(self.temperature, proba, effective)
-        _guards.warn_reweighted_loss(self.callbacks, class_weight * _implied(loss))
+        advice.warn_temperature(self.temperature, proba, effective)
+        advice.warn_reweighted_loss(self.callbacks, class_weight * _implied(loss))
         if self.early_stopping:
-            _guards.warn_reweighted_score(self.scoring, proba, effective)
+            advice.warn_reweighted_score(self.scoring, proba, effective)
         self._warn_inexact(proba, loss)
 
     def _warn_inexact(self, proba, loss):
         weighted = loss.weight is not None
-        _guards.warn_inexact(
+        advice.warn_inexact(
             proba, self.decision, loss.normalize, weighted, self.sampler, self.defer
         )
 
@@ -1252,7 +1266,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             callbacks.append(("pruning", pruning))
         if score is not None:
             callbacks.append(("score", score))
-        if self.verbose and _parallel.join().is_first:
+        if self.verbose and process_group.join().is_first:
             callbacks.append(("progress", Progress(score and score.name)))
         # The user's last: skorch's way to stop, an interrupt, must not keep the others from
         # seeing the end of the epoch.
@@ -1399,7 +1413,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     @contextlib.contextmanager
     def _predicting(self):
         """Let all processes predict together; first check what may be set after `fit`."""
-        with _parallel.join().together():
+        with process_group.join().together():
             check_is_fitted(self)
             self._check_settings()
             yield
@@ -1452,7 +1466,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _some_logits(self, X):
         """Yield the logits of some documents at a time: all else that grows with X is its own."""
-        processes = _parallel.join()
+        processes = process_group.join()
         for texts in parts(X, functools.partial(self._check_texts, reset=False), _CHUNK):
             processes.check_same(X=functools.partial(_fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
@@ -1536,7 +1550,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         from skfocal import persistence
 
-        if _parallel.speaks():
+        if process_group.speaks():
             persistence.save(self, folder, metrics)
 
     @classmethod
@@ -1587,12 +1601,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ImportError
             If onnx or onnxscript is not installed: ``pip install skfocal[onnx]``.
         """
-        from skfocal import _onnx
+        from skfocal.serving import _export
 
         check_is_fitted(self)
         self._check_settings()
-        if _parallel.speaks():
-            _onnx.export(self, copy.deepcopy(self._present_calibration()), folder)
+        if process_group.speaks():
+            _export.export(self, copy.deepcopy(self._present_calibration()), folder)
 
     def push_to_hub(
         self, repo_id, *, metrics=None, private=None, token=None, commit_message=None
@@ -1662,7 +1676,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         net, tokenizer = state.pop("net_", None), state.pop("tokenizer_", None)
         if net is not None:
             state["_plain"] = {
-                **_module.module_to_plain(net.plain_module(), tokenizer),
+                **module_to_plain(net.plain_module(), tokenizer),
                 "history": [dict(row) for row in net.history],
                 "moments": _as_arrays(net.moments()),
             }
@@ -1684,10 +1698,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         super().__setstate__((_NOT_CUT if plain else {}) | state)
         if plain is None:
             return
-        module, self.tokenizer_ = _module.module_from_plain(
-            plain, trust_remote_code=self.trust_remote_code
-        )
-        _module.freeze_layers(module.model, self._n_frozen)
+        module, self.tokenizer_ = module_from_plain(plain, trust_remote_code=self.trust_remote_code)
+        freeze_layers(module.model, self._n_frozen)
         net = self._make_net(module, self.loss_, self.tokenizer_, self._device_at_hand())
         self.net_ = net.initialize()
         self.net_.module_.eval()

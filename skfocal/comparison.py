@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
-from skfocal._text import as_texts, joined
+from skfocal._data.texts import as_texts, joined
 from skfocal.metrics import expected_calibration_error
 
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")

@@ -9,7 +9,7 @@ from sklearn.metrics import (
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
-from skfocal._excerpt import excerpts
+from skfocal._utils.messages import excerpts
 from skfocal.metrics import confidence_bins
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from skfocal._excerpt import excerpts
+from skfocal._utils.messages import excerpts
 
 
 def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):

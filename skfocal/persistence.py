@@ -21,11 +21,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-import skfocal
-from skfocal import _encoder_checks, _estimator_checks, _files, _module, _tokenizer
-from skfocal._model_card import model_card
-from skfocal._plain import is_plain, join, split
-from skfocal._text import a_document
+from skfocal._data.texts import a_document
+from skfocal._encoder.structure import length_limit
+from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
+from skfocal._storage.model_card import model_card
+from skfocal._storage.plain_data import is_plain, join, split
+from skfocal._utils import files as _files
+from skfocal._version import __version__
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
@@ -87,7 +89,7 @@ def save(estimator, folder, metrics=None):
     """
     check_is_fitted(estimator)
     _check_metrics(metrics)
-    _encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
+    encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
     state = estimator.__getstate__()
     plain = state.pop("_plain")
     params, left_out = _stored_params(estimator, state)
@@ -104,7 +106,7 @@ def save(estimator, folder, metrics=None):
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
     sizes = {name: value.shape for name, value in weights.items()}
     # What could not be read again is not written.
-    _encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
+    encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
     tokenizer, limit = _with_limit(plain["tokenizer"], estimator.max_length_)
     parts = {
         "params": params,
@@ -220,7 +222,7 @@ def _write_state(work, parts, left_out):
 
 def _version(package):
     if package == "skfocal":
-        return skfocal.__version__
+        return __version__
     return importlib.metadata.version(package)
 
 
@@ -288,9 +290,9 @@ def load(kind, folder):
         head, stored, files = _read(folder)
         estimator = _with_params(kind, stored["params"])
         attributes = stored["attributes"]
-        _estimator_checks.check_attributes(kind, attributes, estimator.get_params(deep=False))
+        attribute_checks.check_attributes(kind, attributes, estimator.get_params(deep=False))
         plain = _plain_of(files, stored, len(attributes["classes_"]))
-        _estimator_checks.check_moments(plain["moments"], plain["weights"])
+        attribute_checks.check_moments(plain["moments"], plain["weights"])
         estimator.__setstate__({**estimator.get_params(deep=False), **attributes, "_plain": plain})
         _check_built(estimator)
     if head["left_out"]:
@@ -315,7 +317,7 @@ def _read(folder):
             )
     files: dict[str, Any] = {
         name: _files.read_bytes(folder, name, _LIMITS[name])
-        for name in (_CONFIG, _ARRAYS, *_tokenizer.FILES)
+        for name in (_CONFIG, _ARRAYS, *tokenizer_files.FILES)
     }
     files[_CONFIG] = _files.as_json(files[_CONFIG], _CONFIG)
     path = _files.checked_path(folder, _WEIGHTS, _LIMITS[_WEIGHTS])
@@ -335,7 +337,7 @@ def _checked_head(state):
         raise ValueError(f"{_STATE} must have a format_version. Got {version!r:.60}.")
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"{_STATE} has format_version {version!r:.60}, and skfocal {skfocal.__version__} reads "
+            f"{_STATE} has format_version {version!r:.60}, and skfocal {__version__} reads "
             f"up to {FORMAT_VERSION}: install a newer skfocal."
         )
     sums, left_out = state.get("sha256", {}), state.get("left_out", [])
@@ -367,20 +369,20 @@ def _plain_of(files, stored, n_classes):
     settings = _files.as_json(files["tokenizer_config.json"], "tokenizer_config.json")
     encoder = stored["encoder"]
     settings["model_max_length"] = encoder["model_max_length"]
-    scale = _estimator_checks.number(encoder["cosine_scale"], "cosine_scale", optional=True)
+    scale = attribute_checks.number(encoder["cosine_scale"], "cosine_scale", optional=True)
     files["tokenizer_config.json"] = json.dumps(settings).encode()
     history = stored["history"] or []
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise ValueError(f"history in {_STATE} must be a list of rows. Got {history!r:.80}.")
-    sizes = _encoder_checks.read_sizes(files[_WEIGHTS])
-    _encoder_checks.check_encoder(files[_CONFIG], sizes, n_classes, scale)
-    weights = _encoder_checks.read_weights(files[_WEIGHTS])
+    sizes = encoder_checks.read_sizes(files[_WEIGHTS])
+    encoder_checks.check_encoder(files[_CONFIG], sizes, n_classes, scale)
+    weights = encoder_checks.read_weights(files[_WEIGHTS])
     return {
         "config": json.dumps(files[_CONFIG]),
         "weights": {f"model.{name}": value for name, value in weights.items()},
-        "tokenizer": {name: files[name] for name in _tokenizer.FILES},
+        "tokenizer": {name: files[name] for name in tokenizer_files.FILES},
         "cosine_scale": scale,
-        "dropouts": _estimator_checks.checked_dropouts(encoder["dropouts"]),
+        "dropouts": attribute_checks.checked_dropouts(encoder["dropouts"]),
         "history": history,
         "moments": stored["moments"],
     }
@@ -389,8 +391,8 @@ def _plain_of(files, stored, n_classes):
 def _check_built(estimator):
     """Refuse a vocabulary or a length that the encoder cannot take; try the whole once."""
     encoder = estimator.net_.plain_module().model
-    _encoder_checks.check_vocabulary(encoder, estimator.tokenizer_)
-    limit = _module.length_limit(encoder, estimator.tokenizer_)
+    encoder_checks.check_vocabulary(encoder, estimator.tokenizer_)
+    limit = length_limit(encoder, estimator.tokenizer_)
     if estimator.max_length_ > limit:
         raise ValueError(
             f"max_length_ in {_STATE} must be at most {limit}, the limit of the encoder. "

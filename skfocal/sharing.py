@@ -9,11 +9,11 @@ from uuid import uuid4
 from joblib.parallel import get_active_backend
 from sklearn.base import clone
 
-from skfocal._excerpt import excerpt
-from skfocal._parcels import PackedTexts, Parcel, open_parcel
-from skfocal._pretrained import to_share
-from skfocal._text import as_texts
-from skfocal._tokens import packed_tokens
+from skfocal._data.texts import as_texts
+from skfocal._data.tokens import packed_tokens
+from skfocal._encoder.pretrained import to_share
+from skfocal._runtime.shared_payload import PackedTexts, Parcel, open_parcel
+from skfocal._utils.messages import excerpt
 from skfocal.classifier import BertFocalClassifier
 
 

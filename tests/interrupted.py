@@ -25,8 +25,8 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import Sampler
 
 from skfocal import BertFocalClassifier
-from skfocal._checkpoint import describe
-from skfocal._net import FocalNet
+from skfocal._training.checkpoints import describe
+from skfocal._training.net import FocalNet
 
 WORDS = {"ham": "meeting lunch project report team", "spam": "win money prize cash now"}
 

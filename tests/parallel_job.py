@@ -23,9 +23,9 @@ from skorch.callbacks import Callback
 
 import skfocal
 from skfocal import BertFocalClassifier
-from skfocal._checkpoint import Checkpoints
-from skfocal._encoding import encode
-from skfocal._pretrained import load_encoder
+from skfocal._data.tokenization import encode
+from skfocal._encoder.pretrained import load_encoder
+from skfocal._training.checkpoints import Checkpoints
 
 torch.set_num_threads(1)
 WORDS = {"spam": "win money prize cash now", "ham": "meeting lunch project report team"}
@@ -244,8 +244,8 @@ def many(folder, rank):
         return encode(backend, texts, cutting)
 
     with (
-        mock.patch("skfocal._tokens.CACHED_DOCUMENTS", 10),
-        mock.patch("skfocal._tokens.encode", counted),
+        mock.patch("skfocal._data.tokens.CACHED_DOCUMENTS", 10),
+        mock.patch("skfocal._data.tokens.encode", counted),
     ):
         clf = classifier(folder).fit(*documents())
     report(folder, "many", rank, encoded=encoded, weights=weights(clf))
@@ -275,7 +275,7 @@ def others(folder, rank):
         by_itself = classifier(folder, 16).fit(X, y) if rank else None
         proba = one.predict_proba(X) if rank == 0 else None
     one.save_pretrained(folder / "saved")
-    with mock.patch("skfocal._module.load_encoder", with_idle_weight):
+    with mock.patch("skfocal._encoder.module.load_encoder", with_idle_weight):
         idle = classifier(folder).fit(X, y)
     report(
         folder,

@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from skfocal import BertFocalClassifier, OnnxClassifier
-from skfocal._adapters import settings_of
-from skfocal._checkpoint import describe
+from skfocal._encoder.adapters import settings_of
+from skfocal._training.checkpoints import describe
 
 LORA = peft.LoraConfig(r=4)
 QUERY = "model.bert.encoder.layer.{}.attention.self.query"
@@ -179,7 +179,9 @@ def test_other_architectures_have_targets_of_their_own(tmp_path, data, kind, con
 def test_the_last_layer_for_the_first_token_is_that_of_all_tokens(make, data, monkeypatch, targets):
     config = peft.LoraConfig(r=4, target_modules=targets, lora_alpha=16)
     short = make(peft=config).fit(*data)
-    monkeypatch.setattr("skfocal._module.give_first_token_layer", lambda encoder, layer: False)
+    monkeypatch.setattr(
+        "skfocal._encoder.module.give_first_token_layer", lambda encoder, layer: False
+    )
     whole = make(peft=config).fit(*data)
     for name, value in weights_of(whole).items():
         torch.testing.assert_close(weights_of(short)[name], value, atol=2e-4, rtol=1e-3)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from skfocal._batches import Collate, LengthBatches, TokenDataset, sorted_batches
-from skfocal._encoding import Cutting
-from skfocal._tokens import Tokens
+from skfocal._data.batches import Collate, LengthBatches, TokenDataset, sorted_batches
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import Tokens
 
 
 def batches_of(lengths, batch_size=4, seed=0, **kwargs):

@@ -15,7 +15,8 @@ from conftest import imbalanced
 from sklearn.model_selection import GroupShuffleSplit, cross_val_predict
 from test_docs import DOCS, blocks_of
 
-from skfocal import BertFocalClassifier, _text, classifier
+from skfocal import BertFocalClassifier, classifier
+from skfocal._data import texts as _text
 
 datasets = pytest.importorskip("datasets")
 
@@ -146,7 +147,7 @@ def test_no_pass_reads_much_at_once(make, monkeypatch):
             return ["some text"] * n
 
     monkeypatch.setattr(classifier, "_CHUNK", 512)
-    monkeypatch.setattr("skfocal._tokens.CACHED_DOCUMENTS", 10)
+    monkeypatch.setattr("skfocal._data.tokens.CACHED_DOCUMENTS", 10)
     clf = make(max_epochs=1, batch_size=512).fit(Column(), np.arange(5000) % 2)
     clf.predict(Column())
     assert sum(asked) >= 10_000
@@ -171,8 +172,8 @@ def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
 
 
 def test_a_fit_holds_few_texts_at_once(make, monkeypatch):
-    monkeypatch.setattr("skfocal._tokens.CACHED_DOCUMENTS", 10)
-    monkeypatch.setattr("skfocal._tokens._AT_ONCE", 64)
+    monkeypatch.setattr("skfocal._data.tokens.CACHED_DOCUMENTS", 10)
+    monkeypatch.setattr("skfocal._data.tokens._AT_ONCE", 64)
 
     class Column(_text.Sequence):
         def __init__(self, n):

@@ -19,8 +19,8 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, Freezer, LRScheduler
 
 from skfocal import FocalLoss
-from skfocal._checkpoint import describe
-from skfocal._net import FocalNet
+from skfocal._training.checkpoints import describe
+from skfocal._training.net import FocalNet
 
 SCRIPT = Path(__file__).with_name("interrupted.py")
 
@@ -346,7 +346,7 @@ def test_callbacks_see_a_validation_once_that_sigterm_ended(make, data, tmp_path
     settings = {"checkpoint": tmp_path / "run", "callbacks": [Terminates(), Counts()]}
     settings |= {"train_split": 0.5, "batch_size": 4, "max_epochs": 3}
     # Held-out documents come a few at a time.
-    monkeypatch.setattr("skfocal._net._TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("skfocal._training.net._TOKENS_AT_ONCE", 40)
     Terminates.n, Terminates.training = 2, False
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -450,7 +450,7 @@ def test_partial_fit_has_no_checkpoints(stopping, data):
 
 def test_a_checkpoint_of_a_newer_version_is_not_read(stopping, data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("skfocal._checkpoint._FORMAT", 99)
+        patch.setattr("skfocal._training.checkpoints._FORMAT", 99)
         with pytest.raises(Stop):
             stopping(4).fit(*data)
     with pytest.warns(UserWarning, match="format 99 is of a newer skfocal, this one knows"):
@@ -460,7 +460,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_read(stopping, data, tmp_path, m
 def test_settings_are_described_alike_in_another_process():
     code = (
         "import numpy as np, functools; from sklearn.model_selection import StratifiedKFold; "
-        "from skfocal import FocalLoss; from skfocal._checkpoint import describe; "
+        "from skfocal import FocalLoss; from skfocal._training.checkpoints import describe; "
         "print(describe([FocalLoss(gamma=1.0, weight=[1., 2.]), np.arange(3), print, "
         "functools.partial(max, key=abs), StratifiedKFold(3), {'a': FocalLoss}]))"
     )

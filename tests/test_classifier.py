@@ -21,9 +21,10 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
-from skfocal import BertFocalClassifier, FocalLoss, _module, classifier
-from skfocal._encoding import Cutting
-from skfocal._tokens import tokenize
+from skfocal import BertFocalClassifier, FocalLoss, classifier
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import tokenize
+from skfocal._encoder.module import load_module
 from skfocal.losses import CrossEntropyLoss
 
 
@@ -425,7 +426,7 @@ def test_rate_follows_warm_up_and_schedule(make, data):
 
 def test_auto_rate_goes_with_the_width(make, data, minilm):
     assert make(lr="auto", max_epochs=1).fit(*data).lr_ == 1e-3  # width 32: the cap
-    module = _module.load_module(minilm, ["a", "b"], pad_token_id=0)
+    module = load_module(minilm, ["a", "b"], pad_token_id=0)
     assert BertFocalClassifier(minilm)._resolve_lr(module) == pytest.approx(2e-4)
 
 

@@ -16,9 +16,9 @@ from sklearn.metrics import classification_report
 from typer.testing import CliRunner
 
 from skfocal import BertFocalClassifier
-from skfocal._net import FocalNet
-from skfocal._tables import read_columns, write_columns
+from skfocal._training.net import FocalNet
 from skfocal.cli import app
+from skfocal.cli._tables import read_columns, write_columns
 
 X, y = imbalanced()
 SETTINGS = {"max_epochs": 12, "lr": 0.003, "random_state": 0, "batch_size": 8}

@@ -18,7 +18,8 @@ from sklearn.model_selection import GridSearchCV
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import clear_cache
-from skfocal._store import FileStore, MemoryStore, shared_folder
+from skfocal._runtime.array_store import FileStore, MemoryStore
+from skfocal._runtime.workers import shared_folder
 
 N_THREADS = 8
 SETTINGS = {

@@ -25,7 +25,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from skorch.callbacks import Callback
 
 from skfocal import clear_cache
-from skfocal._devices import deterministic_algorithms
+from skfocal._runtime.devices import deterministic_algorithms
 
 # -- any number of jobs ----------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ def unusual_settings():
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_a_setting_of_the_hubs_bars_in_the_environment_causes_no_warning(value):
     # The hub's library reads it once, at its import.
-    code = "from skfocal._pretrained import quiet_transformers as quiet\nwith quiet(): pass"
+    code = "from skfocal._encoder.pretrained import quiet_transformers as quiet\nwith quiet(): pass"
     environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": value}
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -8,8 +8,8 @@ import pytest
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
-from skfocal import _devices
-from skfocal._devices import _first_free, hold_device
+from skfocal._runtime import devices as _devices
+from skfocal._runtime.devices import _first_free, hold_device
 
 
 def test_threads_take_turns_on_a_cpu():

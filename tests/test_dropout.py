@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from scipy import stats
 from skorch.callbacks import Callback
 
-from skfocal import _dropout
-from skfocal._dropout import FastDropout, dropped_positions
+from skfocal._encoder import fast_dropout
+from skfocal._encoder.fast_dropout import FastDropout, dropped_positions
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_each_of_a_few_elements_goes_as_often_as_it_should(n):
 
 def test_positions_reach_the_end_when_the_first_gaps_do_not(monkeypatch):
     short = torch.rand
-    monkeypatch.setattr(_dropout.torch, "rand", lambda n: short(max(n // 50, 1)))
+    monkeypatch.setattr(fast_dropout.torch, "rand", lambda n: short(max(n // 50, 1)))
     positions = dropped_positions(100_000, 0.1).numpy()
     assert stats.binomtest(len(positions), 100_000, 0.1).pvalue > 1e-3
     assert positions[-1] > 99_000 and (np.diff(positions) > 0).all()
@@ -117,7 +117,7 @@ def test_attention_is_torchs_with_the_same_mask(mask, scale, monkeypatch):
     settings = {"attn_mask": mask, "scale": scale}
     kept = torch.rand(2, 3, 9, 9) > 0.2
     monkeypatch.setattr(
-        _dropout, "dropped_positions", lambda n, p: (~kept).view(-1).nonzero().view(-1)
+        fast_dropout, "dropped_positions", lambda n, p: (~kept).view(-1).nonzero().view(-1)
     )
     with FastDropout():
         short = F.scaled_dot_product_attention(q, k, v, dropout_p=0.2, **settings)
@@ -165,7 +165,7 @@ def test_checkpointed_layers_keep_torchs_dropout(make, data, monkeypatch):
                 warnings.simplefilter("ignore", FutureWarning)  # newer versions rename it
                 net.module_.model.gradient_checkpointing_enable()
 
-    monkeypatch.setattr(_dropout, "dropped_positions", lambda n, p: pytest.fail("short way"))
+    monkeypatch.setattr(fast_dropout, "dropped_positions", lambda n, p: pytest.fail("short way"))
     X, y = data
     clf = make(dropout=0.1, max_epochs=1, callbacks=[Checkpoint()]).fit(X, y)
     assert np.isfinite(clf.predict_proba(X)).all()
@@ -176,7 +176,7 @@ def test_a_fit_with_dropout_takes_the_short_way_and_the_seed_decides(make, data,
     drawn = []
     positions = dropped_positions
     monkeypatch.setattr(
-        _dropout, "dropped_positions", lambda n, p: drawn.append((n, p)) or positions(n, p)
+        fast_dropout, "dropped_positions", lambda n, p: drawn.append((n, p)) or positions(n, p)
     )
     first = make(dropout=0.1).fit(X, y)
     assert {p for _, p in drawn} == {0.1}

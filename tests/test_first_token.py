@@ -9,7 +9,8 @@ import torch
 import transformers as hf
 from conftest import TINY
 
-from skfocal._module import EncoderClassifier, layers_of
+from skfocal._encoder.module import EncoderClassifier
+from skfocal._encoder.structure import layers_of
 
 SMALL = {**TINY, "vocab_size": 100}
 ROBERTA = {**SMALL, "max_position_embeddings": 66, "pad_token_id": 1}

@@ -8,8 +8,9 @@ import torch
 from conftest import imbalanced
 from sklearn.base import clone
 
-from skfocal import _frozen, cache_info, clear_cache
-from skfocal._net import FocalNet
+from skfocal import cache_info, clear_cache
+from skfocal._encoder import frozen_layers
+from skfocal._training.net import FocalNet
 
 
 def weights_of(clf):
@@ -34,7 +35,7 @@ def test_keeping_changes_no_bit(make, data, monkeypatch, precision):
     settings = {"freeze": 1, "precision": precision, "dropout": 0.1, "train_split": 0.2}
     kept = make(**settings).fit(X, y)
     again = make(**settings).fit(X, y)
-    monkeypatch.setattr(_frozen.FrozenLayers, "prepare", lambda self, ids: None)
+    monkeypatch.setattr(frozen_layers.FrozenLayers, "prepare", lambda self, ids: None)
     clear_cache()
     computed = make(**settings).fit(X, y)
     assert same(weights_of(kept), weights_of(again))
@@ -95,7 +96,7 @@ def test_changed_weights_are_noticed(make, data):
 def test_a_full_cache_warns_and_computes(make, data, monkeypatch):
     expected = weights_of(make(freeze=1).fit(*data))
     clear_cache()
-    monkeypatch.setattr(_frozen, "_LIMIT", 1000)
+    monkeypatch.setattr(frozen_layers, "_LIMIT", 1000)
     with pytest.warns(UserWarning, match="clear_cache"):
         clf = make(freeze=1).fit(*data)
     assert same(weights_of(clf), expected)
@@ -114,6 +115,6 @@ def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
     frozen = clf.net_._frozen_layers()
     ids = [np.arange(1000, 1000 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
     alone = frozen.compute(ids)
-    monkeypatch.setitem(_frozen._SHAPES, "cpu", (4, 8))
+    monkeypatch.setitem(frozen_layers._SHAPES, "cpu", (4, 8))
     for one, together in zip(alone, frozen.compute(ids), strict=True):
         np.testing.assert_allclose(together, one, atol=1e-5)

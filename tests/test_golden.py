@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skfocal import BertFocalClassifier, OnnxClassifier, persistence, serving
+from skfocal import BertFocalClassifier, OnnxClassifier, persistence
+from skfocal.serving import _format
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -16,7 +17,7 @@ def test_saved_folder_answers_as_recorded(version):
     assert_answers(BertFocalClassifier.from_pretrained(GOLDEN / f"folder-{version}"), version)
 
 
-@pytest.mark.parametrize("version", range(1, serving.FORMAT_VERSION + 1))
+@pytest.mark.parametrize("version", range(1, _format.FORMAT_VERSION + 1))
 def test_exported_folder_answers_as_recorded(version):
     assert_answers(OnnxClassifier(GOLDEN / f"onnx-{version}"), version)
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from skfocal import BertFocalClassifier
-from skfocal._module import recomputed_layers
+from skfocal._encoder.structure import recomputed_layers
 
 
 class Flags(Callback):
@@ -94,7 +94,7 @@ def test_other_architectures_do_it_too(tmp_path, data, kind, config):
 
 def test_dropped_elements_are_the_same_in_both_passes(make, data, monkeypatch):
     """With torch's own dropout both trainings draw alike, so their weights must be equal."""
-    monkeypatch.setattr("skfocal._net.FocalNet._drops_fast", lambda self: False)
+    monkeypatch.setattr("skfocal._training.net.FocalNet._drops_fast", lambda self: False)
     plain = make(dropout=0.3).fit(*data)
     saving = make(dropout=0.3, gradient_checkpointing=True).fit(*data)
     assert same(weights_of(plain), weights_of(saving))
@@ -102,7 +102,7 @@ def test_dropped_elements_are_the_same_in_both_passes(make, data, monkeypatch):
 
 def test_the_short_way_to_drop_is_not_taken(make, data, monkeypatch):
     monkeypatch.setattr(
-        "skfocal._dropout.dropped_positions", lambda n, p: pytest.fail("the short way")
+        "skfocal._encoder.fast_dropout.dropped_positions", lambda n, p: pytest.fail("the short way")
     )
     make(dropout=0.3, gradient_checkpointing=True, max_epochs=1).fit(*data)
 

@@ -19,7 +19,7 @@ from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 
 from skfocal import BertFocalClassifier
-from skfocal._excerpt import excerpt
+from skfocal._utils.messages import excerpt
 
 # -- any container, any type of label --------------------------------------------------------
 

@@ -1,92 +1,71 @@
-"""Modules import only from lower levels; what a newcomer imports is light."""
+"""Rooms import only what the table of layers names; what a newcomer imports is light."""
 
 import ast
+import pkgutil
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import skfocal
 
-LEVELS = {
-    "__init__": 6,
-    "classifier": 5,
-    "_net": 4,
-    "callbacks": 2,
-    "_frozen": 3,
-    "caches": 4,
-    "_module": 2,
-    "_adapters": 3,
-    "_devices": 1,
-    "_text": 0.3,
-    "_chunks": 0.5,
-    "_encoding": 0.5,
-    "_parallel": 0.5,
-    "_distributed": 2.5,
-    "_tokens": 1,
-    "_batches": 1,
-    "_pooling": 1,
-    "_pretrained": 1,
-    "_store": 0,
-    "_parcels": 0.5,
-    "sharing": 5.5,
-    "_excerpt": 0,
-    "_first_token": 0,
-    "_memory": 0,
-    "_plain": 0,
-    "_tables": 0,
-    "cli": 7,
-    "__main__": 8,
-    "_tokenizer": 0,
-    "_files": 0,
-    "_encoder_checks": 3,
-    "_estimator_checks": 3,
-    "_model_card": 3,
-    "persistence": 4,
-    "_onnx": 4,
-    "serving": 2,
-    "batching": 2,
-    "_parts": 0,
-    "_signals": 0,
-    "_updates": 1,
-    "_checkpoint": 1,
-    "_training_state": 3,
-    "_dropout": 0,
-    "_reduced": 3,
-    "losses": 1,
-    "losses._state": 0.95,
-    "losses._make": 0.9,
-    "losses._multi": 0.8,
-    "losses._single": 0.8,
-    "losses._functional": 0.7,
-    "losses._base": 0.6,
-    "losses._margin": 0.6,
-    "metrics": 1,
-    "displays": 2,
-    "comparison": 2,
-    "_report_page": 3,
-    "report": 4,
-    "balance": 1,
-    "calibration": 2,
-    "_guards": 0,
-    "_targets": 2,
-    "datasets": 1,
-}
+LAYERS = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "layers.py"))["LAYERS"]
 FOLDER = Path(skfocal.__file__).parent
+PUBLIC = {name for name in LAYERS if not name.startswith("_")}
+
+# Each of these is imported by a bare process that must end without torch: what reads an exported
+# graph, and the losses' neighbours that need numpy alone.
+TORCH_FREE = [
+    "skfocal",
+    "skfocal._version",
+    "skfocal._utils.files",
+    "skfocal._utils.hashing",
+    "skfocal._utils.messages",
+    "skfocal._runtime.allocator",
+    "skfocal._runtime.array_store",
+    "skfocal._runtime.shared_payload",
+    "skfocal._runtime.signals",
+    "skfocal._runtime.workers",
+    "skfocal._data.document_streams",
+    "skfocal._data.labels",
+    "skfocal._data.texts",
+    "skfocal._data.tokenization",
+    "skfocal.balance",
+    "skfocal.cli",
+    "skfocal.comparison",
+    "skfocal.datasets",
+    "skfocal.displays",
+    "skfocal.metrics",
+    "skfocal.report",
+    "skfocal.serving",
+]
+
+
+def modules():
+    """Yield the package of each module, and its file."""
+    for path in FOLDER.rglob("*.py"):
+        parts = path.relative_to(FOLDER).with_suffix("").parts
+        if parts != ("__init__",):
+            yield parts[0], path
 
 
 def imports_of(path):
+    """Yield the packages and modules of skfocal that a file imports, its functions included."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
             names = [node.module]
             if node.module == "skfocal":
                 names = [f"skfocal.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
         for name in names:
-            if name.startswith("skfocal."):
-                name = name.removeprefix("skfocal.")
-                yield name if name in LEVELS else name.split(".")[0]
+            if name == "skfocal" or name.startswith("skfocal."):
+                yield name.split(".")[1] if "." in name else "__init__"
 
 
 def printed_by(code):
@@ -94,17 +73,39 @@ def printed_by(code):
     return done.stdout.strip()
 
 
-def test_every_module_has_a_level_and_imports_from_lower_ones():
-    modules = {}
-    for path in FOLDER.rglob("*.py"):
-        parts = path.relative_to(FOLDER).with_suffix("").parts
-        modules[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = (
-            path
-        )
-    assert set(modules) == set(LEVELS)
-    for name, path in modules.items():
-        for other in imports_of(path):
-            assert LEVELS[other] < LEVELS[name], f"{name} imports {other}"
+def test_the_table_has_every_room_and_no_arrow_that_runs_back_up():
+    assert {package for package, _ in modules()} == set(LAYERS)
+    rooms = list(LAYERS)
+    for room, imported in LAYERS.items():
+        assert all(rooms.index(other) < rooms.index(room) for other in imported), room
+
+
+def test_each_room_imports_just_what_the_table_names():
+    found = {room: set() for room in LAYERS}
+    for room, path in modules():
+        found[room] |= set(imports_of(path)) - {room}
+    assert found == {room: set(imported) for room, imported in LAYERS.items()}
+
+
+def test_packages_of_what_is_private_are_empty():
+    for room in LAYERS:
+        init = FOLDER / room / "__init__.py"
+        if room.startswith("_") and init.exists():
+            assert init.read_text() == "", f"{room}/__init__.py would import for everybody"
+
+
+def test_only_what_is_public_stands_at_the_root():
+    private = [name for name, path in modules() if path.parent == FOLDER and name[0] == "_"]
+    assert sorted(private) == ["__main__", "_version"]
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_a_bare_process_needs_no_torch(module):
+    code = (
+        f"import sys, {module}; "
+        "print([m for m in ('torch', 'transformers', 'skorch') if m in sys.modules])"
+    )
+    assert printed_by(code) == "[]"
 
 
 def test_import_needs_neither_torch_nor_transformers():
@@ -127,9 +128,10 @@ def test_every_public_name_is_there():
     assert set(skfocal.__all__) == {*skfocal._HOME, "__version__"}
     for name in skfocal.__all__:
         assert getattr(skfocal, name) is not None
-    try:
+    with pytest.raises(AttributeError, match="no_such_name"):
         skfocal.no_such_name  # noqa: B018
-    except AttributeError as error:
-        assert "no_such_name" in str(error)
-    else:
-        raise AssertionError("an unknown name must raise AttributeError")
+
+
+def test_public_modules_are_those_of_the_table():
+    found = {module.name for module in pkgutil.iter_modules(skfocal.__path__)}
+    assert {name for name in found if not name.startswith("_")} == PUBLIC

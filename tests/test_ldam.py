@@ -10,7 +10,8 @@ from conftest import copy_tokenizer
 from skorch.callbacks import Callback
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from skfocal import LDAMLoss, _module
+from skfocal import LDAMLoss
+from skfocal._encoder.head import CosineLinear
 from skfocal.callbacks import DeferredWeight
 
 TINY = {
@@ -31,7 +32,7 @@ def test_logits_are_the_scale_times_cosines(make, data):
     X, y = data
     clf = make(loss="ldam", loss_params={"scale": 7.0}, proba="natural").fit(X, y)
     head = head_of(clf)
-    assert type(head) is _module.CosineLinear and head.bias is None
+    assert type(head) is CosineLinear and head.bias is None
     inputs = []
     head.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
     logits = clf._logits(X)
@@ -60,9 +61,9 @@ def test_the_next_fit_with_another_loss_has_a_linear_head_again(make, data):
 def test_going_on_keeps_the_head(make, data):
     X, y = data
     clf = make(loss="ldam", warm_start=True).fit(X, y).fit(X, y)
-    assert type(head_of(clf)) is _module.CosineLinear
+    assert type(head_of(clf)) is CosineLinear
     clf.partial_fit(X, y)
-    assert type(head_of(clf)) is _module.CosineLinear
+    assert type(head_of(clf)) is CosineLinear
     with pytest.raises(ValueError, match="loss='focal' needs a linear head"):
         clf.set_params(loss="focal").fit(X, y)
 
@@ -84,14 +85,14 @@ def test_heads_of_other_architectures_are_found(make, data, kind, tmp_path):
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     copy_tokenizer(tmp_path)
     clf = make(model=tmp_path, loss="ldam", max_epochs=1).fit(*data)
-    heads = [m for m in clf.net_.module_.modules() if isinstance(m, _module.CosineLinear)]
+    heads = [m for m in clf.net_.module_.modules() if isinstance(m, CosineLinear)]
     assert len(heads) == 1 and heads[0].out_features == 2
     assert np.abs(clf._logits(data[0])).max() <= 30 + 1e-4
 
 
 def test_cosines_are_computed_in_float32_under_autocast():
     linear = torch.nn.Linear(384, 3)
-    head = _module.CosineLinear(linear, 30.0)
+    head = CosineLinear(linear, 30.0)
     x = torch.randn(5, 384, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         half = head(x)

@@ -15,12 +15,12 @@ from transformers import (
 )
 
 from skfocal import BertFocalClassifier, OnnxClassifier, clear_cache
-from skfocal._batches import Collate, TokenDataset
-from skfocal._encoding import Cutting, encode, n_pieces, piece_table
-from skfocal._frozen import FrozenLayers
-from skfocal._parts import Parts
-from skfocal._pooling import POOLINGS, pool, pool_all
-from skfocal._tokens import tokenize
+from skfocal._data.batches import Collate, TokenDataset
+from skfocal._data.tokenization import Cutting, encode, n_pieces, piece_table
+from skfocal._data.tokens import tokenize
+from skfocal._encoder.frozen_layers import FrozenLayers
+from skfocal._encoder.pooling import POOLINGS, pool, pool_all
+from skfocal._training.microbatches import Parts
 
 WORDS = "the of and to in is on at by for".split()  # that say nothing of the class
 LENGTHS = [0, 3, 14, 15, 40, 200]  # words; sixteen tokens hold fourteen

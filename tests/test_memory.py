@@ -8,7 +8,7 @@ import pytest
 
 COUNT = """
 import contextlib, resource, torch
-from skfocal._memory import kept_memory, _glibc
+from skfocal._runtime.allocator import kept_memory, _glibc
 torch.set_num_threads(1)
 
 def faults(n=20):

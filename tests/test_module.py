@@ -8,8 +8,14 @@ import torch
 import transformers as hf
 from conftest import TINY, copy_tokenizer
 
-from skfocal import BertFocalClassifier, _module, _pretrained
-from skfocal._reduced import reduced_copy
+from skfocal import BertFocalClassifier
+from skfocal._encoder import pretrained
+from skfocal._encoder.dropout import dropouts, set_attention_dropout
+from skfocal._encoder.module import load_module
+from skfocal._encoder.quantization import reduced_copy
+from skfocal._encoder.structure import freeze_layers, layers_of, length_limit, parameter_depths
+from skfocal._storage.encoder_state import module_from_plain, module_to_plain
+from skfocal._training.optimization import parameter_groups
 
 SMALL = {k: v for k, v in TINY.items() if k != "max_position_embeddings"}
 CONFIGS = {
@@ -45,8 +51,8 @@ def encoder(request, tmp_path_factory):
 
 
 def load(folder, labels=("a", "b", "c"), **kwargs):
-    tokenizer = _pretrained.load_tokenizer(folder)
-    return _module.load_module(folder, labels, pad_token_id=0, **kwargs), tokenizer
+    tokenizer = pretrained.load_tokenizer(folder)
+    return load_module(folder, labels, pad_token_id=0, **kwargs), tokenizer
 
 
 def test_every_architecture_fits_predicts_and_pickles(encoder, data):
@@ -69,7 +75,7 @@ def test_every_architecture_fits_predicts_and_pickles(encoder, data):
 def test_every_architecture_has_a_length_limit_it_can_take(encoder):
     module, tokenizer = load(encoder)
     tokenizer.model_max_length = 10**30  # what tokenizers say that know no limit
-    limit = _module.length_limit(module.model, tokenizer)
+    limit = length_limit(module.model, tokenizer)
     assert limit == 64
     ids = torch.full((1, limit), 1000)
     assert module.eval()(ids, torch.ones_like(ids)).isfinite().all()
@@ -77,25 +83,25 @@ def test_every_architecture_has_a_length_limit_it_can_take(encoder):
 
 def test_depths_go_from_embeddings_to_head(encoder):
     module, _ = load(encoder)
-    depths = [depth for _, depth in _module.parameter_depths(module.model)]
+    depths = [depth for _, depth in parameter_depths(module.model)]
     assert set(depths) == {0, 1, 2, 3}
     assert len(depths) == len(list(module.parameters()))
 
 
 def test_freezing_stops_embeddings_and_lower_layers(encoder):
     module, _ = load(encoder)
-    _module.freeze_layers(module.model, 0)
+    freeze_layers(module.model, 0)
     assert all(p.requires_grad for p in module.parameters())
-    _module.freeze_layers(module.model, 1)
-    for parameter, depth in _module.parameter_depths(module.model):
+    freeze_layers(module.model, 1)
+    for parameter, depth in parameter_depths(module.model):
         assert parameter.requires_grad == (depth > 1)
     with pytest.raises(ValueError, match=r"freeze must be at most the 2 layers.*Got 3"):
-        _module.freeze_layers(module.model, 3)
+        freeze_layers(module.model, 3)
 
 
 def test_groups_decay_no_bias_and_no_norm_and_hold_each_parameter_once(encoder):
     module, _ = load(encoder)
-    groups = _module.parameter_groups(module.model, lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    groups = parameter_groups(module.model, lr=1.0, weight_decay=0.1, layer_decay=0.5)
     names = {id(p): n for n, p in module.named_parameters()}
     for group in groups:
         for p in group["params"]:
@@ -122,7 +128,7 @@ def test_attention_dropout_is_set_apart(encoder):
     kinds = {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
     numbers = {getattr(m, "attention_dropout", None) for m in module.modules()}
     assert 0.3 in kinds and 0.125 in kinds | numbers and kinds <= {0.3, 0.125}
-    n_layers = len(_module.layers_of(module.model))
+    n_layers = len(layers_of(module.model))
     apart = [
         m for m in module.modules()
         if getattr(m, "p", None) == 0.125 or getattr(m, "attention_dropout", None) == 0.125
@@ -146,9 +152,9 @@ def test_every_architecture_predicts_in_less_precision(encoder, precision):
 
 def test_dropout_survives_plain_data(encoder):
     module, tokenizer = load(encoder, dropout=0, attention_dropout=0.125)
-    again, _ = _module.module_from_plain(_module.module_to_plain(module, tokenizer))
-    assert _module.dropouts(again.model) == _module.dropouts(module.model)
-    assert {p for *_, p in _module.dropouts(again.model)} == {0.0, 0.125}
+    again, _ = module_from_plain(module_to_plain(module, tokenizer))
+    assert dropouts(again.model) == dropouts(module.model)
+    assert {p for *_, p in dropouts(again.model)} == {0.0, 0.125}
 
 
 def test_attention_dropout_that_cannot_be_found_is_refused():
@@ -156,7 +162,7 @@ def test_attention_dropout_that_cannot_be_found_is_refused():
         pass
 
     with pytest.raises(ValueError, match=r"attention_dropout must be None for Odd.*Got 0\.1"):
-        _module.set_attention_dropout(Odd(), 0.1)
+        set_attention_dropout(Odd(), 0.1)
 
 
 def test_dropout_none_keeps_that_of_the_configuration(tiny):
@@ -181,7 +187,7 @@ def test_pretrained_weights_are_loaded_and_the_head_is_new(minilm):
             assert torch.equal(state[name], value), name
     assert len(published) - 1 <= len(state)
     assert module.model.classifier.out_features == 3
-    assert _module.length_limit(module.model, tokenizer) == 512
+    assert length_limit(module.model, tokenizer) == 512
 
 
 def test_loading_prints_nothing(minilm, capfd):
@@ -197,14 +203,14 @@ def test_unknown_name_says_what_was_looked_for_and_how_to_go_on():
     with pytest.raises(
         OSError, match=r"'no/such-model' cannot be loaded: no folder of that name"
     ) as e:
-        _pretrained.load_tokenizer("no/such-model")
+        pretrained.load_tokenizer("no/such-model")
     assert "path of a folder" in str(e.value) and "fetch_minilm" in str(e.value)
 
 
 def test_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(OSError, match=r"holds \['notes.txt'\]. It needs config.json"):
-        _module.load_module(str(tmp_path), ["a", "b"], pad_token_id=0)
+        load_module(str(tmp_path), ["a", "b"], pad_token_id=0)
 
 
 def test_pickled_weights_are_not_read(tiny_copy):
@@ -238,16 +244,16 @@ def test_code_of_the_model_does_not_run_unasked(tiny_copy):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(OSError, match="trust_remote_code"):
-            _module.load_module(str(tiny_copy), ["a", "b"], pad_token_id=0)
+            load_module(str(tiny_copy), ["a", "b"], pad_token_id=0)
 
 
 def test_plain_state_is_arrays_and_text_only(tiny):
     module, tokenizer = load(tiny)
-    state = _module.module_to_plain(module, tokenizer)
+    state = module_to_plain(module, tokenizer)
     assert all(type(w) is np.ndarray for w in state["weights"].values())
     assert type(state["config"]) is str
     assert all(type(f) is bytes for f in state["tokenizer"].values())
-    again, same_tokenizer = _module.module_from_plain(state)
+    again, same_tokenizer = module_from_plain(state)
     ids = torch.tensor([[101, 2000, 102]])
     assert torch.equal(again(ids, torch.ones_like(ids)), module.eval()(ids, torch.ones_like(ids)))
     assert same_tokenizer("some text")["input_ids"] == tokenizer("some text")["input_ids"]

@@ -17,7 +17,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.preprocessing import MultiLabelBinarizer
 from torch import nn
 
-from skfocal import BertFocalClassifier, _targets, fetch_20newsgroups_cachopo
+from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo
+from skfocal._data import labels as _targets
 from skfocal.balance import class_weight, label_weight
 from skfocal.calibration import PROBAS, Calibration
 from skfocal.losses import (

@@ -16,10 +16,11 @@ from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
 import skfocal
-from skfocal import BertFocalClassifier, OnnxClassifier, _onnx, fetch_minilm, fetch_reuters
-from skfocal._encoding import Cutting
+from skfocal import BertFocalClassifier, OnnxClassifier, fetch_minilm, fetch_reuters
+from skfocal._data.tokenization import Cutting
 from skfocal.calibration import Calibration
 from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
+from skfocal.serving import _export
 
 SETTINGS = {
     "reweighted": {"alpha": "balanced", "temperature": 0.7},
@@ -116,8 +117,8 @@ def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, loss,
     logits = np.random.RandomState(0).randint(-2048, 2048, size=(200, 3)) / 8
     logits[:100] = np.round(logits[:100] / 40 * 8) / 8
     ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
-    graph = _onnx._Graph(Numbers(), "mean", calibration)
-    _onnx._write_graph(graph, _onnx._example(Cutting(8)), tmp_path / "graph.onnx")
+    graph = _export._Graph(Numbers(), "mean", calibration)
+    _export._write_graph(graph, _export._example(Cutting(8)), tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
     raw, scores, found = session.run(["logits", "scores", "proba"], inputs)

@@ -16,8 +16,8 @@ from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoTokenizer
 
 from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
-from skfocal._encoding import Cutting, encode, encoder_inputs, padded, stored_ids
-from skfocal._text import as_texts
+from skfocal._data.texts import as_texts
+from skfocal._data.tokenization import Cutting, encode, encoder_inputs, padded, stored_ids
 
 PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
 FIRST, SECOND = zip(*PAIRS, strict=True)

@@ -19,10 +19,11 @@ import torch
 from conftest import imbalanced
 from parallel_job import FITS, classifier, documents, interrupted, weights
 
-from skfocal import BertFocalClassifier, _parallel
-from skfocal._batches import LengthBatches, Shards
-from skfocal._parallel import Processes
-from skfocal._store import is_launched
+from skfocal import BertFocalClassifier
+from skfocal._data.batches import LengthBatches, Shards
+from skfocal._runtime import process_group
+from skfocal._runtime.process_group import Processes
+from skfocal._runtime.workers import is_launched
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 JOB = str(Path(__file__).with_name("parallel_job.py"))
@@ -318,12 +319,12 @@ def test_a_launcher_is_told_from_what_its_processes_start(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "1234")
     monkeypatch.setenv("SKFOCAL_LAUNCHED", "localhost:1234 1")  # by the process 1
     assert not is_launched()
-    assert _parallel.speaks()
+    assert process_group.speaks()
     monkeypatch.setenv("MASTER_PORT", "1235")  # a launcher that was started by it
     assert is_launched() and is_launched()
-    assert not _parallel.speaks()  # before the processes are connected, too
+    assert not process_group.speaks()  # before the processes are connected, too
     monkeypatch.setenv("RANK", "0")
-    assert _parallel.speaks()
+    assert process_group.speaks()
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

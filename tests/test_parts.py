@@ -13,8 +13,9 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from skfocal import _frozen, clear_cache
-from skfocal._net import FocalNet
+from skfocal import clear_cache
+from skfocal._encoder import frozen_layers
+from skfocal._training.net import FocalNet
 
 LONG = ["win money prize cash now " * 8, "meeting lunch project report team " * 6]
 
@@ -177,8 +178,8 @@ def test_frozen_layers_are_computed_for_fewer_documents_at_once(make, texts, mon
     X, y = texts
     whole = make(freeze=1).fit(X, y).predict_proba(X)
     clear_cache()
-    monkeypatch.setitem(_frozen._SHAPES, "cpu", _frozen._SHAPES["cuda"])
-    run, tried, room = _frozen.FrozenLayers._run, [], [300]
+    monkeypatch.setitem(frozen_layers._SHAPES, "cpu", frozen_layers._SHAPES["cuda"])
+    run, tried, room = frozen_layers.FrozenLayers._run, [], [300]
 
     def limited(layers, input_ids, mask):
         tried.append(input_ids.size)
@@ -186,7 +187,7 @@ def test_frozen_layers_are_computed_for_fewer_documents_at_once(make, texts, mon
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return run(layers, input_ids, mask)
 
-    monkeypatch.setattr(_frozen.FrozenLayers, "_run", limited)
+    monkeypatch.setattr(frozen_layers.FrozenLayers, "_run", limited)
     clf = make(freeze=1).fit(X, y)
     assert max(tried) > 300
     np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from skfocal._plain import is_plain, join, split
+from skfocal._storage.plain_data import is_plain, join, split
 
 VALUES = {
     "none": None,

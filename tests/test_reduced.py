@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skfocal import _net
-from skfocal._encoding import Cutting
-from skfocal._reduced import reduced_copy
-from skfocal._tokens import tokenize
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import tokenize
+from skfocal._encoder.quantization import reduced_copy
+from skfocal._training import net
 
 
 @pytest.fixture(params=["bfloat16", "int8"])
@@ -91,9 +91,7 @@ def test_a_module_in_training_mode_predicts_without_dropout(make, data):
 
 def test_the_copy_is_made_once(fitted, data, precision, monkeypatch):
     made = []
-    monkeypatch.setattr(
-        _net, "reduced_copy", lambda *args: made.append(args) or reduced_copy(*args)
-    )
+    monkeypatch.setattr(net, "reduced_copy", lambda *args: made.append(args) or reduced_copy(*args))
     fitted.set_params(predict_precision=precision)
     for _ in range(3):
         fitted.predict(data[0])

@@ -10,7 +10,8 @@ import torch
 from conftest import imbalanced
 from sklearn.model_selection import GridSearchCV
 
-from skfocal._store import _RECORD, shared_folder
+from skfocal._runtime.array_store import _RECORD
+from skfocal._runtime.workers import shared_folder
 
 GRID = {"gamma": [0.0, 2.0], "alpha": [None, "balanced"]}
 

@@ -18,7 +18,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils import _safe_indexing
 
 import skfocal
-from skfocal import _parcels, _tokens, cache_info, clear_cache, share
+from skfocal import cache_info, clear_cache, share
+from skfocal._data import tokens
+from skfocal._runtime import shared_payload
 
 # -- in one process --------------------------------------------------------------------------
 
@@ -47,7 +49,7 @@ def test_shared_texts_are_a_sequence_of_the_texts(make, X):
 def test_who_gets_shared_texts_neither_reads_nor_tokenises(
     make, data, tiny_copy, monkeypatch, kept
 ):
-    monkeypatch.setattr(_tokens, "CACHED_DOCUMENTS", kept)
+    monkeypatch.setattr(tokens, "CACHED_DOCUMENTS", kept)
     X, y = data
     clf = make(model=str(tiny_copy), max_epochs=1)
     wanted = clone(clf).fit(X, y).predict_proba(X)
@@ -89,7 +91,7 @@ def test_a_worker_keeps_two_parcels(make):
     parcels = [arrived(share(make(), [str(i)], "dask")) for i in range(3)]
     for i in (0, 1, 0, 2):
         assert parcels[i][0] == str(i)
-    assert list(_parcels._ARRIVED) == [parcels[0]._name, parcels[2]._name]
+    assert list(shared_payload._ARRIVED) == [parcels[0]._name, parcels[2]._name]
 
 
 def test_dask_is_told_the_size_of_what_it_moves(make, data):

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from skfocal import _store
-from skfocal._store import FileStore, MemoryStore, digest, shared_folder
+from skfocal._runtime import workers
+from skfocal._runtime.array_store import FileStore, MemoryStore
+from skfocal._runtime.workers import shared_folder
+from skfocal._utils.hashing import digest
 
 KEYS = [digest("document", i % 50) for i in range(100)]
 
@@ -85,7 +87,8 @@ def test_an_error_while_making_keeps_nothing_and_leaves_no_lock(store):
 
 def test_processes_at_the_same_time_make_each_key_once(tmp_path):
     code = (
-        "import sys, time, numpy as np; from skfocal._store import FileStore, digest\n"
+        "import sys, time, numpy as np; from skfocal._runtime.array_store import FileStore\n"
+        "from skfocal._utils.hashing import digest\n"
         "def make(p):\n"
         "    time.sleep(0.02); return [(np.arange(i % 50, dtype=np.int32), i % 50) for i in p]\n"
         "s = FileStore(sys.argv[1], np.int32)\n"
@@ -131,7 +134,7 @@ def test_keys_tell_parts_apart():
 
 def test_folder_is_the_owners_and_goes_with_its_process(tmp_path):
     code = (
-        "from skfocal._store import shared_folder; f = shared_folder(); "
+        "from skfocal._runtime.workers import shared_folder; f = shared_folder(); "
         "(f / 'x').touch(); print(f, oct(f.parent.stat().st_mode)[-3:])"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -143,7 +146,7 @@ def test_folder_is_the_owners_and_goes_with_its_process(tmp_path):
 
 
 def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(_store.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(workers.tempfile, "gettempdir", lambda: str(tmp_path))
     own = shared_folder()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -157,7 +160,7 @@ def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
 def test_a_link_that_another_user_has_put_there_is_not_followed(tmp_path, monkeypatch):
     if not hasattr(os, "getuid") or os.getuid() != 0:
         pytest.skip("only root can make a link of another user")
-    monkeypatch.setattr(_store.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(workers.tempfile, "gettempdir", lambda: str(tmp_path))
     own = tmp_path / "own"
     (own / "1000000000").mkdir(parents=True)  # the number of no process
     link = tmp_path / "skfocal-0"

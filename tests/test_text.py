@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from skfocal._text import as_texts
+from skfocal._data.texts import as_texts
 
 TEXTS = ["first text", "", "third \U0001f600"]
 CONTAINERS = {

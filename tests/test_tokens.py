@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from skfocal import _tokens
-from skfocal._encoding import Cutting
-from skfocal._tokens import clear_token_cache, tokenize
+from skfocal._data import tokens as _tokens
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import clear_token_cache, tokenize
 
 
 @pytest.fixture

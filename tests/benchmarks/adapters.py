@@ -24,9 +24,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from common import DOCS, run, table, write_block
 from skfocal import BertFocalClassifier, fetch_minilm
-from skfocal._adapters import Adapters
-from skfocal._memory import kept_memory
-from skfocal._module import EncoderClassifier, freeze_layers, recomputed_layers
+from skfocal._encoder.adapters import Adapters
+from skfocal._encoder.module import EncoderClassifier
+from skfocal._encoder.structure import freeze_layers, recomputed_layers
+from skfocal._runtime.allocator import kept_memory
 
 BATCH, LENGTH, N_CLASSES = 16, 128, 10
 PART, EPOCHS = 500, 4

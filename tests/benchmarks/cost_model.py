@@ -13,7 +13,8 @@ from unittest import mock
 import numpy as np
 
 from common import DOCS, write_block
-from skfocal import BertFocalClassifier, _tokens, fetch_minilm, fetch_reuters
+from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
+from skfocal._data import tokens as _tokens
 
 TOKENS = 114  # of a document: the mean of Reuters R52, cut to 256
 TOKENISE = 2.4e-6  # core-seconds a token, of WordPiece: --measure

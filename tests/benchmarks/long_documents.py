@@ -19,7 +19,7 @@ from multilabel import long_tail
 from probabilities import append, cell, missing, read
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
-from skfocal._tokens import tokenize
+from skfocal._data.tokens import tokenize
 
 SETTING = {"freeze": 4, "lr": 5e-4, "max_epochs": 5, "alpha": "balanced"}
 LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents of a group; test documents

@@ -26,9 +26,9 @@ from common import DOCS, device_name, write_block
 from contenders import memory_mib, reset_peak
 from overhead import tiny_encoder
 from skfocal import BertFocalClassifier, fetch_reuters
-from skfocal._batches import LengthBatches
-from skfocal._encoding import Cutting
-from skfocal._tokens import tokenize
+from skfocal._data.batches import LengthBatches
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import tokenize
 
 TITLE = "Documents that do not fit into memory"
 AT_ONCE = 50_000  # documents that are generated, and read of the Parquet file, together

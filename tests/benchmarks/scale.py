@@ -21,9 +21,9 @@ from common import DOCS, device_name, write_block
 from contenders import memory_mib, reset_peak
 from overhead import tiny_encoder
 from skfocal import BertFocalClassifier, clear_cache, fetch_reuters
-from skfocal._batches import LengthBatches
-from skfocal._encoding import Cutting
-from skfocal._tokens import tokenize
+from skfocal._data.batches import LengthBatches
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import tokenize
 
 
 def generated(n, seed=0):

@@ -23,15 +23,17 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from common import DOCS, device_name, write_block
-from skfocal import _dropout, fetch_minilm, fetch_reuters
-from skfocal._batches import Collate, TokenDataset, sorted_batches
-from skfocal._dropout import FastDropout
-from skfocal._encoding import Cutting
-from skfocal._memory import kept_memory
-from skfocal._module import EncoderClassifier, set_attention_dropout, set_dropout
-from skfocal._pretrained import load_tokenizer
-from skfocal._reduced import reduced_copy
-from skfocal._tokens import tokenize
+from skfocal import fetch_minilm, fetch_reuters
+from skfocal._data.batches import Collate, TokenDataset, sorted_batches
+from skfocal._data.tokenization import Cutting
+from skfocal._data.tokens import tokenize
+from skfocal._encoder import fast_dropout
+from skfocal._encoder.dropout import set_attention_dropout, set_dropout
+from skfocal._encoder.fast_dropout import FastDropout
+from skfocal._encoder.module import EncoderClassifier
+from skfocal._encoder.pretrained import load_tokenizer
+from skfocal._encoder.quantization import reduced_copy
+from skfocal._runtime.allocator import kept_memory
 
 BATCH = 16
 
@@ -94,7 +96,7 @@ class Training:
         self.half = half
         self.memory = kept_memory if memory else contextlib.nullcontext
         self.fast = FastDropout if fast and dropout != 0 else contextlib.nullcontext
-        self.masks = _by_bits if bits else _dropout._dropout
+        self.masks = _by_bits if bits else fast_dropout._dropout
         kind = {"fused": True} if fused else {"foreach": fused is None}
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=2e-4, **kind)
         self.step = torch.compile(self.module, dynamic=True) if compile else self.module
@@ -161,7 +163,7 @@ class _AddDropped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, residual, p):
-        positions = _dropout.dropped_positions(x.numel(), p)
+        positions = fast_dropout.dropped_positions(x.numel(), p)
         ctx.save_for_backward(positions)
         ctx.p = p
         result = torch.add(residual, x, alpha=1 / (1 - p))
@@ -171,7 +173,7 @@ class _AddDropped(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (positions,) = ctx.saved_tensors
-        return _dropout._drop(gradient, positions, ctx.p), gradient, None
+        return fast_dropout._drop(gradient, positions, ctx.p), gradient, None
 
 
 def _fuse_residuals(module):

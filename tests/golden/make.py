@@ -14,7 +14,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from skfocal import BertFocalClassifier, persistence, serving
+from skfocal import BertFocalClassifier, persistence
+from skfocal.serving import _format
 
 HERE = Path(__file__).parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -84,7 +85,7 @@ def main():
         clf = fitted(encoder)
     clf._fitted_model = "encoder"
     clf.save_pretrained(HERE / f"folder-{persistence.FORMAT_VERSION}", metrics={"accuracy": 1.0})
-    clf.to_onnx(HERE / f"onnx-{serving.FORMAT_VERSION}")
+    clf.to_onnx(HERE / f"onnx-{_format.FORMAT_VERSION}")
     recorded = {"texts": TEXTS, "answers": answers(clf)}
     (HERE / f"answers-{persistence.FORMAT_VERSION}.json").write_text(
         json.dumps(recorded, indent=1) + "\n"

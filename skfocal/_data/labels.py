@@ -1,0 +1,330 @@
+"""From what a user gives as y to codes: one class a document, or an indicator of labels."""
+
+from collections.abc import Mapping, Sequence, Set
+from numbers import Number
+
+import numpy as np
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from skfocal._data.texts import is_dataset, is_missing
+from skfocal._utils.messages import excerpt, excerpts
+
+
+def encode(y, texts, declared=None, multilabel=None):
+    """Return ``(classes, codes)``.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_labels), sparse matrix, DataFrame, column of a \
+            ``datasets.Dataset`` or sequence of collections of labels
+        One label a document; or for each document an indicator of its labels, or their names.
+    texts : sequence of length n
+        The documents.
+    declared : array-like, default=None
+        All classes; with indicators the names of the columns, which the named columns of a
+        DataFrame are brought into the order of. None: what y has.
+    multilabel : bool, default=None
+        What it has to be; None: what y looks like.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        Sorted; with indicators in the order of the columns.
+    codes : int64 ndarray of shape (n,), or float32 ndarray of 0 and 1 of shape (n, n_classes)
+
+    Raises
+    ------
+    ValueError
+        If y cannot be used or has a label that is not declared.
+    """
+    if y is None:
+        raise ValueError("BertFocalClassifier requires y to be passed, but the target y is None.")
+    sized = hasattr(y, "__len__") or hasattr(y, "__array__")
+    if isinstance(y, str | bytes | Set | Mapping) or not sized:
+        raise TypeError(
+            "y must be a list, array or Series of labels, one a document, or an indicator of "
+            f"labels. Got {type(y).__name__}."
+        )
+    y = _lists_as_objects(_whole_column(y))
+    if _holds_rows_of_an_indicator(y):
+        y = np.array([list(row) for row in y])
+    if _holds_collections(y, multilabel):
+        classes, codes = _encode_collections(y, texts, declared)
+    else:
+        if sparse.issparse(y):
+            y = y.toarray()
+        shape = _shape(y)
+        several = len(shape) == 2 and shape[1] > 1
+        classes, codes = (_encode_indicator if several else _encode_classes)(y, texts, declared)
+    if multilabel not in (None, codes.ndim == 2):
+        kinds = ["one label", "several labels"]
+        raise ValueError(
+            f"y must have {kinds[multilabel]} a document, as in the earlier calls. "
+            f"Got {kinds[not multilabel]}."
+        )
+    return classes, codes
+
+
+def _whole_column(y):
+    """Return what a column of a ``datasets.Dataset`` holds: its elements one by one take long."""
+    if is_dataset(y):
+        raise TypeError(
+            "y must be a column, for example y['label']. Got a data set of the columns "
+            f"{excerpts(y.column_names)}."
+        )
+    if isinstance(y, list | tuple) or not isinstance(y, Sequence):
+        return y
+    labels = y[:]
+    has_lists = isinstance(labels, list) and any(isinstance(row, list) for row in labels)
+    return _as_objects(labels) if has_lists else labels
+
+
+def _lists_as_objects(y):
+    """Return an array of lists for the lists in a column of polars or pyarrow."""
+    if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
+        return y
+    return _as_objects(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list())
+
+
+def _as_objects(rows):
+    objects = np.empty(len(rows), dtype=object)
+    for i, row in enumerate(rows):
+        objects[i] = row
+    return objects
+
+
+def _shape(rows):
+    try:
+        return np.asarray(rows).shape
+    except ValueError:  # rows of different lengths that are no collections of labels
+        return (len(rows),)
+
+
+_COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
+
+
+def _holds_collections(y, multilabel=None):
+    """Say whether the elements are collections of labels, not rows of an array.
+
+    A set can be nothing else, and so can what a Series or an array of objects holds. Lists of
+    lists could be rows: they are collections if their lengths differ, or if they hold names and
+    more than one a row, or where several labels are known to come.
+    """
+    if sparse.issparse(y) or getattr(y, "ndim", 1) != 1:
+        return False
+    rows = list(y) if isinstance(y, list | tuple) or hasattr(y, "dtype") else []
+    found = [isinstance(row, _COLLECTIONS) and getattr(row, "ndim", 1) == 1 for row in rows]
+    if not any(found):
+        return False
+    if not all(found):
+        i = found.index(False)
+        raise ValueError(
+            "y must have a collection of labels for each document. "
+            f"Got {excerpt(rows[i])} in row {i}."
+        )
+    if hasattr(y, "dtype") or any(isinstance(row, set | frozenset) for row in rows):
+        return True
+    lengths = {len(row) for row in rows}
+    names = any(isinstance(label, str) for row in rows for label in row)
+    return len(lengths) > 1 or bool(names and (lengths != {1} or multilabel))
+
+
+def _holds_rows_of_an_indicator(y):
+    """Say whether the elements of a Series or an array of objects are rows of 0 and 1.
+
+    Names 0 and 1 in equal numbers, more than one a document, would be both in each.
+    """
+    if str(getattr(y, "dtype", "")) != "object" or getattr(y, "ndim", 1) != 1 or len(y) == 0:
+        return False
+    if not all(isinstance(row, list | tuple | np.ndarray) for row in y):
+        return False
+    lengths = {len(row) for row in y}
+    if len(lengths) > 1 or lengths == {0} or lengths == {1}:
+        return False
+    return all(isinstance(v, Number | np.bool_) and v in (0, 1) for row in y for v in row)
+
+
+def _encode_collections(y, texts, declared):
+    rows = list(y)
+    check_consistent_length(texts, rows)
+    for i, row in enumerate(rows):
+        for label in row:
+            if is_missing(label) or isinstance(label, _COLLECTIONS):
+                raise ValueError(
+                    "y must hold collections of labels that are str or numbers. "
+                    f"Got {excerpt(label)} in row {i}."
+                )
+    try:
+        found = sorted({label for row in rows for label in row})
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for row in rows for label in row})
+        raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.") from error
+    if not found and declared is None:
+        raise ValueError("y must have a label somewhere. Got empty collections only.")
+    classes = np.array(found) if declared is None else _unique(declared)
+    _check_known(np.setdiff1d(found, classes), classes)
+    binarizer = MultiLabelBinarizer(classes=classes.tolist())
+    return classes, binarizer.fit_transform(rows).astype(np.float32)
+
+
+def _encode_indicator(y, texts, declared):
+    columns = getattr(y, "column_names", getattr(y, "columns", None))  # pyarrow's, or others'
+    declared = None if declared is None else column_or_1d(declared)
+    names = columns if declared is None else declared
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"classes must name each column of y once. Got {excerpts(names)}.")
+    if declared is not None and columns is not None and isinstance(columns[0], str):
+        if set(columns) != set(declared.tolist()):
+            raise ValueError(
+                f"classes must name the columns of y, {excerpts(columns)}. "
+                f"Got {excerpts(declared.tolist())}."
+            )
+        y = np.asarray(y)[:, [list(columns).index(name) for name in declared]]
+    y = _as_numbers(y)
+    check_consistent_length(texts, y)
+    # type_of_target calls any two whole numbers an indicator, and any column with one value.
+    if not np.isin(y, (0, 1)).all():
+        kind = type_of_target(y, input_name="y")
+        if kind == "multilabel-indicator":
+            kind = f"{np.unique(y)[:5].tolist()} in"
+        raise ValueError(
+            "y with several columns must be an indicator of 0 and 1, one column a label. Got "
+            f"{kind} data of shape {y.shape}. If these are labels, give a set of them for each "
+            "document, or an indicator by sklearn.preprocessing.MultiLabelBinarizer."
+        )
+    classes = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
+    if declared is not None:
+        classes = declared
+        if len(classes) != y.shape[1]:
+            raise ValueError(
+                f"classes must name the {y.shape[1]} columns of y. "
+                f"Got {excerpts(classes.tolist())}."
+            )
+    return classes, y.astype(np.float32)
+
+
+def _as_numbers(y):
+    """Return the array, of floats where nullable columns made objects of them."""
+    y = np.asarray(y)
+    if y.dtype.kind != "O":
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        return y
+    for i, row in enumerate(y):
+        if any(is_missing(value) for value in row):
+            raise ValueError(f"y must have 0 or 1 for each label. Got a missing value in row {i}.")
+    try:
+        return y.astype(np.float64)
+    except (TypeError, ValueError):
+        return y
+
+
+def _encode_classes(y, texts, declared):
+    if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
+        y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
+    if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
+        _check_no_missing(y)  # an array of str would make a label "nan" of it
+        _check_one_kind(y)  # and "1" of a number
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(texts, y)
+    if y.dtype.kind == "O":
+        _check_no_missing(y)
+        y = _from_objects(y)
+    elif y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    present, codes = np.unique(y, return_inverse=True)
+    if declared is None:
+        if len(present) < 2:
+            raise ValueError(
+                "y must have documents of at least two classes. Got one class only: "
+                f"{excerpt(present.tolist()[0])}. If there are more, name them all in classes=."
+            )
+        return present, codes
+    classes = _unique(declared)
+    _check_known(np.setdiff1d(present, classes), classes)
+    return classes, np.searchsorted(classes, y)
+
+
+def _unique(declared):
+    return np.unique(column_or_1d(declared))
+
+
+class UnknownLabels(ValueError):
+    """Labels of y, `unknown`, that are not declared."""
+
+    unknown: list = []
+
+
+def _check_known(unknown, classes):
+    if len(unknown) or len(classes) < 2:
+        error = UnknownLabels(
+            "classes must name at least two labels, all of those in y among them. Got "
+            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
+        )
+        error.unknown = unknown.tolist()
+        raise error
+
+
+def _check_no_missing(y):
+    for i, label in enumerate(y):
+        if is_missing(label):
+            raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
+
+
+def _check_one_kind(labels):
+    if len({"str" if isinstance(label, str) else "number" for label in labels}) > 1:
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.")
+
+
+def _from_objects(y):
+    """Return the array of str, or one of the type that the objects have in common."""
+    _check_one_kind(y)
+    plain = y if isinstance(y[0], str) else np.array(y.tolist())
+    if plain.dtype.kind not in "biuf" and plain is not y:
+        raise ValueError(
+            "y must have labels that are str, bool or whole numbers of 64 bits. "
+            f"Got {type(y[0]).__name__} in row 0: {excerpt(y[0])}."
+        )
+    return plain
+
+
+def decode(classes, codes):
+    """Return labels of shape (n,), or an int indicator of shape (n, n_classes)."""
+    return classes[codes] if codes.ndim == 1 else codes.astype(np.int64)
+
+
+def amounts(codes, weight, n_classes):
+    """Return the weight of each class, (n_classes,); of labels (n_labels, 2), without and with."""
+    if codes.ndim == 1:
+        return np.bincount(codes, weights=weight, minlength=n_classes)
+    positive = weight @ codes.astype(np.float64)
+    return np.stack([weight.sum() - positive, positive], axis=1)
+
+
+def absent(classes, codes):
+    """Return the classes that no document has."""
+    return classes[(codes.sum(0) == 0) if codes.ndim == 2 else ~np.isin(range(len(classes)), codes)]
+
+
+def strata(codes):
+    """Return one code a document to stratify by: its class, or the rarest of its labels."""
+    if codes.ndim == 1:
+        return codes
+    rarity = codes / np.maximum(codes.sum(0), 1)
+    return np.where(codes.any(1), rarity.argmax(1) + 1, 0)
+
+
+def positives(codes, n_classes):
+    """Return how many documents have each class or label."""
+    return codes.sum(0) if codes.ndim == 2 else np.bincount(codes, minlength=n_classes)
+
+
+def shares(amounts):
+    """Return the share of each class, or of the documents with each label."""
+    return amounts[:, 1] / amounts.sum(1) if amounts.ndim == 2 else amounts / amounts.sum()

@@ -1,0 +1,277 @@
+"""Containers of texts to sequences of str: lists of what is in memory, views of what is not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from skfocal._utils.messages import excerpt, excerpts
+
+_AT_ONCE = 1024  # documents that a pass over all reads together
+NO_DOCUMENT = "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
+
+
+def as_texts(X):
+    """Return the documents in `X`: str, or pairs of str where it has two columns.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or DataFrame \
+            of one or two columns, pyarrow array or table, datasets.Dataset of one or two columns \
+            or a column of one, or another sequence whose slices are lists of str
+        One str a document, or two.
+
+    Returns
+    -------
+    list of str or of (str, str), or Texts
+        The latter for all that need not lie in memory as str: Arrow, `datasets`, other sequences.
+
+    Raises
+    ------
+    TypeError
+        If X is no such container or a row is not a str; the row is named. Rows of :class:`Texts`
+        are checked as they are read, but for the first.
+    ValueError
+        If X has no rows or more than two columns.
+    """
+    columns = _columns(X)
+    if len(columns[0]) == 0:
+        raise ValueError(NO_DOCUMENT)
+    texts = Texts(columns)
+    in_memory = all(isinstance(column, list | tuple) for column in columns)
+    return texts[:] if in_memory else texts
+
+
+class Texts(Sequence):
+    """Documents that are read, and checked, as they are asked for.
+
+    A slice is a list of str or of pairs of str.
+
+    Parameters
+    ----------
+    columns : list of one or two sequences
+        Their slices are lists, arrays or what has ``to_pylist``.
+    rows : int64 ndarray, default=None
+        Which of their rows; None: all.
+    """
+
+    def __init__(self, columns, rows=None):
+        self.columns = columns
+        self.rows = range(len(columns[0])) if rows is None else rows
+        self.pairs = len(columns) == 2 or isinstance(_listed(columns[0][:1])[0], list | tuple)
+        self[0]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return self._read(self.rows[key])
+        row = int(self.rows[key])
+        return self._read(range(row, row + 1))[0]
+
+    def __iter__(self):
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
+
+    def _read(self, rows):
+        try:
+            columns = [_rows_of(column, rows) for column in self.columns]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"X must hold text in UTF-8. Got {error} in one of the rows {min(rows)} to "
+                f"{max(rows)}."
+            ) from error
+        documents = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        check = _pair if self.pairs else _text
+        return [check(int(row), document) for row, document in zip(rows, documents, strict=True)]
+
+
+def take(texts, rows):
+    """Return some of the documents: of a list a list, of :class:`Texts` such a view."""
+    if not isinstance(texts, Texts):
+        return [texts[row] for row in rows]
+    return Texts(texts.columns, np.asarray(texts.rows)[rows])
+
+
+def _rows_of(column, rows):
+    """Return some rows as a list: all at once where the column can, which is faster by far."""
+    if isinstance(rows, range) and rows.step == 1:
+        return _listed(column[rows.start : rows.start + len(rows)])
+    if hasattr(column, "take"):  # pyarrow's
+        return column.take(np.asarray(rows)).to_pylist()
+    if hasattr(column, "source") and hasattr(column, "column_name"):  # of a datasets.Dataset
+        return _listed(column[np.asarray(rows).tolist()])
+    return [_listed(column[int(row) : int(row) + 1])[0] for row in rows]
+
+
+def _listed(rows):
+    return rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+
+
+def _text(i, row):
+    if not isinstance(row, str):
+        raise TypeError(_bad_row(i, row))
+    return row if type(row) is str else str(row)
+
+
+def _pair(i, row):
+    if not isinstance(row, list | tuple) or len(row) != 2:
+        raise TypeError(
+            "X must hold one str a document, or a pair of str in each row. Got "
+            f"{type(row).__name__} in row {i}: {excerpt(row)}."
+        )
+    for j, text in enumerate(row):
+        if not isinstance(text, str):
+            raise TypeError(_bad_row(i, text, f", column {j}"))
+    return tuple(map(str, row))
+
+
+def check_kind(texts, pairs):
+    """Refuse pairs where the fit had single texts, and the other way round."""
+    kinds = "one text a document", "pairs of texts"
+    found = isinstance(texts[0], tuple)
+    if found != pairs:
+        raise ValueError(f"X must hold {kinds[pairs]}, as in fit. Got {kinds[found]}.")
+
+
+def joined(texts, between):
+    """Return one str a document, the two texts of a pair joined."""
+    return [text if isinstance(text, str) else between.join(text) for text in texts]
+
+
+def a_document(pairs):
+    """Return something to try an estimator with."""
+    return ("A document,", "to try it.") if pairs else "A document, to try it."
+
+
+def as_column(X):
+    """Return the documents in `X` as an array with columns, as imbalanced-learn takes them.
+
+    Its samplers refuse lists, one-dimensional arrays and Series. As the first step of a pipeline
+    this lets them in.
+
+    Parameters
+    ----------
+    X : as in :meth:`BertFocalClassifier.fit`
+        One str a document, or two. All of it is read.
+
+    Returns
+    -------
+    ndarray of shape (n, 1) or (n, 2), dtype object
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is no container of texts; the row is named.
+
+    Examples
+    --------
+    >>> from imblearn.over_sampling import RandomOverSampler
+    >>> from imblearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skfocal import BertFocalClassifier, as_column
+    >>> pipeline = make_pipeline(
+    ...     FunctionTransformer(as_column), RandomOverSampler(), BertFocalClassifier("some/folder")
+    ... )
+    >>> as_column(["one text", "another"]).shape
+    (2, 1)
+    """
+    texts = np.array(list(as_texts(X)), dtype=object)
+    return texts if texts.ndim == 2 else texts[:, None]
+
+
+def _columns(X):
+    """Return the one or two columns of X; lists where it holds objects of Python."""
+    if isinstance(X, str | bytes):
+        raise TypeError(
+            f"X must be a list of str, one a document, not a single {type(X).__name__}. "
+            f"Got {excerpt(X)}; for one document give [document]."
+        )
+    if is_dataset(X):
+        return [X[name] for name in _one_or_two(X.column_names)]
+    shape = getattr(X, "shape", None)
+    if shape is None:
+        if isinstance(X, Sequence) or hasattr(X, "to_pylist"):  # pyarrow arrays have no shape
+            return [X]
+        raise TypeError(_no_container(X))
+    if not hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
+        raise TypeError(_no_container(X))
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, 2)):
+        raise ValueError(
+            "X must have one column, the text, or two for pairs of texts: select it first, for "
+            "example with X['text'], X.select_columns('text') or a ColumnTransformer. "
+            f"Got shape {tuple(shape)}."
+        )
+    if hasattr(X, "columns") and hasattr(X, "iloc") and not X.columns.is_unique:
+        raise ValueError(
+            f"X must have columns of different names. Got {X.columns.tolist()}: rename one."
+        )
+    return [_column(X, j) for j in range(shape[1] if len(shape) == 2 else 1)]
+
+
+def is_dataset(X):
+    """Say whether X is a table of the package `datasets`, all of which can be read anywhere."""
+    return hasattr(X, "select_columns") and hasattr(X, "__len__") and not isinstance(X, Mapping)
+
+
+def columns_named(X):
+    """Return X; what has names that scikit-learn does not know without rows, as a table."""
+    if hasattr(X, "to_struct_array") and not hasattr(X, "to_batches"):  # pyarrow's RecordBatch
+        return X.schema.empty_table()
+    return X.with_format("arrow")[:0] if is_dataset(X) else X
+
+
+def _one_or_two(names):
+    if len(names) not in (1, 2):
+        raise ValueError(
+            "X must have one column, the text, or two for pairs of texts: select it first, for "
+            f"example with X.select_columns('text'). Got the columns {excerpts(names)}."
+        )
+    return names
+
+
+def _no_container(X):
+    message = (
+        "X must be a list, tuple, 1-D array, Series, one-column DataFrame, pyarrow array or "
+        f"datasets.Dataset of str. Got {type(X).__name__}"
+    )
+    if isinstance(X, Mapping):
+        return message + ": give what it has under one name, for example X['text'] or X['train']."
+    if is_stream(X):
+        return message + (
+            ", which can be read only once, from its beginning: give a list of what it yields, "
+            "or a chunk at a time to partial_fit."
+        )
+    return message + "."
+
+
+def is_stream(X):
+    """Say whether X yields something without a length: an iterator, a streamed data set."""
+    sized = hasattr(X, "__len__") or hasattr(X, "__array__") or hasattr(X, "to_pylist")
+    return isinstance(X, Iterable) and not sized
+
+
+def _column(X, j):
+    """Return a column of something with a shape, or all of what has only one."""
+    if hasattr(X, "iloc"):
+        return (X if len(X.shape) == 1 else X.iloc[:, j]).tolist()
+    if hasattr(X, "to_pylist"):  # a pyarrow table
+        return X.column(j)
+    if not isinstance(X, np.ma.MaskedArray):  # which has None in the rows that are masked
+        X = np.asarray(X, dtype=object)
+    return (X if X.ndim == 1 else X[:, j]).tolist()
+
+
+def is_missing(value):
+    """Say whether a value is None, NaN or pandas' NA or NaT."""
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _bad_row(i, row, column=""):
+    message = f"X must hold str only. Got {type(row).__name__} in row {i}{column}: {excerpt(row)}."
+    if is_missing(row):
+        return message + " Fill or drop missing texts first, for example X.fillna('')."
+    if isinstance(row, bytes):
+        return message + " Decode it first, for example row.decode('utf-8')."
+    return message

@@ -1,0 +1,243 @@
+"""Token ids of documents, kept across fits."""
+
+import itertools
+import tempfile
+import threading
+import weakref
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skfocal._data.document_streams import joined
+from skfocal._data.tokenization import Cutting, encode, n_pieces
+from skfocal._runtime import shared_payload
+from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
+from skfocal._runtime.process_group import ALONE
+from skfocal._runtime.workers import has_siblings, shared_folder
+from skfocal._utils.hashing import digest
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of documents, one behind the other: 4 bytes a token and 16 a document.
+
+    Attributes
+    ----------
+    flat : int32 ndarray of shape (n_tokens,)
+        Token ids, special tokens included, as :func:`~skfocal._data.tokenization.encode` makes
+        them; in a memory-mapped file where they are very many.
+    starts : int64 ndarray of shape (n,)
+        Where each document begins in `flat`.
+    lengths : int32 ndarray of shape (n,)
+        Number of tokens kept of each document.
+    full_lengths : int32 ndarray of shape (n,)
+        What the lengths would have been without any cut.
+    cutting : skfocal._data.tokenization.Cutting
+        How they were made; a document longer than its `max_length` is of several pieces.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    full_lengths: np.ndarray
+    cutting: Cutting
+
+    def __len__(self):
+        return len(self.starts)
+
+    def __getitem__(self, i):
+        start = self.starts[i]
+        return self.flat[start : start + self.lengths[i]]
+
+    def take(self, rows):
+        """Return some of the documents; the token ids are shared."""
+        return replace(
+            self,
+            starts=self.starts[rows],
+            lengths=self.lengths[rows],
+            full_lengths=self.full_lengths[rows],
+        )
+
+    def pieces(self):
+        """Return the :class:`Tokens` of all pieces, in their order, and how many a document has."""
+        size = self.cutting.max_length
+        if not len(self) or self.lengths.max() <= size:
+            return self, np.ones(len(self), np.int64)
+        counts = n_pieces(self.lengths, size)
+        documents = np.repeat(np.arange(len(self)), counts)
+        begins = size * (np.arange(len(documents)) - (np.cumsum(counts) - counts)[documents])
+        lengths = np.minimum(self.lengths[documents] - begins, size).astype(np.int32)
+        starts = self.starts[documents] + begins
+        return replace(self, starts=starts, lengths=lengths, full_lengths=lengths), counts
+
+    @property
+    def is_cut(self):
+        """Which documents lost tokens, of shape (n,)."""
+        return self.full_lengths > self.cutting.reach
+
+    def loss_message(self):
+        """Return one sentence on what was lost of long documents, or None for nothing."""
+        cut = self.is_cut
+        if not cut.any():
+            return None
+        lost = (self.full_lengths[cut] - self.cutting.reach).sum(dtype=np.float64)
+        return (
+            f"{cut.sum()} of {len(cut)} documents have more than {self.cutting.describe()} tokens "
+            f"and lose their {self.cutting.lost_part}, "
+            f"{lost / self.full_lengths.sum(dtype=np.float64):.1%} of all tokens; the longest has "
+            f"{self.full_lengths.max()}."
+        )
+
+
+class _TokenWriter:
+    """Take up token ids chunk by chunk; beyond `limit` bytes they go to a file."""
+
+    def __init__(self, limit):
+        self.limit = limit
+        self.n_bytes = 0
+        self.file = None
+        self.chunks: list = []
+        self.lengths: list = []
+        self.full_lengths: list = []
+
+    def write(self, entries):
+        """Add ``(ids, length without truncation)`` of some documents."""
+        rows, full_lengths = zip(*entries, strict=True)
+        self.lengths.append(np.fromiter(map(len, rows), np.int32, len(rows)))
+        self.full_lengths.append(np.array(full_lengths, np.int32))
+        self.chunks.append(np.concatenate(rows))
+        self.n_bytes += self.chunks[-1].nbytes
+        if self.n_bytes > self.limit:
+            if self.file is None:
+                self.file = tempfile.TemporaryFile(prefix="tokens-", dir=shared_folder())
+            while self.chunks:
+                self.chunks.pop(0).tofile(self.file)
+
+    def tokens(self, cutting):
+        """Return the :class:`Tokens`; the file goes away with them."""
+        lengths = np.concatenate(self.lengths)
+        if self.file is None:
+            flat = joined(self.chunks)
+        else:
+            with self.file:
+                self.file.flush()
+                flat = np.memmap(self.file, np.int32, "r")
+        starts = np.zeros(len(lengths), np.int64)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), cutting)
+
+
+_ENCODING = threading.Lock()
+_LIMIT = 1_000_000_000  # bytes of kept token ids
+_MEMORY = MemoryStore(_LIMIT)
+_SHARED: dict = {}  # folder -> FileStore
+_FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+# Documents of one call up to which their ids are kept for later calls: to tokenise more again
+# takes less than a hundredth of what it takes to train on them.
+CACHED_DOCUMENTS = 50_000
+_MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
+_AT_ONCE = 1024  # texts given to the tokenizer together
+
+
+def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
+    """Return the :class:`Tokens` of texts or pairs of texts.
+
+    Each distinct text is tokenised once a process, and once for all worker processes together:
+    those keep token ids in files. Neither is ever part of a pickle. The ids of more than 50,000
+    texts, or without `keep`, are not kept; more than 1 GB of them lie in a temporary file.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerFast
+    texts : list of str or of (str, str), or skfocal._data.texts.Texts
+    cutting : skfocal._data.tokenization.Cutting
+    keep : bool, default=True
+    processes : Processes, default=ALONE
+        Of many texts each tokenises its part, and gets the others'.
+    """
+    writer = _TokenWriter(_MAPPED_BYTES)
+    if keep and len(texts) <= CACHED_DOCUMENTS:
+        writer.write(_found_entries(tokenizer, texts[:], cutting, keep=True))
+    else:
+        n_at_once = _AT_ONCE * processes.size
+        for start in range(0, len(texts), n_at_once):
+            own = texts[start : start + n_at_once][processes.rank :: processes.size]
+            entries = _found_entries(tokenizer, own, cutting, keep=False)
+            writer.write(processes.dealt_back(entries))
+    return writer.tokens(cutting)
+
+
+def _found_entries(tokenizer, texts, cutting, keep):
+    """Return ``(ids, length)`` of texts: handed over, kept from before, or made now."""
+
+    def make(rows):
+        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], cutting)
+        return list(itertools.chain.from_iterable(parts))
+
+    if not keep and not shared_payload.any_tokens():
+        return make(range(len(texts)))
+    key, keys = _keys(tokenizer, texts, cutting)
+    entries = shared_payload.find_tokens(keys)
+    missing = [i for i, entry in enumerate(entries) if entry is None]
+    if missing:
+        found = _token_store(key).fetch if keep else lambda keys, make: make(range(len(keys)))
+        made = found([keys[i] for i in missing], lambda rows: make([missing[i] for i in rows]))
+        for i, entry in zip(missing, made, strict=True):
+            entries[i] = entry
+    return entries
+
+
+def _keys(tokenizer, texts, cutting):
+    """Return the key of the tokenizer and the cutting, and that of each text."""
+    key = digest(_fingerprint(tokenizer), cutting)
+    return key, [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
+
+
+def packed_tokens(tokenizer, texts, cutting):
+    """Return the token ids of texts as a store for other processes."""
+    tokens = tokenize(tokenizer, texts, cutting)
+    entries = list(zip(tokens, tokens.full_lengths.tolist(), strict=True))
+    return PackedStore(_keys(tokenizer, texts, cutting)[1], entries)
+
+
+def _token_store(key):
+    if not has_siblings():
+        return _MEMORY
+    folder = shared_folder() / f"tokens-{key.hex()}"
+    with _ENCODING:
+        if folder not in _SHARED:
+            _SHARED[folder] = FileStore(folder, np.int32, limit=_LIMIT)
+        return _SHARED[folder]
+
+
+def token_cache_info():
+    """Return how many texts this process has tokenised."""
+    return {"texts_tokenized": _MEMORY.n_made + sum(s.n_made for s in _SHARED.values())}
+
+
+def clear_token_cache():
+    """Forget the token ids kept from earlier calls in this process."""
+    _MEMORY.clear()
+    with _ENCODING:
+        _SHARED.clear()
+
+
+def _fingerprint(tokenizer):
+    """Return what tells this tokenizer from others: a hash of all that it does."""
+    with _ENCODING:
+        if tokenizer not in _FINGERPRINTS:
+            backend = tokenizer.backend_tokenizer
+            backend.no_truncation()  # truncation and padding are state that its calls leave behind
+            backend.no_padding()
+            _FINGERPRINTS[tokenizer] = digest(backend.to_str())
+        return _FINGERPRINTS[tokenizer]
+
+
+def _encode_in_parts(tokenizer, texts, cutting):
+    """Yield what the encoding of some texts at a time gives: its work space is large."""
+    for start in range(0, len(texts), _AT_ONCE):
+        with _ENCODING:  # truncation is a state of the tokenizer, which threads share
+            entries = encode(tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], cutting)
+        yield entries

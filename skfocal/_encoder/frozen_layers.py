@@ -1,0 +1,241 @@
+"""The output of frozen lower layers, computed once for each distinct document."""
+
+import contextlib
+import shutil
+import threading
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+from skfocal._data.tokenization import encoder_inputs, padded, stored_ids
+from skfocal._encoder.structure import layers_of, parameter_depths
+from skfocal._runtime.array_store import FileStore
+from skfocal._runtime.devices import AUTOCAST
+from skfocal._runtime.workers import shared_folder
+from skfocal._utils.hashing import digest
+
+_STORES: dict = {}  # folder -> FileStore
+_LISTING = threading.Lock()  # of these two
+_n_forgotten = 0  # documents of stores that were cleared
+_LIMIT = 16_000_000_000  # bytes in files
+_AT_ONCE = 256  # documents between two writes
+# Rows computed together, and the multiple of tokens they are padded to. On a CPU a document is
+# computed alone, on CUDA always in the same shape: either way its output does not depend on the
+# documents it meets, so that keeping it changes no bit.
+_SHAPES = {"cpu": (1, 1), "cuda": (32, 32)}
+
+
+class FrozenLayers:
+    """Compute, keep and replay what the lowest layers of an encoder make of documents.
+
+    They run without dropout. Computing and replaying change the encoder for a while: threads
+    take turns by holding `lock`.
+
+    Parameters
+    ----------
+    encoder : transformers.PreTrainedModel
+        Its lowest `n_layers` layers and what lies below them do not learn.
+    n_layers : int
+        At least 1.
+    precision : {"float32", "bfloat16", "float16"}
+        As in :class:`~skfocal._training.net.FocalNet`.
+    """
+
+    def __init__(self, encoder, n_layers, precision):
+        self.lock = threading.RLock()
+        self.encoder = encoder
+        self.layers = layers_of(encoder)[:n_layers]
+        self.precision = precision
+        self.device = next(encoder.parameters()).device
+        self.shape = _SHAPES.get(self.device.type, _SHAPES["cuda"])
+        self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
+        self.versions = self._versions()
+        with torch.enable_grad():
+            probe = self._run(np.zeros((1, 2), np.int64), np.ones((1, 2), bool))
+        # Some architectures let a weight that learns into the lower layers: nothing to keep then.
+        self.is_constant = not probe.requires_grad
+        self.dtype = probe.dtype
+        if self.is_constant:
+            self.store = self._open_store(probe.shape[-1])
+
+    def is_current(self):
+        """Say whether the frozen weights are those that were there at the beginning."""
+        return self.versions == self._versions()
+
+    def _versions(self):
+        return [(p.data_ptr(), p._version) for p in self.parameters]
+
+    def _open_store(self, width):
+        config = self.encoder.config.to_dict()
+        for name in ("id2label", "label2id", "_name_or_path", "use_cache"):
+            config.pop(name, None)
+        weights = [p.detach().cpu().numpy().tobytes() for p in self.parameters]
+        kind = type(self.encoder).__name__, len(self.layers), self.precision, self.device.type
+        folder = shared_folder() / f"frozen-{digest(*kind, sorted(config.items()), *weights).hex()}"
+        with _LISTING:
+            if folder not in _STORES:
+                _STORES[folder] = FileStore(folder, np.float32, width)
+            return _STORES[folder]
+
+    # -- compute ---------------------------------------------------------------------------
+
+    def _run(self, ids, inside):
+        """Return the output of the last frozen layer; the layers above do not run."""
+        caught = []
+
+        def catch(module, args, output):
+            # The rest of a tuple are attention weights, None unless asked for.
+            self.rest = (None,) * (len(output) - 1) if isinstance(output, tuple) else None
+            caught.append(output if self.rest is None else output[0])
+            raise _Caught
+
+        handle = self.layers[-1].register_forward_hook(catch)
+        was_training = self.encoder.training
+        self.encoder.eval()
+        half = AUTOCAST.get(self.precision)
+        try:
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                inputs = encoder_inputs(ids, inside, pad_id=0).items()
+                self.encoder(**{k: torch.from_numpy(v).to(self.device) for k, v in inputs})
+        except _Caught:
+            pass
+        finally:
+            handle.remove()
+            self.encoder.train(was_training)
+        return caught[0]
+
+    def compute(self, ids):
+        """Return the output of each document, float32 of shape (n_tokens, width)."""
+        while True:
+            try:
+                return self._compute(ids)
+            except torch.OutOfMemoryError:
+                if self.shape[0] == 1:
+                    raise torch.OutOfMemoryError(
+                        "The device has not enough memory for the frozen layers and a single "
+                        f"document of {max(map(len, ids))} tokens. Lower max_length or take a "
+                        "smaller model."
+                    ) from None
+            self.shape = self.shape[0] // 2, self.shape[1]
+
+    def _compute(self, ids):
+        n_rows, multiple = self.shape
+        longest = max(map(len, ids))
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        result: list = [None] * len(ids)
+        with torch.no_grad(), self._half_weights():
+            for start in range(0, len(ids), n_rows):
+                rows = order[start : start + n_rows]
+                length = len(ids[rows[-1]])
+                length = min(-(-length // multiple) * multiple, max(longest, length))
+                input_ids, inside = padded([ids[i] for i in rows], (n_rows, length))
+                inside[:, 0] = True  # rows that only fill the shape
+                hidden = self._run(input_ids, inside).float().cpu().numpy()
+                for row, i in enumerate(rows):
+                    result[i] = hidden[row, : len(ids[i])].copy()
+        return result
+
+    @contextlib.contextmanager
+    def _half_weights(self):
+        """Round the weights once for many documents; autocast would do it for each."""
+        linear = [m for layer in self.layers for m in layer.modules() if isinstance(m, nn.Linear)]
+        whole = [module.weight for module in linear]
+        if half := AUTOCAST.get(self.precision):
+            for module in linear:
+                module.weight = nn.Parameter(module.weight.to(half), requires_grad=False)
+        try:
+            yield
+        finally:
+            for module, weight in zip(linear, whole, strict=True):
+                module.weight = weight
+
+    # -- keep and replay -------------------------------------------------------------------
+
+    def prepare(self, tokens):
+        """Compute and keep the output of each document that no process has kept yet."""
+        tokens, _ = tokens.pieces()
+        for start in range(0, len(tokens), _AT_ONCE):
+            some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
+            if not self._has_room(sum(map(len, some))):
+                return
+            self.store.fetch(
+                [_key(row) for row in some],
+                lambda rows, some=some: [(x, 0) for x in self.compute([some[i] for i in rows])],
+            )
+
+    def _has_room(self, n_tokens):
+        folder = self.store.folder
+        n_bytes = n_tokens * self.store.width * 4
+        used = sum(map(_size, folder.parent.glob("frozen-*/*.data")))
+        if used + n_bytes <= _LIMIT and 2 * n_bytes < shutil.disk_usage(folder.parent).free:
+            return True
+        warnings.warn(
+            f"The kept outputs of frozen layers fill {used / 1e9:.1f} GB in {str(folder.parent)!r} "
+            "and no more are kept: the others are computed in each epoch. "
+            "skfocal.clear_cache() empties it.",
+            stacklevel=2,
+        )
+        return False
+
+    def batch(self, **inputs):
+        """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
+        ids = stored_ids(**{name: x.numpy() for name, x in inputs.items()})
+        lengths = [len(row) for row in ids]
+        kept = self.store.find([_key(row) for row in ids])
+        missing = [i for i, entry in enumerate(kept) if entry is None]
+        computed = self.compute([ids[i] for i in missing]) if missing else []
+        hidden = np.zeros((*inputs["input_ids"].shape, self.store.width), np.float32)
+        for i, output in zip(missing, computed, strict=True):
+            hidden[i, : lengths[i]] = output
+        for i in set(range(len(kept))).difference(missing):
+            hidden[i, : lengths[i]] = kept[i][0]
+        return torch.from_numpy(hidden).to(self.device, self.dtype)
+
+    @contextlib.contextmanager
+    def replay(self, hidden):
+        """Let the frozen layers answer `hidden` instead of computing."""
+        output = hidden if self.rest is None else (hidden, *self.rest)
+        own = [layer.__dict__.get("forward") for layer in self.layers]
+        for layer in self.layers:
+            layer.forward = lambda *args, **kwargs: output
+        try:
+            yield
+        finally:
+            for layer, forward in zip(self.layers, own, strict=True):
+                del layer.forward
+                if forward is not None:
+                    layer.forward = forward
+
+
+class _Caught(Exception):
+    """Ends a forward pass at the last frozen layer."""
+
+
+def _key(ids):
+    return digest(ids.astype(np.int32).tobytes())
+
+
+def _size(path):
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # cleared by another thread or process meanwhile
+        return 0
+
+
+def frozen_cache_info():
+    """Return how many documents this process has sent through frozen layers to keep."""
+    with _LISTING:
+        return {"documents_frozen": _n_forgotten + sum(s.n_made for s in _STORES.values())}
+
+
+def clear_frozen_cache():
+    """Forget the outputs of frozen layers and remove their files."""
+    global _n_forgotten
+    with _LISTING:
+        stores = list(_STORES.values())
+        _n_forgotten += sum(store.n_made for store in stores)
+        _STORES.clear()
+    for store in stores:  # a fit in another thread may go on with one
+        store.clear()

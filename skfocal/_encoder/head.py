@@ -1,0 +1,61 @@
+"""The layer that gives the logits: linear, or of cosines."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CosineLinear(nn.Linear):
+    """A head whose logits are a scale times the cosine of its input and each class's vector.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        The head that it takes the place and the weights of.
+    scale : float
+        The logits lie between minus and plus this.
+    """
+
+    def __init__(self, linear, scale):
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight
+        self.register_parameter("bias", None)
+        self.scale = scale
+
+    def forward(self, input):
+        """Return the logits, in float32 under any autocast."""
+        # The scale would make 30 / 256 of a bfloat16 cosine's rounding.
+        with torch.autocast(input.device.type, enabled=False):
+            weight = F.normalize(self.weight, dim=-1)
+            return self.scale * F.linear(F.normalize(input.to(weight.dtype), dim=-1), weight)
+
+    def extra_repr(self):
+        """Show the scale in the module's repr."""
+        return f"{super().extra_repr()}, scale={self.scale}"
+
+
+def cosine_scale(encoder):
+    """Return the scale of the encoder's cosine head, None if its head is linear."""
+    return next((m.scale for m in encoder.modules() if isinstance(m, CosineLinear)), None)
+
+
+def give_cosine_head(encoder, scale):
+    """Put a :class:`CosineLinear` in the place of the encoder's linear head."""
+    parent, name = head_of(encoder)
+    setattr(parent, name, CosineLinear(getattr(parent, name), scale))
+
+
+def head_of(encoder):
+    """Return the module that has the last linear layer, and the layer's name in it."""
+    inside = set(encoder.base_model.modules())
+    found = [
+        (module, name)
+        for module in encoder.modules()
+        if module not in inside or module is encoder
+        for name, child in module.named_children()
+        if isinstance(child, nn.Linear) and child.out_features == encoder.config.num_labels
+    ]
+    if not found:
+        raise ValueError(f"{type(encoder).__name__} has no linear layer that gives the logits.")
+    return found[-1]

@@ -1,0 +1,70 @@
+"""The encoder as a torch module that maps token ids to logits."""
+
+from torch import nn
+
+from skfocal._encoder.dropout import set_attention_dropout, set_dropout
+from skfocal._encoder.first_token import give_first_token_layer
+from skfocal._encoder.pretrained import load_encoder
+from skfocal._encoder.structure import layers_of
+
+
+class EncoderClassifier(nn.Module):
+    """A Hugging Face sequence classifier that gives plain logits.
+
+    Where the architecture allows it, the last layer computes the first token only, which is all
+    that the head reads.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        What ``AutoModelForSequenceClassification`` returns.
+
+    Raises
+    ------
+    ValueError
+        If its head reads the last position (XLNet).
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        if getattr(model.config, "summary_type", None) == "last":
+            raise ValueError(
+                f"model must not be a {type(model).__name__} with summary_type='last', whose head "
+                "reads the last position: batches are padded there. Take a BERT-like encoder."
+            )
+        self.model = model
+        short = give_first_token_layer(model, layers_of(model)[-1])
+        self.extra = {"first_token_only": True} if short else {}
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        """Return logits of shape (n_samples, n_classes)."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:  # not all encoders know the word
+            inputs["token_type_ids"] = token_type_ids
+        return self.model(**inputs, **self.extra).logits
+
+
+def load_module(
+    model, labels, *, pad_token_id, dropout=None, attention_dropout=None, trust_remote_code=False
+):
+    """Return the pretrained encoder with a new head; see `load_encoder`.
+
+    Parameters
+    ----------
+    dropout : float, default=None
+        Probability of every dropout in the model; None keeps the configuration's.
+    attention_dropout : float, default=None
+        Probability of the dropout of attention weights, if it is to be another.
+
+    Returns
+    -------
+    EncoderClassifier
+    """
+    encoder = load_encoder(
+        model, labels, pad_token_id=pad_token_id, trust_remote_code=trust_remote_code
+    )
+    if dropout is not None:
+        set_dropout(encoder, dropout)
+    if attention_dropout is not None:
+        set_attention_dropout(encoder, attention_dropout)
+    return EncoderClassifier(encoder)

@@ -1,0 +1,244 @@
+"""Arrays of varying length kept by key: in memory, in files of a machine, or packed to travel."""
+
+import contextlib
+import functools
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+_N_PARTS = 16
+_ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
+_RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
+
+
+class MemoryStore:
+    """Keep ``(array, number)`` by key in this process.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of entries; a store that holds more is emptied before it takes any.
+    """
+
+    def __init__(self, limit):
+        self.limit = limit
+        self.n_made = 0
+        self._lock = threading.RLock()
+        self.clear()
+
+    def clear(self):
+        """Forget everything."""
+        with self._lock:
+            self.entries = {}
+            self.n_bytes = 0
+
+    def fetch(self, keys, make):
+        """Return the entry of each key.
+
+        ``make`` gets the positions of the keys that are missing, each key once, and returns
+        their entries.
+        """
+        with self._lock:
+            if self.n_bytes > self.limit:
+                self.clear()
+            positions = _first_positions(keys, self.entries)
+            for i, (array, extra) in zip(positions, make(positions), strict=True):
+                self.entries[keys[i]] = array, extra
+                self.n_bytes += array.nbytes + _ENTRY_BYTES
+            self.n_made += len(positions)
+            return [self.entries[key] for key in keys]
+
+
+class FileStore:
+    """The same in memory-mapped files that all processes with the same folder share.
+
+    Keys fall into parts with a lock each, so that processes which need the same entries make
+    different parts at the same time, and each entry once. A store whose folder another process
+    has cleared starts anew.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    dtype : numpy dtype
+    width : int, default=None
+        Arrays are of shape (length,), or (length, width).
+    limit : int, default=None
+        Bytes of entries; with more of them a process adds none. None: no limit.
+    """
+
+    def __init__(self, folder, dtype, width=None, limit=None):
+        self.folder = Path(folder)
+        self.dtype = np.dtype(dtype)
+        self.width = width
+        self.limit = limit
+        self.n_made = 0
+        self._lock = threading.RLock()  # of who adds entries
+        self._state = threading.Lock()  # of what follows, which who reads has to find whole
+        self._forget(self._born())
+
+    def _forget(self, born):
+        with self._state:
+            self._birth = born
+            self._places: dict = {}  # key -> (part, start, length, extra)
+            self._maps: dict = {}
+            self._known = [0] * _N_PARTS  # index records read of each part
+            self.n_bytes = 0  # of the entries known
+
+    def _born(self):
+        """Return what tells the folder from another that will be there once it was cleared."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "born"
+        with contextlib.suppress(FileExistsError), path.open("x"):
+            pass
+        stat = path.stat()
+        return stat.st_ino, stat.st_mtime_ns
+
+    def clear(self):
+        """Forget everything and remove the files."""
+        with self._lock:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._forget(None)
+
+    def find(self, keys):
+        """Return the entry of each key, None for those that are not known here."""
+        with self._state:
+            return [self._entry(key) if key in self._places else None for key in keys]
+
+    def _entry(self, key):
+        part, start, length, extra = self._places[key]
+        return self._maps[part][start : start + length], extra
+
+    def fetch(self, keys, make):
+        """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
+        with self._lock:
+            if self._birth != (born := self._born()):
+                self._forget(born)
+            if self.limit is not None and self.n_bytes > self.limit:
+                return self._fetch_beside(keys, make)
+            parts: dict = {}
+            for i in _first_positions(keys, self._places):
+                parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
+            while parts:
+                part, lock = self._lock_one(parts)
+                with lock:
+                    lock.release()  # the with block has it once more
+                    self._refresh(part)
+                    positions = [i for i in parts.pop(part) if keys[i] not in self._places]
+                    if positions:
+                        self._append(part, [keys[i] for i in positions], make(positions))
+            return self.find(keys)
+
+    def _fetch_beside(self, keys, make):
+        positions = _first_positions(keys, self._places)
+        entries = make(positions) if positions else []
+        made = dict(zip([keys[i] for i in positions], entries, strict=True))
+        self.n_made += len(positions)
+        return [made.get(key) or entry for key, entry in zip(keys, self.find(keys), strict=True)]
+
+    def _lock_one(self, parts):
+        """Lock a part that nobody works on, or wait for the first."""
+        locks = {part: FileLock(self.folder / f"{part}.lock") for part in parts}
+        for part, lock in locks.items():
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=0)
+                return part, lock
+        part, lock = next(iter(locks.items()))
+        lock.acquire()
+        return part, lock
+
+    def _refresh(self, part):
+        """Learn what processes have added to a part."""
+        index = self.folder / f"{part}.index"
+        if not index.exists():
+            return
+        records = np.fromfile(index, _RECORD, offset=self._known[part] * _RECORD.itemsize)
+        if len(records) == 0:
+            return
+        n_rows = int(records["start"][-1] + records["length"][-1])
+        shape = (n_rows,) if self.width is None else (n_rows, self.width)
+        path = self.folder / f"{part}.data"
+        rows = (
+            np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
+        )
+        with self._state:
+            self._known[part] += len(records)
+            self._maps[part] = rows
+            n_new = int(records["length"].sum()) * self.dtype.itemsize * (self.width or 1)
+            self.n_bytes += n_new + _ENTRY_BYTES * len(records)
+            for key, start, length, extra in records.tolist():
+                self._places[key] = part, start, length, extra
+
+    def _append(self, part, keys, entries):
+        start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))
+        self._whole(f"{part}.index", _RECORD.itemsize)
+        records = np.zeros(len(keys), _RECORD)
+        with (self.folder / f"{part}.data").open("ab") as file:
+            for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
+                records[i] = key, start, len(array), extra
+                np.ascontiguousarray(array, self.dtype).tofile(file)
+                start += len(array)
+        with (self.folder / f"{part}.index").open("ab") as file:
+            records.tofile(file)
+        self.n_made += len(keys)
+        self._refresh(part)
+
+    def _whole(self, name, size):
+        """Cut off what a process that was killed left half written; return the whole rows."""
+        path = self.folder / name
+        n_rows = path.stat().st_size // size if path.exists() else 0
+        if path.exists():
+            os.truncate(path, n_rows * size)
+        return n_rows
+
+
+class PackedStore:
+    """The same packed into a few arrays: what is made once and goes to other machines.
+
+    Arrays of numpy are what the object stores of clusters hand to processes without a copy.
+
+    Parameters
+    ----------
+    keys : list of bytes
+        Of 16 bytes.
+    entries : list of (ndarray, int)
+        One for each key.
+    """
+
+    def __init__(self, keys, entries):
+        positions = _first_positions(keys, {})
+        rows = [entries[i] for i in positions]
+        self.keys = np.array([keys[i] for i in positions], "V16")
+        self.ends = np.cumsum([len(array) for array, _ in rows], dtype=np.int64)
+        self.extras = np.array([extra for _, extra in rows], np.int64)
+        self.flat = np.concatenate([array for array, _ in rows])
+
+    @functools.cached_property
+    def _places(self):
+        return {key: i for i, key in enumerate(self.keys.tolist())}
+
+    def __getstate__(self):
+        """Return the arrays alone: who needs the places finds them."""
+        return {name: value for name, value in vars(self).items() if name != "_places"}
+
+    def find(self, keys):
+        """Return the entry of each key, None for those that are not there."""
+        return [self._entry(self._places.get(key)) for key in keys]
+
+    def _entry(self, i):
+        if i is None:
+            return None
+        start = self.ends[i - 1] if i else 0
+        return self.flat[start : self.ends[i]], int(self.extras[i])
+
+
+def _first_positions(keys, known):
+    first: dict = {}
+    for i, key in enumerate(keys):
+        if key not in known:
+            first.setdefault(key, i)
+    return list(first.values())

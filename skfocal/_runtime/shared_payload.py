@@ -1,0 +1,121 @@
+"""What another process has handed to this one: texts, their token ids, a pretrained model."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from skfocal._runtime.array_store import PackedStore
+
+
+class PackedTexts:
+    """Texts or pairs of texts in two arrays, which processes share as they are.
+
+    Parameters
+    ----------
+    texts : list of str or of (str, str)
+    """
+
+    def __init__(self, texts):
+        self.width = 1 if isinstance(texts[0], str) else 2
+        rows = texts if self.width == 1 else [text for pair in texts for text in pair]
+        # Half a surrogate is a str, too.
+        raw = [text.encode("utf-8", "surrogatepass") for text in rows]
+        self.ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
+        self.flat = np.frombuffer(b"".join(raw), np.uint8)
+
+    def __len__(self):
+        return len(self.ends) // self.width
+
+    def __getitem__(self, i):
+        if self.width == 1:
+            return self._text(i)
+        return self._text(2 * i), self._text(2 * i + 1)
+
+    def _text(self, i):
+        start = self.ends[i - 1] if i else 0
+        return self.flat[start : self.ends[i]].tobytes().decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, eq=False)
+class Parcel:
+    """What is made once and handed to all workers of a search.
+
+    Attributes
+    ----------
+    texts : PackedTexts
+    tokens : skfocal._runtime.array_store.PackedStore
+        Their token ids, by the keys of :mod:`skfocal._data.tokens`.
+    pretrained : dict
+        A tokenizer and weights, by the keys of :mod:`skfocal._encoder.pretrained`.
+    """
+
+    texts: PackedTexts
+    tokens: PackedStore
+    pretrained: dict
+
+    @property
+    def n_bytes(self):
+        """Size of the texts, the token ids and the weights."""
+        weights = [value[2] for key, value in self.pretrained.items() if key[0] == "weights"]
+        arrays: list = [self.texts.flat, self.texts.ends, self.tokens.flat, self.tokens.keys]
+        arrays += [array for of_one in weights for array in of_one.values()]
+        return sum(array.nbytes for array in arrays)
+
+
+_N_KEPT = 2
+_ARRIVED: OrderedDict[str, Parcel] = OrderedDict()
+_LOCK = threading.RLock()
+
+
+def open_parcel(name, fetch):
+    """Return the parcel of this name, fetched when it is first asked for; two are kept."""
+    with _LOCK:
+        if name not in _ARRIVED:
+            _ARRIVED[name] = fetch()
+            if len(_ARRIVED) > _N_KEPT:
+                _ARRIVED.popitem(last=False)
+        if next(reversed(_ARRIVED)) != name:
+            _ARRIVED.move_to_end(name)
+        return _ARRIVED[name]
+
+
+def clear_parcels():
+    """Forget what was handed over; it is fetched again when it is needed."""
+    with _LOCK:
+        _ARRIVED.clear()
+
+
+def _latest_first():
+    with _LOCK:
+        return list(reversed(_ARRIVED.values()))
+
+
+def any_tokens():
+    """Say whether there are token ids that another process has made."""
+    return bool(_ARRIVED)
+
+
+def find_tokens(keys):
+    """Return the entry of each key, None for those that nobody has handed over."""
+    entries = [None] * len(keys)
+    for parcel in _latest_first():
+        missing = [i for i, entry in enumerate(entries) if entry is None]
+        for i, entry in zip(missing, parcel.tokens.find([keys[i] for i in missing]), strict=True):
+            entries[i] = entry
+    return entries
+
+
+def find_pretrained(key):
+    """Return a tokenizer or weights that were handed over under this key, or None.
+
+    The last part of a key tells one state of a folder from another. It is empty where there is no
+    such folder: then that of the process which read it is taken. A folder with other files is
+    not what was handed over.
+    """
+    for parcel in _latest_first():
+        for known, value in parcel.pretrained.items():
+            if known == key or (known[:-1] == key[:-1] and key[-1] == ()):
+                return value
+    return None

@@ -1,0 +1,118 @@
+"""Whether the attributes that skfocal.json holds are what a fit leaves."""
+
+import re
+from numbers import Real
+
+import numpy as np
+
+from skfocal._data.tokenization import checked_cutting
+from skfocal._encoder.dropout import DROPOUT_NUMBERS
+from skfocal._encoder.pooling import POOLINGS
+from skfocal.losses import Loss
+from skfocal.losses._state import loss_from_plain
+
+_BUILT = {"net_", "tokenizer_"}
+
+
+def checked_dropouts(dropouts):
+    for _, attribute, probability in dropouts:
+        if attribute not in ("p", *DROPOUT_NUMBERS) or not 0 <= probability <= 1:
+            raise ValueError(f"dropouts must be probabilities. Got {dropouts!r:.80}.")
+    return dropouts
+
+
+def number(value, name, low=0.0, optional=False):
+    if optional and value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not low < value < np.inf:
+        raise ValueError(f"{name} must be a number above {low:g}. Got {value!r:.60}.")
+    return value
+
+
+def check_attributes(kind, attributes, params):
+    """Refuse attributes that are not what `fit` leaves."""
+    for name in attributes:
+        is_name = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and not name.startswith("__")
+        if not is_name or name in _BUILT or name in params or hasattr(kind, name):
+            raise ValueError(f"attributes must be those of a fit. Got {name!r:.60}.")
+    classes = attributes["classes_"]
+    n = len(classes)
+    labels = str | Real | np.generic
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1 or not n:
+        raise ValueError("classes_ must be an array of labels.")
+    if not all(isinstance(label, labels) for label in classes):
+        raise ValueError(f"classes_ must hold str or numbers. Got {classes!r:.80}.")
+    several = np.ndim(attributes["class_weight_"]) == 2
+    shape = (n, 2) if several else (n,)
+    for name in ("class_weight_", "effective_class_weight_", "_shift"):
+        _check_floats(name, attributes[name], shape, low=0)
+    _check_floats("class_prior_", attributes["class_prior_"], (n,))
+    _check_floats("class_loss_", attributes["class_loss_"], (None, n))
+    if attributes["_tuned_offset"] is not None:
+        _check_floats("_tuned_offset", attributes["_tuned_offset"], (n,))
+    for name, value in attributes["_temperatures"].items():
+        number(value, f"temperature {name!r:.20}")
+    for name, low in (("max_length_", 0), ("n_truncated_", -1), ("_n_frozen", -1)):
+        if type(attributes[name]) is not int:
+            raise ValueError(f"{name} must be an int. Got {attributes[name]!r:.60}.")
+        number(attributes[name], name, low)
+    number(attributes["lr_"], "lr_", -1)
+    if not isinstance(attributes["_fitted_model"], str):
+        raise ValueError("_fitted_model must be a name.")
+    _check_loss(loss_from_plain(attributes["loss_"]), shape)
+    _check_cutting(attributes)
+    if "_chunks" in attributes:
+        _check_chunks(attributes["_chunks"], shape)
+
+
+def _check_cutting(attributes):
+    """Refuse another way to cut documents than a fit knows; an older version knew none."""
+    cutting = attributes.get("_cutting", {})
+    pairs, pooling = attributes.get("_pairs", False), attributes.get("_pooling", "mean")
+    if type(pairs) is not bool or pooling not in POOLINGS or not isinstance(cutting, dict):
+        raise ValueError(f"_pairs, _pooling and _cutting must be those of a fit. Got {cutting!r}.")
+    if pairs and cutting.get("long_documents", "truncate") != "truncate":
+        raise ValueError(f"_cutting must be 'truncate' for pairs of texts. Got {cutting!r}.")
+    checked_cutting(attributes["max_length_"], **cutting)
+
+
+def _check_floats(name, value, shape, low=None):
+    """Refuse what is no array of floats of a shape; None stands for any size."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == len(shape):
+        is_right = all(size in (None, got) for size, got in zip(shape, value.shape, strict=True))
+        if is_right and (low is None or ((value > low) & np.isfinite(value)).all()):
+            return
+    least = "" if low is None else f" finite and above {low:g}"
+    raise ValueError(f"{name} must be floats of shape {shape}{least}.")
+
+
+def _check_loss(loss, shape):
+    if not isinstance(loss, Loss) or loss.multilabel not in (None, len(shape) == 2):
+        raise ValueError(f"loss_ must be a loss for the classes. Got {loss!r:.60}.")
+    for name, value in loss.named_buffers():
+        if value.shape != (shape if name == "weight" else shape[:1]):
+            raise ValueError(f"{name} of loss_ must have shape {shape}.")
+
+
+def _check_chunks(chunks, shape):
+    """Refuse what `partial_fit` could not go on from; numpy checks a generator's state less."""
+    _check_floats("raw", chunks["raw"], shape)
+    _check_floats("drawn", chunks["drawn"], shape)
+    if set(chunks) != {"rng", "raw", "drawn", "n_first", "n_updates"}:
+        raise ValueError(f"_chunks must be those of partial_fit. Got {sorted(chunks)!r:.80}.")
+    if type(chunks["n_first"]) is not int or type(chunks["n_updates"]) is not int:
+        raise ValueError("_chunks must count its updates.")
+    state = chunks["rng"]["state"]
+    key, position = state["key"], state["pos"]
+    is_key = isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (624,)
+    if not is_key or type(position) is not int or not 0 <= position <= 624:
+        raise ValueError("rng of _chunks must be a state of MT19937.")
+
+
+def check_moments(moments, weights):
+    """Refuse moments of the optimizer that are not of these weights."""
+    for name, state in moments.items():
+        for key, value in state.items():
+            shape = getattr(value, "shape", ())
+            if not isinstance(value, np.ndarray | Real) or shape not in (weights[name].shape, ()):
+                raise ValueError(f"{key!r:.40} of {name!r:.80} must have its weight's shape.")

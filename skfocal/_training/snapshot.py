@@ -1,0 +1,166 @@
+"""All that a training depends on, taken out of a net in the middle of it and put back."""
+
+import random
+
+import numpy as np
+import torch
+from skorch.callbacks import EpochTimer
+from skorch.history import History
+
+from skfocal._storage.plain_data import is_plain, plain_attributes
+from skfocal.callbacks import Progress
+
+_CLOCKS = (EpochTimer, Progress)  # they time this process
+
+
+def capture(net, n_batches, complete=False):
+    """Return the state of a :class:`~skfocal._training.net.FocalNet` between two updates.
+
+    Parameters
+    ----------
+    net : FocalNet
+        In training.
+    n_batches : int
+        Batches of the present epoch that are done.
+    complete : bool
+        Whether training has ended: then nothing is needed to go on.
+
+    Returns
+    -------
+    dict
+        For :func:`skfocal._storage.plain_data.split`.
+    """
+    if net.processes.size > 1:  # what each process has for itself becomes what all have
+        for _, callback in net.callbacks_:
+            if hasattr(callback, "settle"):
+                callback.settle(net)
+    state = {
+        "complete": complete,
+        "n_batches": n_batches,
+        "module": net.state(),
+        "criterion": net.criterion_.state_dict(),
+        "history": _rows(net.history, n_batches),
+        "callbacks": net.before_validation_ or of_callbacks(net),
+        # Those of a loss of the user's own may change in training.
+        "settings": {name: plain_attributes(part) for name, part in net.criterion_.named_modules()},
+        "learns": [name for name, p in net.module_.named_parameters() if p.requires_grad],
+        "random_state": net.train_batches.random_state.get_state(),
+    }
+    if complete:
+        return state
+    state["globals"] = _globals(net.globals_at_begin_)
+    return state | {
+        "moments": net.moments(),
+        "groups": [_settings(group) for group in net.optimizer_.param_groups],
+        "updates": net.updates_.state_dict(),
+        "batches": net.train_batches.state(),
+        "torch": torch.get_rng_state(),
+        "cuda": _cuda_state(net),
+        "generators": net.processes.gather([torch.get_rng_state(), _cuda_state(net)]),
+    }
+
+
+def of_callbacks(net):
+    """Return what the callbacks remember."""
+    return {name: _kept(callback) for name, callback in net.callbacks_}
+
+
+def restore(net, state):
+    """Put back what :func:`capture` returned."""
+    net.set_state(state["module"])
+    net.criterion_.load_state_dict(state["criterion"])
+    net.history = History(state["history"])
+    for name, callback in net.callbacks_:
+        _put_back(callback, state["callbacks"].get(name, {}))  # progress may come or go
+    for name, part in net.criterion_.named_modules():
+        vars(part).update(state["settings"][name])
+    for name, parameter in net.module_.named_parameters():
+        parameter.requires_grad_(name in state["learns"])
+    if not state["complete"]:
+        _restore_position(net, state)
+    net.train_batches.random_state.set_state(state["random_state"])
+
+
+def _restore_position(net, state):
+    """Put back what the next update depends on."""
+    net.set_moments(state["moments"])
+    for group, settings in zip(net.optimizer_.param_groups, state["groups"], strict=True):
+        group.update(settings)
+    net.updates_.load_state_dict(state["updates"])
+    net.train_batches.set_state(state["batches"], state["n_batches"])
+    # After the batches: to find the place in the epochs they are drawn again.
+    if state["globals"]:
+        random.setstate(state["globals"]["python"])
+        np.random.set_state(state["globals"]["numpy"])
+    rank = net.processes.rank
+    everyone = state.get("generators") or [[state["torch"], state["cuda"]]]
+    of_torch, of_cuda = everyone[min(rank, len(everyone) - 1)]
+    torch.set_rng_state(of_torch)
+    if of_cuda is not None:
+        torch.cuda.set_rng_state(of_cuda, net.device)
+    if rank >= len(everyone):  # there were fewer processes
+        torch.manual_seed(torch.initial_seed() + rank)
+
+
+def _rows(history, n_batches):
+    """Return the history's rows; of the present epoch without what validation has added."""
+    # What a callback has recorded that is no plain data is no part of the training.
+    rows = [{name: value for name, value in row.items() if is_plain(value)} for row in history]
+    if n_batches:
+        rows[-1]["batches"] = rows[-1]["batches"][:n_batches]
+    return rows
+
+
+def _settings(group):
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _kept(callback):
+    """Return what a callback remembers.
+
+    That is its `state_dict`, if it has one; else its attributes that end in an underscore, as
+    scikit-learn and skorch name what is not a parameter, where these are plain data or have a
+    `state_dict` of their own.
+    """
+    if isinstance(callback, _CLOCKS):
+        return {}
+    if hasattr(callback, "state_dict"):
+        return {"": callback.state_dict()}
+    kept = {}
+    for name, value in vars(callback).items():
+        if name.endswith("_") and not name.startswith("_"):
+            if is_plain(value):
+                kept[name] = value
+            elif hasattr(value, "state_dict") and not isinstance(value, type):
+                kept[name] = {"": value.state_dict()}
+    return kept
+
+
+def _put_back(callback, kept):
+    if "" in kept:
+        callback.load_state_dict(kept[""])
+        return
+    for name, value in kept.items():
+        if isinstance(value, dict) and "" in value:
+            getattr(callback, name).load_state_dict(value[""])
+        else:
+            setattr(callback, name, value)
+
+
+def global_states():
+    """Return the states of Python's and NumPy's global generators, which only callbacks use."""
+    return {"python": random.getstate(), "numpy": np.random.get_state()}
+
+
+def _globals(begin):
+    """Return the states of the global generators if the fit has used them."""
+    now = global_states()
+    same = now["python"] == begin["python"] and all(
+        map(np.array_equal, now["numpy"], begin["numpy"])
+    )
+    return None if same else now
+
+
+def _cuda_state(net):
+    device = torch.device(net.device)
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None

@@ -1,0 +1,610 @@
+"""The HTML page of a report: escaped text, inline figures, no script and nothing from outside."""
+
+import copy
+import functools
+import io
+import math
+import re
+import warnings
+from html import escape
+from pathlib import PurePath
+
+import numpy as np
+
+from skfocal._utils.messages import excerpt
+from skfocal.displays import (
+    ClassPrecisionRecallDisplay,
+    FrequencyConfusionMatrixDisplay,
+)
+
+_INK = "#010203"  # becomes the colour of the text around, light or dark
+_BLUE, _ORANGE = "#0072b2", "#e69f00"
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "lines.linewidth": 1.8,
+    "axes.prop_cycle": "cycler('color', ['0072b2', 'd55e00', '009e73', 'cc79a7'])",
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+    ),
+}
+_FEW_NAMES, _FEW_CELLS = 12, 6  # classes up to which figures stand side by side
+_MOST_CELLS = 60  # classes with a row of the confusion matrix; the others share one
+_LONGEST_NAME, _LONGEST_TEXT = 28, 400
+_LONG_TABLE = 12  # rows, beyond which a table folds
+
+_CSS = """
+.skfocal-report { --ink:#1c2228; --soft:#5a6570; --line:#d9dfe5; --back:#ffffff; --card:#f5f7f9;
+  --blue:#0072b2; --tint:#cfe3f1; --faint:#c0c7ce; --warm:#b3500d; color-scheme:light;
+  color:var(--ink); background:var(--back); font:15px/1.5 system-ui,-apple-system,"Segoe UI",
+  Roboto,"Helvetica Neue",Arial,sans-serif; max-width:75rem; margin:0 auto;
+  padding:1.25rem; box-sizing:border-box; text-align:left; overflow-wrap:anywhere; }
+@media (prefers-color-scheme: dark) { .skfocal-report { --ink:#e4e9ee; --soft:#9aa6b2;
+  --line:#353e48; --back:#13181d; --card:#1c2329; --blue:#56b4e9; --tint:#1d4158;
+  --faint:#46515c; --warm:#f0a35e; color-scheme:dark; } }
+.skfocal-report * { box-sizing:border-box; }
+.skfocal-report header { border-bottom:1px solid var(--line); margin-bottom:1rem; }
+.skfocal-report h1 { font-size:1.5rem; line-height:1.25; margin:0 0 .25rem; color:inherit; }
+.skfocal-report h2 { font-size:1.1rem; line-height:1.4; margin:0; display:inline; color:inherit; }
+.skfocal-report p { margin:.25rem 0 .75rem; color:var(--soft); max-width:46rem; }
+.skfocal-report details.part { border-top:1px solid var(--line); padding:.75rem 0; }
+.skfocal-report summary { cursor:pointer; padding:.15rem 0; }
+.skfocal-report summary:focus-visible { outline:2px solid var(--blue); outline-offset:2px; }
+.skfocal-report dl.scores { display:grid; gap:.6rem; margin:0 0 1rem;
+  grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr)); }
+.skfocal-report dl.scores div { background:var(--card); border-radius:.5rem; padding:.6rem .75rem; }
+.skfocal-report dl.scores dt { color:var(--soft); font-size:.8rem; font-weight:400;
+  line-height:1.3; }
+.skfocal-report dl.scores dd { margin:0; font-size:1.5rem; font-weight:600; line-height:1.3;
+  font-variant-numeric:tabular-nums; }
+.skfocal-report .figures { display:grid; gap:1rem 1.5rem;
+  grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr)); }
+.skfocal-report figure { margin:0; min-width:0; }
+.skfocal-report figure.wide { grid-column:1/-1; }
+.skfocal-report figcaption { color:var(--soft); font-size:.85rem; max-width:46rem; }
+.skfocal-report h3 { font-size:.95rem; margin:.5rem 0 .1rem; color:inherit; }
+.skfocal-report .scroll { overflow-x:auto; max-width:100%; }
+.skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0;
+  color:var(--ink); fill:currentColor; }
+.skfocal-report .scroll svg { max-width:none; }
+.skfocal-report svg * { stroke-linejoin:round; stroke-linecap:butt; }
+.skfocal-report svg text { font-family:inherit !important; }
+.skfocal-report table { border-collapse:collapse; margin:.25rem 0 .5rem; font-size:.875rem;
+  color:inherit; width:auto; }
+.skfocal-report th, .skfocal-report td { padding:.3rem .6rem; text-align:right; vertical-align:top;
+  border:0; border-bottom:1px solid var(--line); background:none; color:inherit;
+  font-variant-numeric:tabular-nums; white-space:nowrap; max-width:none; }
+.skfocal-report thead th { color:var(--soft); font-weight:500; vertical-align:bottom; }
+.skfocal-report .words { text-align:left; font-weight:400; }
+.skfocal-report .long { white-space:normal; overflow-wrap:anywhere; min-width:11rem;
+  max-width:26rem; }
+.skfocal-report .words:first-child { position:sticky; left:0; background:var(--back); }
+.skfocal-report td.bar { background:linear-gradient(90deg,var(--tint) var(--v),transparent 0)
+  no-repeat .3rem center / calc(100% - .6rem) 1.35em; min-width:4.5rem; }
+.skfocal-report ol { list-style:none; margin:.5rem 0 0; padding:0; display:grid; gap:.6rem; }
+.skfocal-report li { background:var(--card); border-radius:.5rem; padding:.6rem .75rem;
+  border-left:3px solid var(--warm); margin:0; }
+.skfocal-report li.right { border-left-color:var(--blue); }
+.skfocal-report li .facts { font-size:.85rem; color:var(--soft); display:flex; flex-wrap:wrap;
+  gap:0 1rem; }
+.skfocal-report li b { color:var(--ink); font-weight:600; }
+.skfocal-report li .text { margin-top:.25rem; }
+.skfocal-report code { font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
+  color:inherit; background:none; }
+@media (max-width:32rem) { .skfocal-report { padding:1rem; }
+  .skfocal-report th, .skfocal-report td { padding:.3rem .4rem; }
+  .skfocal-report .words { white-space:normal; overflow-wrap:anywhere; min-width:7rem;
+  max-width:10rem; } }
+@media print { .skfocal-report { max-width:none; } .skfocal-report li { break-inside:avoid; } }
+"""
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>body {{ margin:0; background:#ffffff; }}
+@media (prefers-color-scheme: dark) {{ body {{ background:#13181d; }} }}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def page(body, name):
+    """Return a whole document around a fragment; its policy forbids scripts and the network."""
+    return _PAGE.format(title=_text(f"Report of {name}"), body=body)
+
+
+def fragment(report):
+    """Return the report as one element, with styles for it alone."""
+    parts = [
+        _part("Classes", _classes(report)),
+        _part("Errors", _errors(report)),
+        _part("Probabilities", _probabilities(report)),
+        _part("Hardest documents", _hardest(report)),
+        _part("Training", _training(report)),
+        _part("Parameters and versions", _settings(report), is_open=False),
+    ]
+    # The class names keep MathJax, which notebooks have, from taking $ in documents for formulas.
+    return (
+        f'<div class="skfocal-report tex2jax_ignore mathjax_ignore"><style>{_CSS}</style>'
+        f"{_head(report)}{''.join(parts)}</div>"
+    )
+
+
+# -- parts -----------------------------------------------------------------------------------
+
+
+def _part(title, content, is_open=True):
+    if not content:
+        return ""
+    summary = f"<summary><h2>{title}</h2></summary>"
+    return f'<details class="part"{" open" * is_open}>{summary}{content}</details>'
+
+
+def _head(report):
+    n = len(report._codes)
+    kind = "labels, any number a document" if report.multilabel else "classes"
+    what = f"{n} document{'s' * (n != 1)}, {len(report.labels)} {kind}"
+    when = report.created.strftime("%Y-%m-%d %H:%M UTC")
+    scores = [
+        f"<div><dt>{_text(name)}</dt><dd>{_number(value)}</dd></div>"
+        for name, value in report.overall.items()
+    ]
+    return (
+        f"<header><h1>Report of {_text(report.name)}</h1><p>{what}; {when}; "
+        f"skfocal {_text(report.versions['skfocal'])}</p></header>"
+        f'<dl class="scores">{"".join(scores)}</dl>'
+    )
+
+
+_CLASS_HEADS = {
+    "label": "class",
+    "support": "documents",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "average_precision": "average precision",
+    "predicted": "predicted",
+    "test_share": "share",
+    "train_share": "share in training",
+}
+_WORDS = {"label", "true", "predicted"}
+_SHARES = {"share", "test_share", "train_share"}
+_BARS = {"precision", "recall", "f1", "average_precision"}
+
+
+def _classes(report):
+    table = report.per_class
+    known = "train_share" in table
+    heads = {name: text for name, text in _CLASS_HEADS.items() if name in table}
+    rows = _folded(_table(table, heads), len(report.labels), "Scores of each class")
+    caption = "Share of each class in these documents" + (
+        " and in those that the classifier was trained on." if known else "."
+    )
+    many = len(report.labels) > _FEW_NAMES
+    figures = [_figure("Class balance", caption, _balance(report), wide=many)]
+    if table["support"].any():
+        curves = "Each class against the rest, with its documents and average precision (AP)."
+        drawn = _precision_recall(report)
+        figures.append(_figure("Precision and recall", curves, drawn, wide=many))
+    return (
+        "<p>Sorted by frequency among these documents. A dash: nothing to divide by.</p>"
+        f"{rows}{_grid(*figures)}"
+    )
+
+
+_ERROR_HEADS = {
+    "true": "true class",
+    "predicted": "predicted as",
+    "documents": "documents",
+    "share": "of the true class",
+}
+
+
+def _errors(report):
+    if report.multilabel:
+        return ""
+    few = len(report.labels) <= _FEW_CELLS
+    caption = "Numbers are documents, shades the share of the true class."
+    matrix = _figure("Confusion matrix", caption, _confusion(report), wide=not few)
+    if not report.confusions["true"]:
+        return f"<p>None.</p>{_grid(matrix)}"
+    table = _table(report.confusions, _ERROR_HEADS)
+    table = f"<div><h3>The most frequent errors</h3>{table}</div>"
+    return _grid(matrix, table) if few else table + _grid(matrix)
+
+
+def _probabilities(report):
+    reliability = (
+        "Share of right decisions against confidence; each label of a document is a decision"
+        if report.multilabel
+        else "Accuracy against confidence, the largest probability"
+    )
+    caption = f"{reliability}. On the diagonal, probabilities mean what they say."
+    counts = (
+        "How many there are of each confidence: where they are few, the points left are chance."
+    )
+    return _grid(
+        _figure("Reliability", caption, _reliability(report)),
+        _figure("Confidence", counts, _confidence(report)),
+    )
+
+
+def _hardest(report):
+    table = report.hardest
+    if not table["row"]:
+        return ""
+    gamma = f"{report.gamma:g}"
+    weight = f"(1 − p)<sup>{gamma}</sup>" if gamma != "1" else "1 − p"
+    about = (
+        f"The highest focal weights {weight}: where the classifier is most certain of what is not "
+        "true. Look here for wrong labels first. Rows are counted from 0; p is the probability of "
+        "what is true."
+    )
+    if report.gamma != 1:
+        about += " The weight is that of training, by the softmax of the logits."
+    rows = zip(*table.values(), strict=True)
+    items = [_document(dict(zip(table, row, strict=True)), report.multilabel) for row in rows]
+    return f"<p>{about}</p><ol>{''.join(items)}</ol>"
+
+
+def _document(row, several):
+    names = {"true": row["true"], "predicted": row["predicted"]}
+    if several:
+        names = {key: ", ".join(map(str, labels)) or "none" for key, labels in names.items()}
+    facts = [f"{key} <b>{_label(name)}</b>" for key, name in names.items()]
+    if several:
+        facts.append(f"judged by <b>{_label(row['label'])}</b>")
+    facts.append(f"p <b>{_small(row['probability'])}</b>")
+    facts.append(f"weight <b>{_number(row['focal_weight'])}</b>")
+    spans = "".join(f"<span>{fact}</span>" for fact in [f"row <b>{row['row']}</b>", *facts])
+    right = row["true"] == row["predicted"]
+    text = _text(_cut(row["document"], _LONGEST_TEXT)) or "(empty)"
+    return (
+        f'<li{" class=right" * right}><div class="facts">{spans}</div>'
+        f'<div class="text" dir="auto">{text}</div></li>'
+    )
+
+
+def _training(report):
+    if not report._training:
+        return ""
+    history, class_loss = (copy.copy(display) for display in report._training)
+    names = {"epoch": "epoch", "train_loss": "training loss"}
+    names |= {"valid_loss": "held-out loss", "valid_score": f"held-out {history.score_name}"}
+    table = _table(report.history, {name: names[name] for name in report.history})
+    figures = [
+        _figure(
+            "Losses",
+            "Of the training documents, and of those held out if there are any.",
+            _draw(history.plot, "Losses by epoch"),
+        )
+    ]
+    class_loss.labels = _names(class_loss.labels)
+    if len(class_loss.losses):
+        caption = (
+            "Who carries the loss: shares of the classes in the training documents and in the "
+            "loss of each epoch."
+        )
+        drawn = _draw(class_loss.plot, "Shares of the classes in the training loss by epoch")
+        figures.append(_figure("Loss of each class", caption, drawn))
+    rows = _folded(table, len(report.history["epoch"]), "Table")
+    return _grid(*figures) + rows
+
+
+def _settings(report):
+    changed = {
+        name: value
+        for name, value in report.params.items()
+        if excerpt(value, 500) != excerpt(report._defaults.get(name), 500)
+    }
+    others = {name: value for name, value in report.params.items() if name not in changed}
+    content = "<h3>Parameters that are not the default</h3>" + _pairs(changed)
+    if others:
+        content += f"<details><summary>All others</summary>{_pairs(others)}</details>"
+    return f"{content}<h3>Versions</h3>{_pairs(report.versions, str)}"
+
+
+# -- tables and texts ------------------------------------------------------------------------
+
+
+def _text(value):
+    """Return text for HTML, without control characters and lone surrogates."""
+    text = "".join(c if c.isprintable() or c in " \n\t" else " " for c in str(value))
+    return escape(text)
+
+
+def _label(value):
+    return f"<bdi>{_text(_cut(value, 80))}</bdi>"
+
+
+def _cut(value, most):
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else text[:most].rstrip() + "…"
+
+
+def _number(value):
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _small(value):
+    """Return a probability, with its first digit where it is small."""
+    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
+
+
+def _words(value, tag="td", scope=""):
+    kind = "words long" if len(str(value)) > _LONGEST_NAME else "words"
+    return f'<{tag}{scope} class="{kind}">{_label(value)}</{tag}>'
+
+
+def _cell(name, value):
+    if math.isnan(value):
+        return "<td>–</td>"
+    if name in _SHARES:
+        return f"<td>{100 * value:.3g} %</td>"
+    if name in _BARS:
+        return f'<td class="bar" style="--v:{100 * value:.1f}%">{value:.3f}</td>'
+    return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{value}</td>"
+
+
+def _table(columns, heads):
+    """Return a table of some columns; those of labels are words, whatever the labels are."""
+    words = _WORDS & set(heads) - ({"predicted"} if "support" in columns else set())
+    head = "".join(
+        f'<th scope="col"{" class=words" * (name in words)}>{_text(text)}</th>'
+        for name, text in heads.items()
+    )
+    lines = []
+    for values in zip(*(columns[name] for name in heads), strict=True):
+        cells = [
+            _words(value) if name in words else _cell(name, _plain(value))
+            for name, value in zip(heads, values, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _plain(value):
+    """Return a Python number for numpy's, and NaN for what is missing."""
+    return math.nan if value is None else value.item() if hasattr(value, "item") else value
+
+
+def _folded(table, n_rows, title):
+    if n_rows <= _LONG_TABLE:
+        return table
+    return f"<details open><summary>{title}</summary>{table}</details>"
+
+
+def _value(value):
+    """Return an excerpt of a parameter; of a path its last part, for a page that is passed on."""
+    path = PurePath(value) if isinstance(value, str | PurePath) else PurePath()
+    if path.is_absolute() or path.parts[:1] in (("..",), ("~",)):
+        value = f"…/{PurePath(value).name}"
+    return excerpt(value, 200)
+
+
+def _pairs(values, show=_value):
+    rows = [
+        f'<tr><th scope="row" class="words"><code>{_text(name)}</code></th>'
+        f'<td class="words long"><code>{_text(show(value))}</code></td></tr>'
+        for name, value in values.items()
+    ]
+    return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+# -- figures ---------------------------------------------------------------------------------
+
+
+def _grid(*figures):
+    return f'<div class="figures">{"".join(figures)}</div>'
+
+
+def _figure(title, caption, svg, wide=False):
+    kind = ' class="wide"' if wide else ""
+    return (
+        f'<figure{kind}><h3>{title}</h3><div class="scroll">{svg}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _names(labels):
+    """Return short names for a figure, each another one, in which nothing is mark-up."""
+    names: dict[str, None] = {}
+    for label in labels:
+        name = "".join(c if c.isprintable() else " " for c in str(label))
+        name = _cut(name, _LONGEST_NAME).replace("$", r"\$") or "(empty)"
+        if name.startswith("_"):  # which matplotlib hides from a legend
+            name = f"\u200b{name}"
+        i = 2
+        while name in names:
+            name = f"{name.rsplit(' #', 1)[0]} #{i}"
+            i += 1
+        names[name] = None
+    return list(names)
+
+
+_SIDE, _WIDE = (4.4, 3.3), (9.5, 4)  # inches
+
+
+def _draw(plot, alt, size=_SIDE):
+    """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of its surroundings."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glyphs that its font lacks: the browser has others
+        figure = Figure(figsize=size, layout="constrained")
+        plot(ax=figure.subplots())
+        file = io.StringIO()
+        # The salt makes the names of shared shapes the same in every run.
+        with matplotlib.rc_context({"svg.hashsalt": alt}):
+            figure.savefig(file, format="svg", transparent=True)
+    return _inline(file.getvalue(), alt, size)
+
+
+def _inline(svg, alt, size):
+    """Return an SVG file as an element: no styles for the whole page, no names but a text."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    # Within a tag: what stands between tags is text.
+    svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b(?=[^<>]*>)", r"\1: currentColor", svg)
+    svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # the curves without a name
+    box = re.search(r'viewBox="[^"]*"', svg).group()  # type: ignore[union-attr]
+    width = round(96 * size[0])
+    # As wide as its place, within what keeps its letters legible.
+    style = f"width:100%;min-width:{round(0.72 * width)}px;max-width:{round(1.25 * width)}px"
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box} role="img" aria-label="{escape(alt)}" style="{style}">'
+    )
+    return start + svg[svg.index(">") + 1 :].strip()
+
+
+def _balance(report):
+    table = report.per_class
+    x = np.arange(len(report.labels))
+    many = len(x) > _FEW_NAMES
+
+    def plot(ax):
+        from matplotlib.ticker import LogLocator, NullLocator
+
+        tested = np.where(table["test_share"] > 0, table["test_share"], np.nan)
+        if "train_share" in table:
+            known = np.where(table["train_share"] > 0, table["train_share"], np.nan)
+            ax.vlines(x, known, tested, color="0.6", linewidth=1)
+            ax.plot(x, known, "o", color=_ORANGE, label="training", markersize=4 if many else 7)
+        ax.plot(x, tested, "s", color=_BLUE, label="these documents", markersize=3 if many else 5)
+        ax.set(yscale="log", ylabel="share of documents", xlabel="class, most frequent first")
+        ax.set_xlim(-0.6, len(x) - 0.4)
+        style = {"rotation": 90, "fontsize": 7.5, "va": "center"} if many else {"rotation": 25}
+        if len(x) <= _MOST_CELLS:
+            ax.set_xticks(x, _names(report.labels), rotation_mode="anchor", ha="right", **style)
+            ax.tick_params(axis="x", length=0)
+        else:
+            ax.set_xticks([])
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+        ax.legend(loc="upper right")
+
+    return _draw(plot, "Shares of the classes", _WIDE if many else _SIDE)
+
+
+def _confusion(report):
+    matrix, labels = report.confusion_matrix, list(report.labels)
+    codes, predicted = (_ranks(report, codes) for codes in (report._codes, report._predicted))
+    used = np.flatnonzero(matrix.any(0) | matrix.any(1))
+    if len(used) > _MOST_CELLS:
+        codes, predicted = (np.minimum(c, _MOST_CELLS - 1) for c in (codes, predicted))
+        labels = [*labels[: _MOST_CELLS - 1], f"{len(labels) - _MOST_CELLS + 1} others"]
+        used = np.arange(_MOST_CELLS)
+    names = _names([labels[i] for i in used])
+    n = len(used)
+    side = 1.6 + (0.75 * n if n <= 6 else 0.42 * n if n <= 20 else 0.225 * n)
+    letters = 10 if n <= 6 else 8 if n <= 20 else 5.5
+
+    def plot(ax):
+        from matplotlib.colors import LinearSegmentedColormap
+
+        clear, full = (0, 0x72 / 255, 0xB2 / 255, 0), (0, 0x72 / 255, 0xB2 / 255, 1)
+        display = FrequencyConfusionMatrixDisplay.from_predictions(
+            codes,
+            predicted,
+            labels=used,
+            display_labels=names,
+            normalize="true",
+            include_values=False,
+            xticks_rotation="vertical" if n > 3 else "horizontal",
+            cmap=LinearSegmentedColormap.from_list("ink", [clear, full]),
+            colorbar=False,
+            ax=ax,
+            im_kw={"vmin": 0, "vmax": 1, "interpolation": "nearest"},
+        )
+        counts = np.zeros((n, n), int)
+        np.add.at(counts, (np.searchsorted(used, codes), np.searchsorted(used, predicted)), 1)
+        for i, j in zip(*counts.nonzero(), strict=True):
+            # The contrast of the two with the full colour is the same at nine tenths of it.
+            colour = "white" if display.confusion_matrix[i, j] > 0.9 else _INK
+            text = {"ha": "center", "va": "center", "fontsize": letters, "color": colour}
+            ax.text(j, i, counts[i, j], **text)
+        ax.tick_params(labelsize=9 if n <= 20 else 6.5)
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.spines[:].set_visible(True)
+        ax.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="0.6", linewidth=0.3, alpha=0.6)
+        ax.tick_params(which="minor", length=0)
+
+    return _draw(plot, "Confusion matrix, most frequent class first", (side + 0.8, side))
+
+
+def _ranks(report, codes):
+    """Return the place of each class by frequency."""
+    places = np.empty(len(report.labels), int)
+    places[report._order] = np.arange(len(report.labels))
+    return places[codes]
+
+
+def _reliability(report):
+    display = copy.copy(report._reliability)
+    return _draw(functools.partial(display.plot, color=_BLUE), "Accuracy against confidence")
+
+
+def _confidence(report):
+    counts = report._reliability.counts
+    right = counts * report._reliability.accuracy
+    edges = np.linspace(0, 1, len(counts) + 1)
+
+    def plot(ax):
+        width = edges[1]
+        settings = {"width": 0.9 * width, "align": "edge"}
+        ax.bar(edges[:-1], right, **settings, color=_BLUE, label="right")
+        ax.bar(edges[:-1], counts - right, **settings, bottom=right, color=_ORANGE, label="wrong")
+        unit = "decisions" if report.multilabel else "documents"
+        ax.set(xlabel="confidence", ylabel=unit, xlim=(0, 1))
+        ax.legend(loc="upper left")
+
+    return _draw(plot, "Right and wrong decisions by confidence")
+
+
+def _precision_recall(report):
+    from sklearn.metrics import precision_recall_curve
+
+    table, truth, proba = report.per_class, report._truth, report._proba
+    names = _names(report.labels)
+    shown = [k for k in range(len(names)) if table["support"][k]]
+    columns = {names[k]: report._order[k] for k in shown}
+    display = ClassPrecisionRecallDisplay(
+        {
+            name: precision_recall_curve(truth[:, column], proba[:, column])[:2]
+            for name, column in columns.items()
+        },
+        {names[k]: float(table["average_precision"][k]) for k in shown},
+        {names[k]: int(table["support"][k]) for k in shown},
+    )
+
+    many = len(names) > _FEW_NAMES
+
+    def plot(ax):
+        display.plot(ax=ax, top=6)
+        if not many:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
+
+    height = 3.3 + 0.17 * min(len(shown), 7)
+    return _draw(plot, "Precision and recall of each class", _WIDE if many else (4.4, height))

@@ -1,0 +1,410 @@
+"""A fitted classifier judged on documents whose labels are known, as tables and as one page."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    hamming_loss,
+    log_loss,
+    precision_recall_fscore_support,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skfocal._data import labels as _targets
+from skfocal._data.texts import as_texts, joined
+from skfocal._utils.messages import excerpts
+from skfocal._version import __version__
+from skfocal.displays import (
+    ClassLossDisplay,
+    ReliabilityDisplay,
+    TrainingHistoryDisplay,
+    _pyplot,
+)
+from skfocal.metrics import confidence_bins
+
+_PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "numpy")
+_CELLS = 20  # of a row that is no text, shown at most
+
+
+class Report:
+    """Scores, figures and the hardest documents of a fitted classifier, for one HTML page.
+
+    Use :meth:`BertFocalClassifier.report` or :meth:`from_estimator`. A notebook shows the page;
+    :meth:`save` writes it into one file that needs no network and no script. Tables are dicts of
+    columns, which ``pandas.DataFrame`` takes. Rows and columns for classes are sorted by
+    frequency among the documents, the most frequent first.
+
+    Parameters
+    ----------
+    name : str
+        What was fitted.
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    codes : int ndarray of shape (n,) or indicator of shape (n, n_classes)
+        The documents' labels as codes.
+    answers : dict
+        What the classifier says of them: "predicted", "proba", "focal_proba", "gamma" and
+        "class_prior".
+    documents : list of str
+        Their texts.
+    n_hardest : int, default=20
+        How many of the hardest documents are shown.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_classes,)
+        Classes by frequency.
+    overall : dict of str -> float
+        Accuracy, F1 and the like of all documents.
+    per_class : dict of str -> ndarray of shape (n_classes,)
+        "label", "train_share" where the classifier knows it, "support", "test_share",
+        "predicted" (documents), "precision", "recall", "f1", "average_precision"; NaN where
+        there is nothing to divide by.
+    confusion_matrix : ndarray of shape (n_classes, n_classes), or None with several labels
+        Documents by true and predicted class.
+    confusions : dict of str -> list
+        "true", "predicted", "documents", "share" of the true class: the most frequent errors.
+    hardest : dict of str -> list
+        "row" in X from 0, "document", "true", "predicted", "label" that is judged, the
+        "probability" of what is true of it, and the "focal_weight": the highest first.
+    gamma : float
+        Exponent of the focal weight.
+    history : dict of str -> list
+        "epoch", "train_loss" and, with held-out documents, "valid_loss" and "valid_score"; empty
+        for other classifiers.
+    params : dict of str -> object
+        Of the classifier.
+    versions : dict of str -> str
+        Of Python and the packages.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skfocal import Report
+    >>> X, y = ["win cash", "win a prize", "lunch", "team lunch"], ["spam", "spam", "ham", "ham"]
+    >>> model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(X, y)
+    >>> report = Report.from_estimator(model, X, y)
+    >>> report.overall["accuracy"]
+    1.0
+    >>> report
+    <Report of Pipeline, LogisticRegression: 4 documents, 2 classes>
+    """
+
+    def __init__(self, name, classes, codes, answers, documents, *, n_hardest=20):
+        self.name = name
+        self.created = datetime.now(UTC)
+        self.multilabel = codes.ndim == 2
+        self.gamma = answers["gamma"]
+        n = len(classes)
+        self._truth = codes > 0 if self.multilabel else codes[:, None] == np.arange(n)
+        self._codes, self._predicted, self._proba = codes, answers["predicted"], answers["proba"]
+        prior = answers["class_prior"]
+        support = self._truth.sum(0)
+        self._order = np.lexsort((np.zeros(n) if prior is None else -prior, -support))
+        self.labels = classes[self._order]
+        self._reliability = ReliabilityDisplay(*self._bins())
+        self.overall = self._overall()
+        self.per_class = self._per_class(prior)
+        self.confusion_matrix = None
+        if not self.multilabel:
+            self.confusion_matrix = confusion_matrix(codes, self._predicted, labels=self._order)
+        self.confusions = self._confusions()
+        self.hardest = self._hardest(classes, documents, answers["focal_proba"], n_hardest)
+        self.history: dict = {}
+        self.params: dict = {}
+        self._defaults: dict = {}
+        self._training: list = []  # displays that are not drawn yet
+        self.versions = _versions()
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, n_hardest=20) -> Self:
+        """Judge a fitted classifier.
+
+        A search is taken for its best estimator, a pipeline for its last step behind the others.
+        A :class:`BertFocalClassifier` goes over the documents once; other classifiers do so for
+        `predict_proba` and for `predict`.
+
+        Parameters
+        ----------
+        estimator : fitted classifier with predict_proba
+        X, y : documents and their labels
+            As the estimator's `predict` and `fit` take them. `y` may lack classes.
+        n_hardest : int, default=20
+            How many of the hardest documents are shown.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        ValueError
+            If `y` has a label that the classifier does not know, or `n_hardest` is negative.
+        TypeError
+            If the classifier gives no probabilities.
+        ImportError
+            If matplotlib is missing.
+        """
+        if not isinstance(n_hardest, Integral) or n_hardest < 0:
+            raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
+        _pyplot(cls)
+        check_is_fitted(estimator)
+        documents = _as_shown(X)
+        kinds, final, X = _innermost(estimator, X)
+        classes, several = _classes_of(final)
+        try:
+            _, codes = _targets.encode(y, documents, classes, several)
+        except _targets.UnknownLabels as error:
+            raise ValueError(
+                "y must have labels that the classifier was fitted with, "
+                f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} besides."
+            ) from error
+        report = cls(
+            ", ".join(kinds), classes, codes, _answers(final, X), documents, n_hardest=n_hardest
+        )
+        report.params = final.get_params(deep=False)
+        report._defaults = _defaults(final)
+        if hasattr(final, "history_"):
+            report.history = _columns(final.history_)
+            report._training = [TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)]
+        return report
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def _overall(self):
+        y, predicted, proba = self._codes, self._predicted, self._proba
+        accuracy = float(accuracy_score(y, predicted))
+        settings: dict[str, Any] = {"zero_division": 0.0}
+
+        def f1(average):
+            return float(f1_score(y, predicted, average=average, **settings))
+
+        if self.multilabel:
+            own = np.where(self._truth, proba, 1 - proba)
+            tiny = np.finfo(own.dtype).tiny
+            return {
+                "all labels right": accuracy,
+                "F1, macro": f1("macro"),
+                "F1, micro": f1("micro"),
+                "Hamming loss": float(hamming_loss(y, predicted)),
+                "log-loss": float(-xlogy(1.0, np.maximum(own, tiny)).mean()),
+                "calibration error": self._reliability.ece,
+            }
+        recall = [(predicted[y == c] == c).mean() for c in np.unique(y)]
+        return {
+            "accuracy": accuracy,
+            "balanced accuracy": float(np.mean(recall)),
+            "F1, macro": f1("macro"),
+            "F1, weighted": f1("weighted"),
+            "log-loss": float(log_loss(y, proba, labels=np.arange(proba.shape[1]))),
+            "calibration error": self._reliability.ece,
+            "always the most frequent class": float(self._truth.sum(0).max() / len(y)),
+        }
+
+    def _bins(self):
+        """Return what a reliability diagram shows; of several labels, each is a decision."""
+        if not self.multilabel:
+            return confidence_bins(
+                self._codes, self._proba, classes=np.arange(self._proba.shape[1])
+            )
+        p = self._proba.ravel()
+        return confidence_bins(self._truth.ravel(), np.stack([1 - p, p], 1), classes=[False, True])
+
+    def _per_class(self, prior):
+        order, support = self._order, self._truth.sum(0)
+        settings: dict[str, Any] = {"zero_division": np.nan}
+        scores = precision_recall_fscore_support(
+            self._codes, self._predicted, labels=np.arange(len(order)), **settings
+        )[:3]
+        predicted = _targets.positives(self._predicted, len(order))
+        average = [
+            average_precision_score(self._truth[:, c], self._proba[:, c]) if support[c] else np.nan
+            for c in range(len(order))
+        ]
+        columns = {} if prior is None else {"train_share": prior}
+        columns |= {"support": support, "test_share": support / len(self._codes)}
+        columns |= {"predicted": predicted.astype(int)}
+        columns |= dict(zip(("precision", "recall", "f1"), scores, strict=True))
+        columns |= {"average_precision": np.array(average)}
+        return {"label": self.labels} | {name: column[order] for name, column in columns.items()}
+
+    def _confusions(self, most=10):
+        names = ("true", "predicted", "documents", "share")
+        if self.multilabel:
+            return {name: [] for name in names}
+        wrong = self.confusion_matrix * (1 - np.eye(len(self.labels), dtype=int))
+        cells = [divmod(cell, len(wrong)) for cell in np.argsort(-wrong, axis=None, kind="stable")]
+        cells = [(i, j) for i, j in cells[:most] if wrong[i, j]]
+        support = self.per_class["support"]
+        rows = [
+            (self.labels[i], self.labels[j], int(wrong[i, j]), float(wrong[i, j] / support[i]))
+            for i, j in cells
+        ]
+        return {name: [row[k] for row in rows] for k, name in enumerate(names)}
+
+    def _hardest(self, classes, documents, focal_proba, n_hardest):
+        """Return the documents of the highest focal weight; of several labels, the worst counts."""
+        own_focal, own = (
+            np.where(self._truth, p, 1 - p) if self.multilabel else p
+            for p in (focal_proba, self._proba)
+        )
+        judged = own_focal.argmin(1) if self.multilabel else self._codes
+        every = np.arange(len(judged))
+        # Sorted by the probability, of which the weight is a falling function with ties near 1.
+        rows = np.argsort(own_focal[every, judged], kind="stable")[:n_hardest]
+        at = rows, judged[rows]
+
+        def named(codes):
+            if not self.multilabel:
+                return classes[codes[rows]].tolist()
+            return [classes[row > 0].tolist() for row in codes[rows]]
+
+        return {
+            "row": rows.tolist(),
+            "document": [documents[row] for row in rows],
+            "true": named(self._codes),
+            "predicted": named(self._predicted),
+            "label": classes[at[1]].tolist(),
+            "probability": own[at].tolist(),
+            "focal_weight": ((1 - own_focal[at]) ** self.gamma).tolist(),
+        }
+
+    # -- the page --------------------------------------------------------------------------
+
+    def _repr_html_(self):
+        from skfocal.report._page import fragment
+
+        if not hasattr(self, "_html"):
+            self._html = fragment(self)
+        return self._html
+
+    def save(self, path):
+        """Write the page into one file.
+
+        Parameters
+        ----------
+        path : str or path
+            Replaced if it is there.
+        """
+        from skfocal.report._page import page
+
+        Path(path).write_text(page(self._repr_html_(), self.name), encoding="utf-8")
+
+    def __repr__(self):
+        kind = "labels" if self.multilabel else "classes"
+        counts = f"{len(self._codes)} documents, {len(self.labels)} {kind}"
+        return f"<Report of {self.name}: {counts}>"
+
+
+# -- what is judged --------------------------------------------------------------------------
+
+
+def _innermost(estimator, X):
+    """Return the names of all around a classifier and its own, the classifier, and what it gets."""
+    kinds = [type(estimator).__name__]
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            inner = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            inner = estimator.estimator
+        elif isinstance(estimator, Pipeline):
+            for _, step in estimator.steps[:-1]:
+                if hasattr(step, "transform"):  # neither "passthrough" nor a sampler
+                    X = step.transform(X)
+            inner = estimator.steps[-1][1]
+        else:
+            return kinds, estimator, X
+        estimator = inner
+        kinds.append(type(estimator).__name__)
+
+
+def _classes_of(estimator):
+    """Return the labels of a classifier, and whether a document has several; None: y tells."""
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            "estimator must have predict_proba and, if it is a search, refit. "
+            f"Got {type(estimator).__name__}."
+        )
+    classes = estimator.classes_
+    if isinstance(classes, list) and len(classes) and np.ndim(classes[0]):
+        raise TypeError(
+            "estimator must have one list of classes; give the report each of the estimators of "
+            f"{type(estimator).__name__}."
+        )
+    if hasattr(estimator, "_logits_and_answers"):
+        return classes, estimator.class_weight_.ndim == 2
+    return np.asarray(classes), getattr(estimator, "multilabel_", None)
+
+
+def _answers(estimator, X):
+    """Return a classifier's predictions, as codes, and what else the report is made from."""
+    if hasattr(estimator, "_logits_and_answers"):  # one pass over the documents
+        logits, answers = estimator._logits_and_answers(X)
+        gamma = getattr(estimator.loss_, "gamma", 0)
+        proba, predicted = answers.predict_proba(), answers.predict()
+        # The loss weighs by the softmax of the logits; predict_proba may undo gamma and alpha.
+        plain = estimator._calibration().answers(logits).predict_proba() if gamma else proba
+        prior = estimator.class_prior_
+    else:
+        proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
+        predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
+        gamma, plain, prior = 0, proba, None
+    if predicted.ndim == 1:
+        predicted = np.searchsorted(estimator.classes_, predicted)
+    return {
+        "proba": proba,
+        "predicted": predicted,
+        "focal_proba": plain,
+        "gamma": gamma or 1,  # without a gamma, 1 - p
+        "class_prior": prior,
+    }
+
+
+def _as_shown(X):
+    """Return the documents, as one str each; rows of several columns with a bar between them."""
+    try:
+        return joined(as_texts(X), " | ")
+    except (TypeError, ValueError):
+        rows = np.asarray(X, dtype=object)
+        if rows.ndim == 0 or len(rows) == 0:
+            raise
+    return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
+
+
+def _defaults(estimator):
+    try:
+        return type(estimator)().get_params(deep=False)
+    except TypeError:  # it needs an argument
+        return {}
+
+
+def _columns(history):
+    rows = [dict(row) for row in history]
+    names = ("epoch", "train_loss", "valid_loss", "valid_score")
+    return {
+        name: [row.get(name) for row in rows] for name in names if any(name in row for row in rows)
+    }
+
+
+def _versions():
+    found = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a folder that is not installed
+            found[name] = __version__ if name == "skfocal" else "unknown"
+    return found

@@ -1,0 +1,296 @@
+"""Predictions of an exported classifier, by numpy, onnxruntime and tokenizers alone."""
+
+import importlib
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skfocal._data.document_streams import joined, parts
+from skfocal._data.texts import a_document, as_texts, check_kind
+from skfocal._data.tokenization import (
+    checked_cutting,
+    encode,
+    encoder_inputs,
+    n_pieces,
+    padded,
+    piece_table,
+)
+from skfocal._utils import files
+from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
+
+_LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
+_TOKENS_AT_ONCE = 1024  # of a batch, with padding
+# Of the longest in its batch a document has this share, or starts another: on one core, eight
+# documents of R8, padded to their longest, took 1.4 times as long.
+_LENGTH_AT_LEAST = 0.75
+_TEXTS_AT_ONCE = 8192  # tokenised and sorted together: what a tokenizer gives takes much memory
+
+
+class OnnxClassifier:
+    """A classifier that :meth:`skfocal.BertFocalClassifier.to_onnx` wrote.
+
+    It answers as the estimator did when it was exported, with its `proba`, `temperature` and
+    `decision`, and imports neither torch nor transformers nor scikit-learn.
+
+    Parameters
+    ----------
+    folder : str or path
+        What ``to_onnx`` wrote.
+    providers : sequence of str, default=("CPUExecutionProvider",)
+        What onnxruntime computes with.
+    n_threads : int, default=None
+        Threads on a CPU; None: as many as there are cores.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    max_length_ : int
+        Tokens kept of a document.
+    pairs_ : bool
+        Whether a document is a pair of texts.
+
+    Raises
+    ------
+    ValueError
+        If a file is not as ``to_onnx`` wrote it, or is of a newer format.
+    OSError
+        If a file is missing or cannot be read.
+    ImportError
+        If onnxruntime or tokenizers are not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Any,
+        *,
+        providers: Any = ("CPUExecutionProvider",),
+        n_threads: int | None = None,
+    ) -> None:
+        tokenizers, onnxruntime = (_import(name) for name in ("tokenizers", "onnxruntime"))
+        folder = Path(folder).expanduser()
+        with files.refusing(folder, "to_onnx"):
+            head = _read_head(folder)
+            contents = {name: _checked(folder, name, head) for name in (GRAPH, TOKENIZER)}
+            self.classes_ = np.array(head["classes"], dtype=_dtype(head["dtype"]))
+            self.max_length_ = head["max_length"]
+            self._multilabel = head["multilabel"]
+            self._pad_id = head["pad_id"]
+            self.pairs_ = head["pairs"]
+            tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
+            self._tokenizer = _checked_tokenizer(tokenizer, head)
+            n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
+            self._cutting = replace(head["cutting"], n_special=n_special)
+            self._cutting.check()
+            self._encoding = threading.Lock()
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3  # errors are raised
+            options.intra_op_num_threads = n_threads or 0
+            self._session = onnxruntime.InferenceSession(
+                contents[GRAPH], options, providers=list(providers)
+            )
+            self._inputs = {value.name for value in self._session.get_inputs()}
+            self._check_answer(self.outputs([a_document(self.pairs_)]))
+
+    def _check_answer(self, outputs):
+        for name, value in outputs.items():
+            if value.shape != (1, len(self.classes_)):
+                raise ValueError(f"{name} of {GRAPH} must have a column for each class.")
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of each document, or an indicator of its labels.
+
+        Parameters
+        ----------
+        X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), Series, DataFrame, pyarrow \
+                array or table, datasets.Dataset or a column of one, or an iterator of such chunks
+            One str a document, or two, as in the fit.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_labels)
+        """
+        return joined([self.decide(part) for part in self._parts(X)])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities.
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+        """
+        return joined([part["proba"] for part in self._parts(X)])
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return log-probabilities; for two classes and for labels log-odds.
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            One str a document.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+        """
+        scores = joined([part["scores"] for part in self._parts(X)])
+        if len(self.classes_) == 2 and not self._multilabel:
+            return scores[:, 1] - scores[:, 0]
+        return scores
+
+    def outputs(self, X: Any) -> dict:
+        """Return all outputs of the graph by name, each of shape (n, n_classes).
+
+        Parameters
+        ----------
+        X : as in :meth:`predict`
+            One str a document, or two.
+
+        Returns
+        -------
+        dict of str -> ndarray
+            "logits" in float32; "scores", "proba" and "decision_scores" in float64.
+        """
+        found = list(self._parts(X))
+        return {name: joined([part[name] for part in found]) for name in OUTPUTS}
+
+    def _parts(self, X):
+        """Yield the outputs for some documents at a time."""
+        return map(self._outputs, parts(X, self._checked_texts, _TEXTS_AT_ONCE))
+
+    def _checked_texts(self, X):
+        texts = as_texts(X)
+        check_kind(texts, self.pairs_)
+        return texts
+
+    def decide(self, outputs: dict) -> np.ndarray:
+        """Return what :meth:`predict` does, given outputs: labels and probabilities of one call.
+
+        Parameters
+        ----------
+        outputs : dict
+            What :meth:`outputs` returned.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_labels)
+        """
+        scores = outputs["decision_scores"]
+        if self._multilabel:
+            return (scores > 0).astype(np.int64)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _outputs(self, texts):
+        with self._encoding:
+            ids = [row for row, _ in encode(self._tokenizer, texts, self._cutting)]
+        lengths = np.array([len(row) for row in ids])
+        order = np.argsort(-lengths, kind="stable")
+        parts, start = [], 0
+        while start < len(order):
+            longest = max(lengths[order[start]], 1)
+            rows = order[start : start + max(_TOKENS_AT_ONCE // longest, 1)]
+            rows = rows[lengths[rows] >= _LENGTH_AT_LEAST * lengths[rows[0]]]
+            parts.append(self._run([ids[row] for row in rows]))
+            start += len(rows)
+        back = np.argsort(order, kind="stable")
+        return {
+            name: np.concatenate([part[i] for part in parts])[back]
+            for i, name in enumerate(OUTPUTS)
+        }
+
+    def _run(self, documents):
+        size = self._cutting.max_length
+        counts = n_pieces([len(ids) for ids in documents], size)
+        rows = [
+            ids[size * i : size * (i + 1)]
+            for ids, count in zip(documents, counts, strict=True)
+            for i in range(count)
+        ]
+        ids, inside = padded(rows)
+        inputs = {
+            "token_type_ids": np.zeros_like(ids),
+            "pieces": piece_table(counts),
+            **encoder_inputs(ids, inside, self._pad_id),
+        }
+        return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def _read_head(folder):
+    head = files.as_json(files.read_bytes(folder, HEAD, _LIMITS[HEAD]), HEAD)
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{HEAD} must have format {FORMAT!r}. Got {head.get('format')!r:.60}.")
+    version = head.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"{HEAD} has format_version {version!r:.60}, and this skfocal reads 1 to "
+            f"{FORMAT_VERSION}: a newer one may read it."
+        )
+    for name, most in (("max_length", 2**20), ("vocab_size", 2**24), ("pad_id", 2**24)):
+        if type(head[name]) is not int or not 0 <= head[name] < most:
+            raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
+    if head["truncation_side"] not in ("left", "right") or type(head["multilabel"]) is not bool:
+        raise ValueError(f"{HEAD} must have a truncation_side and say if it is multilabel.")
+    head["pairs"], head["cutting"] = _read_cutting(head, version)
+    classes = head["classes"]
+    if not isinstance(classes, list) or not all(isinstance(c, str | int | float) for c in classes):
+        raise ValueError(f"classes in {HEAD} must be labels. Got {classes!r:.60}.")
+    return head
+
+
+def _read_cutting(head, version):
+    """Return whether documents are pairs of texts, and how they become token ids."""
+    pairs, settings = False, {}
+    if version > 1:
+        names = "long_documents", "stride", "max_chunks", "marks_second"
+        pairs, settings = head["pairs"], {name: head[name] for name in names}
+    if type(pairs) is not bool:
+        raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
+    return pairs, checked_cutting(head["max_length"], side=head["truncation_side"], **settings)
+
+
+def _dtype(name):
+    if not re.fullmatch(r"U|[<>|=]?(O|b1|[iu][1248]|f[248])", str(name)):
+        raise ValueError(f"dtype in {HEAD} must be one of labels. Got {name!r:.60}.")
+    return "O" if name.endswith("O") else name
+
+
+def _checked(folder, name, head):
+    """Return a file's content if it is what was exported: onnxruntime ends at some others."""
+    content = files.read_bytes(folder, name, _LIMITS[name])
+    expected = head["sha256"][name]
+    found = files.digest(content)
+    if found != expected:
+        raise ValueError(
+            f"{name} must be the file that was exported. Got another: its SHA-256 is {found}, not "
+            f"{expected!r:.80}."
+        )
+    return content
+
+
+def _checked_tokenizer(tokenizer, head):
+    ids = [*tokenizer.get_vocab().values(), head["pad_id"]]
+    if max(ids) >= head["vocab_size"]:
+        raise ValueError(
+            f"{TOKENIZER} must have ids below {head['vocab_size']}, the embeddings of the graph. "
+            f"Got {max(ids)}."
+        )
+    return tokenizer
+
+
+def _import(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"OnnxClassifier needs {name}: pip install skfocal[onnx]") from error

@@ -1,0 +1,182 @@
+"""From a fitted estimator to an ONNX graph that gives logits, probabilities and decisions."""
+
+import contextlib
+import copy
+import importlib
+import importlib.metadata
+import json
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from skfocal._encoder.pooling import pool
+from skfocal._storage import encoder_checks, tokenizer_files
+from skfocal._utils import files as _files
+from skfocal._version import __version__
+from skfocal.serving._format import (
+    FILES,
+    FORMAT,
+    FORMAT_VERSION,
+    GRAPH,
+    HEAD,
+    OUTPUTS,
+    TOKENIZER,
+)
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
+
+
+class _Graph(nn.Module):
+    """Token ids to all that a served model answers with."""
+
+    def __init__(self, module, pooling, calibration):
+        super().__init__()
+        self.module = module
+        self.pooling = pooling
+        self.loss = calibration.loss  # its buffers belong to the graph
+        self.calibration = calibration
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None, pieces=None):
+        """Return logits, scores, probabilities and what the decision is made of."""
+        logits = self.module(input_ids, attention_mask, token_type_ids).float()
+        logits = logits if pieces is None else pool(logits, pieces, self.pooling)
+        # In float64, as predict_proba: the inverse of a focal loss needs the digits.
+        scores, decision_scores = self.calibration.scores(logits.double())
+        proba = torch.sigmoid(scores) if self.calibration.multilabel else scores.exp()
+        return logits, scores, proba, decision_scores
+
+
+def export(estimator, calibration, folder):
+    """Write an estimator's graph; see :meth:`skfocal.BertFocalClassifier.to_onnx`.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+        Fitted.
+    calibration : skfocal.calibration.Calibration
+        How its logits become answers.
+    folder : str or path
+    """
+    encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
+    module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
+    calibration.loss.cpu()
+    tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
+    cutting = estimator._present_cutting()
+    graph = _Graph(module, estimator.net_.pooling, calibration).eval()
+    with _files.whole_folder(folder, HEAD, FILES) as work:
+        _write_graph(graph, _example(cutting), work / GRAPH)
+        (work / TOKENIZER).write_bytes(tokenizer)
+        head = _head(
+            estimator, cutting, {name: _files.sha256(work / name) for name in (GRAPH, TOKENIZER)}
+        )
+        (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
+
+
+def _head(estimator, cutting, sums):
+    classes, encoder = estimator.classes_, estimator.net_.plain_module().model
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": {"skfocal": __version__, **versions},
+        "sha256": sums,
+        "classes": classes.tolist(),
+        "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
+        "multilabel": estimator.class_weight_.ndim == 2,
+        "max_length": int(cutting.max_length),
+        "truncation_side": cutting.side,
+        "long_documents": cutting.long_documents,
+        "stride": cutting.stride,
+        "max_chunks": cutting.max_chunks,
+        "pairs": estimator._pairs,
+        "marks_second": cutting.marks_second,
+        "pad_id": int(estimator.tokenizer_.pad_token_id),
+        "vocab_size": int(encoder.get_input_embeddings().num_embeddings),
+        "proba": estimator.proba_,
+        "temperature": estimator.temperature_,
+        "decision": estimator.decision,
+    }
+
+
+def _example(cutting):
+    """Return inputs of the graph, and the names of their sizes."""
+    tokens = torch.ones((3, 7), dtype=torch.int64)
+    mask = tokens.clone()
+    mask[1, 4:] = 0
+    inputs = {"input_ids": tokens, "attention_mask": mask}
+    if cutting.marks_second:
+        inputs["token_type_ids"] = 1 - mask
+    sizes: dict = dict.fromkeys(inputs, {0: "batch", 1: "length"})
+    if cutting.long_documents == "chunk":
+        inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
+        sizes["pieces"] = {0: "documents", 1: "most_pieces"}
+    return inputs, sizes
+
+
+def _write_graph(graph, example, path):
+    inputs, sizes = example
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            graph,
+            kwargs=inputs,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=sizes,
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
+    _forget_sources(program.model)
+    program.save(path, external_data=False)
+
+
+def _forget_sources(model):
+    """Take out where in whose files each node comes from."""
+    graph = model.graph
+    for part in [model, graph, *graph, *graph.inputs, *graph.outputs, *graph.initializers.values()]:
+        part.metadata_props.clear()
+        part.doc_string = None
+    for node in graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _translations():
+    """Return how to write what the exporter would write with a loss of digits."""
+    try:
+        op: Any = importlib.import_module("onnxscript").opset18
+    except ImportError as error:
+        raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
+
+    def log1p(x):
+        # Exact where 1 + x is rounded: the error of the sum is divided out again (Goldberg 1991).
+        one = op.CastLike(op.Constant(value_float=1.0), x)
+        above = op.Add(one, x)
+        error = op.Sub(above, one)
+        is_lost = op.Equal(error, op.CastLike(op.Constant(value_float=0.0), x))
+        safe = op.Where(is_lost, one, error)
+        return op.Where(is_lost, x, op.Mul(op.Log(above), op.Div(x, safe)))
+
+    def log_sigmoid(x):
+        zero = op.CastLike(op.Constant(value_float=0.0), x)
+        return op.Sub(op.Min(x, zero), log1p(op.Exp(op.Neg(op.Abs(x)))))
+
+    aten = torch.ops.aten
+    return {aten.log_sigmoid.default: log_sigmoid, aten.log1p.default: log1p}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter's notes on packages that it does not need off the user's screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
