@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import importlib.resources
 import io
 import math
 import re
+import string
 import warnings
 from html import escape
 from pathlib import PurePath
@@ -37,93 +39,14 @@ _MOST_CELLS = 60  # classes with a row of the confusion matrix; the others share
 _LONGEST_NAME, _LONGEST_TEXT = 28, 400
 _LONG_TABLE = 12  # rows, beyond which a table folds
 
-_CSS = """
-.skfocal-report { --ink:#1c2228; --soft:#5a6570; --line:#d9dfe5; --back:#ffffff; --card:#f5f7f9;
-  --blue:#0072b2; --tint:#cfe3f1; --faint:#c0c7ce; --warm:#b3500d; color-scheme:light;
-  color:var(--ink); background:var(--back); font:15px/1.5 system-ui,-apple-system,"Segoe UI",
-  Roboto,"Helvetica Neue",Arial,sans-serif; max-width:75rem; margin:0 auto;
-  padding:1.25rem; box-sizing:border-box; text-align:left; overflow-wrap:anywhere; }
-@media (prefers-color-scheme: dark) { .skfocal-report { --ink:#e4e9ee; --soft:#9aa6b2;
-  --line:#353e48; --back:#13181d; --card:#1c2329; --blue:#56b4e9; --tint:#1d4158;
-  --faint:#46515c; --warm:#f0a35e; color-scheme:dark; } }
-.skfocal-report * { box-sizing:border-box; }
-.skfocal-report header { border-bottom:1px solid var(--line); margin-bottom:1rem; }
-.skfocal-report h1 { font-size:1.5rem; line-height:1.25; margin:0 0 .25rem; color:inherit; }
-.skfocal-report h2 { font-size:1.1rem; line-height:1.4; margin:0; display:inline; color:inherit; }
-.skfocal-report p { margin:.25rem 0 .75rem; color:var(--soft); max-width:46rem; }
-.skfocal-report details.part { border-top:1px solid var(--line); padding:.75rem 0; }
-.skfocal-report summary { cursor:pointer; padding:.15rem 0; }
-.skfocal-report summary:focus-visible { outline:2px solid var(--blue); outline-offset:2px; }
-.skfocal-report dl.scores { display:grid; gap:.6rem; margin:0 0 1rem;
-  grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr)); }
-.skfocal-report dl.scores div { background:var(--card); border-radius:.5rem; padding:.6rem .75rem; }
-.skfocal-report dl.scores dt { color:var(--soft); font-size:.8rem; font-weight:400;
-  line-height:1.3; }
-.skfocal-report dl.scores dd { margin:0; font-size:1.5rem; font-weight:600; line-height:1.3;
-  font-variant-numeric:tabular-nums; }
-.skfocal-report .figures { display:grid; gap:1rem 1.5rem;
-  grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr)); }
-.skfocal-report figure { margin:0; min-width:0; }
-.skfocal-report figure.wide { grid-column:1/-1; }
-.skfocal-report figcaption { color:var(--soft); font-size:.85rem; max-width:46rem; }
-.skfocal-report h3 { font-size:.95rem; margin:.5rem 0 .1rem; color:inherit; }
-.skfocal-report .scroll { overflow-x:auto; max-width:100%; }
-.skfocal-report svg { display:block; height:auto; max-width:100%; margin:.25rem 0;
-  color:var(--ink); fill:currentColor; }
-.skfocal-report .scroll svg { max-width:none; }
-.skfocal-report svg * { stroke-linejoin:round; stroke-linecap:butt; }
-.skfocal-report svg text { font-family:inherit !important; }
-.skfocal-report table { border-collapse:collapse; margin:.25rem 0 .5rem; font-size:.875rem;
-  color:inherit; width:auto; }
-.skfocal-report th, .skfocal-report td { padding:.3rem .6rem; text-align:right; vertical-align:top;
-  border:0; border-bottom:1px solid var(--line); background:none; color:inherit;
-  font-variant-numeric:tabular-nums; white-space:nowrap; max-width:none; }
-.skfocal-report thead th { color:var(--soft); font-weight:500; vertical-align:bottom; }
-.skfocal-report .words { text-align:left; font-weight:400; }
-.skfocal-report .long { white-space:normal; overflow-wrap:anywhere; min-width:11rem;
-  max-width:26rem; }
-.skfocal-report .words:first-child { position:sticky; left:0; background:var(--back); }
-.skfocal-report td.bar { background:linear-gradient(90deg,var(--tint) var(--v),transparent 0)
-  no-repeat .3rem center / calc(100% - .6rem) 1.35em; min-width:4.5rem; }
-.skfocal-report ol { list-style:none; margin:.5rem 0 0; padding:0; display:grid; gap:.6rem; }
-.skfocal-report li { background:var(--card); border-radius:.5rem; padding:.6rem .75rem;
-  border-left:3px solid var(--warm); margin:0; }
-.skfocal-report li.right { border-left-color:var(--blue); }
-.skfocal-report li .facts { font-size:.85rem; color:var(--soft); display:flex; flex-wrap:wrap;
-  gap:0 1rem; }
-.skfocal-report li b { color:var(--ink); font-weight:600; }
-.skfocal-report li .text { margin-top:.25rem; }
-.skfocal-report code { font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
-  color:inherit; background:none; }
-@media (max-width:32rem) { .skfocal-report { padding:1rem; }
-  .skfocal-report th, .skfocal-report td { padding:.3rem .4rem; }
-  .skfocal-report .words { white-space:normal; overflow-wrap:anywhere; min-width:7rem;
-  max-width:10rem; } }
-@media print { .skfocal-report { max-width:none; } .skfocal-report li { break-inside:avoid; } }
-"""
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>body {{ margin:0; background:#ffffff; }}
-@media (prefers-color-scheme: dark) {{ body {{ background:#13181d; }} }}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+_HERE = importlib.resources.files("skfocal.report")
+_CSS = (_HERE / "page.css").read_text(encoding="utf-8")
+_PAGE = string.Template((_HERE / "page.html").read_text(encoding="utf-8"))
 
 
 def page(body, name):
     """Return a whole document around a fragment; its policy forbids scripts and the network."""
-    return _PAGE.format(title=_text(f"Report of {name}"), body=body)
+    return _PAGE.substitute(title=_text(f"Report of {name}"), body=body)
 
 
 def fragment(report):
@@ -138,7 +61,7 @@ def fragment(report):
     ]
     # The class names keep MathJax, which notebooks have, from taking $ in documents for formulas.
     return (
-        f'<div class="skfocal-report tex2jax_ignore mathjax_ignore"><style>{_CSS}</style>'
+        f'<div class="skfocal-report tex2jax_ignore mathjax_ignore"><style>\n{_CSS}</style>'
         f"{_head(report)}{''.join(parts)}</div>"
     )
 
