@@ -10,6 +10,7 @@ import skfocal
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import draw_benchmarks  # noqa: E402
+import draw_layers  # noqa: E402
 
 project = "skfocal"
 author = "skfocal developers"
@@ -102,7 +103,13 @@ def add_options(app, what, name, command, options, lines):
             lines += [f"{option} : {getattr(kind, '__name__', kind)}", f"    {about.help}"]
 
 
+def draw(app):
+    """Draw the figures of the benchmarks, and the layers."""
+    draw_benchmarks.main(DOCS / "benchmarks" / "figures")
+    draw_layers.main(DOCS / "layers.svg")
+
+
 def setup(app):
-    """Draw the figures of the benchmarks before the pages are read."""
+    """Complete the docstrings of commands, and draw before the pages are read."""
     app.connect("autodoc-process-docstring", add_options, priority=100)  # before numpydoc
-    app.connect("builder-inited", lambda app: draw_benchmarks.main(DOCS / "benchmarks" / "figures"))
+    app.connect("builder-inited", draw)

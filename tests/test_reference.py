@@ -4,16 +4,20 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import typing
 import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-from test_layers import FOLDER, imports_of
+from test_layers import LAYERS
 
 import skfocal
 
 DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+import draw_layers  # noqa: E402
+
 LISTED = (DOCS / "api" / "index.rst").read_text()
 
 
@@ -142,26 +146,36 @@ def test_every_page_is_in_a_table_of_contents_once():
     assert len(named) == len(set(named))
 
 
-def bands():
-    """Return the modules in each band of the picture of the layers, the uppermost first."""
-    svg = xml.etree.ElementTree.parse(DOCS / "_static" / "layers.svg")
+def picture():
+    """Return where arrows lead from each room of the picture of the layers, read off its lines."""
+    drawn = xml.etree.ElementTree.fromstring(draw_layers.draw(LAYERS))
     space = "{http://www.w3.org/2000/svg}"
-    found = []
-    for group in svg.iter(f"{space}g"):
-        texts = [t.text for t in group.iter(f"{space}text") if t.get("class") == "modules"]
-        found.append((group.get("class"), " ".join(texts).split()))
-    return found
+    tops, bottoms = {}, {}  # rooms by the point where arrows end, or start
+    for group in drawn.iter(f"{space}g"):
+        name, box = group.find(f"{space}text"), group.find(f"{space}rect")
+        x, y, width, height = (float(box.get(key)) for key in ("x", "y", "width", "height"))
+        tops[round(x + width / 2), y] = bottoms[round(x + width / 2), y + height] = name.text
+    lines = {}
+    for path in drawn.iter(f"{space}path"):
+        if path.get("class") == "arrow":
+            line = r"M(\S+) (\S+)C\S+ \S+ \S+ \S+ (\S+) ([\d.]+)v?(\d*)"
+            numbers = re.fullmatch(line, path.get("d")).groups()
+            x, top, end_x, bottom, further = (float(number or 0) for number in numbers)
+            assert bottom > top, "an arrow runs up"
+            lines.setdefault((round(x), top), []).append((round(end_x), bottom + further))
+
+    def ends(point):
+        for end in lines.get(point, []):
+            yield from [tops[end]] if end in tops else ends(end)
+
+    return {room: set(ends(point)) for point, room in bottoms.items()}
 
 
-def test_the_picture_of_the_layers_is_true():
-    drawn = bands()
-    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "__main__"} | {"losses"}
-    assert sorted(name for _, names in drawn for name in names) == sorted(files)
-    layers = [names for kind, names in drawn if kind == "band"]
-    level = {name: i for i, names in enumerate(layers) for name in names}
-    for name, i in level.items():
-        paths = [FOLDER / f"{name}.py"] if name != "losses" else (FOLDER / "losses").glob("*.py")
-        for path in paths:
-            for other in imports_of(path):
-                other = other.split(".")[0]
-                assert level.get(other, i) >= i, f"{name} imports {other} from above"
+def test_the_picture_of_the_layers_is_that_of_the_table():
+    arrows = picture()
+    assert arrows.keys() == LAYERS.keys()
+    below = {}
+    for room, imported in LAYERS.items():
+        assert arrows[room] <= set(imported)
+        below[room] = arrows[room].union(*(below[other] for other in arrows[room]))
+        assert below[room] >= set(imported)
