@@ -179,3 +179,8 @@ def test_the_picture_of_the_layers_is_that_of_the_table():
         assert arrows[room] <= set(imported)
         below[room] = arrows[room].union(*(below[other] for other in arrows[room]))
         assert below[room] >= set(imported)
+
+
+def test_the_page_of_the_architecture_has_every_room():
+    rows = re.findall(r"^\| (`.+?`) \|", (DOCS / "architecture.md").read_text(), re.M)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(LAYERS)
