@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal._parallel import alone
     from skfocal._text import as_column
+    from skfocal.balance import EffectiveNumber
     from skfocal.batching import OnnxBatcher
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
         sigmoid_focal_loss,
     )
     from skfocal.metrics import expected_calibration_error
+    from skfocal.options import Checkpoint, Windows
     from skfocal.report import Report
     from skfocal.serving import OnnxClassifier
     from skfocal.sharing import share
@@ -64,6 +66,9 @@ _HOME = {
     "cache_info": "caches",
     "clear_cache": "caches",
     "BertFocalClassifier": "classifier",
+    "Checkpoint": "options",
+    "EffectiveNumber": "balance",
+    "Windows": "options",
     "CrossEntropyLoss": "losses",
     "AsymmetricLoss": "losses",
     "CustomLoss": "losses",
@@ -95,11 +100,13 @@ _HOME = {
 __all__ = [
     "AsymmetricLoss",
     "BertFocalClassifier",
+    "Checkpoint",
     "ClassLossDisplay",
     "ClassPrecisionRecallDisplay",
     "CrossEntropyLoss",
     "CustomLoss",
     "DiceLoss",
+    "EffectiveNumber",
     "FocalLoss",
     "FrequencyConfusionMatrixDisplay",
     "GridSearchDisplay",
@@ -115,6 +122,7 @@ __all__ = [
     "SigmoidCrossEntropyLoss",
     "SigmoidFocalLoss",
     "TrainingHistoryDisplay",
+    "Windows",
     "alone",
     "as_column",
     "asymmetric_loss",

@@ -1,5 +1,6 @@
 """Checkpoints of a fit in a folder: whole or not there, verified, and of this very fit."""
 
+import contextlib
 import functools
 import json
 import os
@@ -18,10 +19,12 @@ from torch import nn
 
 from skfocal._files import sha256, to_disk
 from skfocal._parallel import ALONE
+from skfocal._parameters import from_plain, spelled_out
 from skfocal._plain import is_plain, join, plain_attributes, split
+from skfocal._renamed import OLD, renewed
 from skfocal._store import digest
 
-_FORMAT = 1
+_FORMAT = 2  # 1: parameters had other names
 _KEPT = 2
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
 
@@ -182,6 +185,8 @@ class Checkpoints:
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue
             self.identity = content["fit"]
+            if content["format"] < 2:
+                self.identity["parameters"] = _renewed(self.identity["parameters"])
             return join(content["state"], tensors)
         return None
 
@@ -227,11 +232,29 @@ def _read(folder):
     return content, safetensors.torch.load_file(folder / _TENSORS)
 
 
+def _renewed(described):
+    """Return the descriptions of an earlier version's parameters as this one has them.
+
+    What has been removed and was at work stays, and so the checkpoint is refused by its name.
+    """
+    kept, values = dict(described), {}
+    for name in ("long_documents", "alpha", "early_stopping", *sorted(OLD & set(described))):
+        with contextlib.suppress(ValueError):  # what is no JSON has no short form either
+            value = json.loads(described[name])
+            if name in ("prune", "compile") and value:
+                continue
+            values[name] = value
+            del kept[name]
+    values = {name: from_plain(name, value) for name, value in renewed(values).items()}
+    return kept | {name: describe(spelled_out(name, value)) for name, value in values.items()}
+
+
 def _difference(before, now):
+    was, is_ = before["parameters"], now["parameters"]
     parts = [
-        f"{name} was {_short(before['parameters'].get(name))} and is {_short(value)}"
-        for name, value in now["parameters"].items()
-        if before["parameters"].get(name) != value
+        f"{name} was {_short(was.get(name))} and is {_short(is_.get(name))}"
+        for name in {**is_, **was}
+        if was.get(name) != is_.get(name)
     ]
     # Other parameters make other data of the same documents.
     changed = [name for name, value in now["data"].items() if before["data"].get(name) != value]

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
+from skfocal._settings import Settings
+
 _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
 
 
@@ -49,7 +51,7 @@ def warn_no_effect(alpha, weight, shift, implied):
     """Warn when the sampler has left nothing to do for a named alpha or the loss's adjustment."""
     if np.allclose(shift, 1, rtol=0.05):
         return
-    idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str) and np.allclose(weight, 1))
+    idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str | Settings) and np.allclose(weight, 1))
     adjusts = implied is not None
     idle += ["The loss's logit adjustment"] * (adjusts and np.allclose(implied, 1, rtol=0.05))
     for name in idle:
@@ -65,7 +67,7 @@ def warn_deferred(defer, n_epochs, weighted, sampler, shift):
     if not weighted:
         warnings.warn(
             f"defer={defer} has no effect without alpha: deferred re-weighting is "
-            "alpha='effective' with beta=0.9999.",
+            "alpha=EffectiveNumber(beta=0.9999).",
             stacklevel=3,
         )
     elif n_epochs == 0:

@@ -149,7 +149,7 @@ class FocalNet(NeuralNet):
 
     def _hold_module(self, dataset):
         """Let the processes hold the module, and with it the optimizer."""
-        # Documents of several pieces take no more memory than full ones of a single piece.
+        # Documents of several windows take no more memory than full ones of a single window.
         most = self.batch_size * dataset.tokens.cutting.max_length
         self.train_parts_ = Parts("training", most)
 

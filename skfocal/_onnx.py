@@ -81,7 +81,7 @@ def _head(estimator, cutting, sums):
         "truncation_side": cutting.side,
         "long_documents": cutting.long_documents,
         "stride": cutting.stride,
-        "max_chunks": cutting.max_chunks,
+        "max_windows": cutting.max_windows,
         "pairs": estimator._pairs,
         "marks_second": cutting.marks_second,
         "pad_id": int(estimator.tokenizer_.pad_token_id),
@@ -101,7 +101,7 @@ def _example(cutting):
     if cutting.marks_second:
         inputs["token_type_ids"] = 1 - mask
     sizes: dict = dict.fromkeys(inputs, {0: "batch", 1: "length"})
-    if cutting.long_documents == "chunk":
+    if cutting.long_documents == "windows":
         inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
         sizes["pieces"] = {0: "documents", 1: "most_pieces"}
     return inputs, sizes

@@ -31,7 +31,7 @@ class Tokens:
     full_lengths : int32 ndarray of shape (n,)
         What the lengths would have been without any cut.
     cutting : skfocal._encoding.Cutting
-        How they were made; a document longer than its `max_length` is of several pieces.
+        How they were made; a document longer than its `max_length` has several windows.
     """
 
     flat: np.ndarray

@@ -31,7 +31,7 @@ from sklearn.utils.validation import (
 from skorch.helper import predefined_split
 from skorch.history import History
 
-from skfocal import _adapters, _guards, _module, _parallel, _targets, balance
+from skfocal import _adapters, _guards, _module, _parallel, _parameters, _renamed, _targets, balance
 from skfocal._batches import LengthBatches, TokenDataset
 from skfocal._checkpoint import Checkpoints, describe
 from skfocal._chunks import joined, parts
@@ -39,9 +39,10 @@ from skfocal._devices import deterministic_algorithms, hold_device, resolve_devi
 from skfocal._encoding import Cutting
 from skfocal._excerpt import excerpt, excerpts, short_errors
 from skfocal._net import FocalNet
-from skfocal._pooling import POOLINGS
+from skfocal._parameters import spelled_out
 from skfocal._pretrained import load_tokenizer
 from skfocal._reduced import PRECISIONS
+from skfocal._settings import Settings
 from skfocal._store import digest
 from skfocal._text import as_texts, check_kind, columns_named, is_stream, take
 from skfocal._tokens import CACHED_DOCUMENTS, tokenize
@@ -58,7 +59,6 @@ from skfocal.callbacks import (
     ClassLoss,
     DeferredWeight,
     Progress,
-    Pruning,
     SkippedUpdates,
     ValidationScore,
     WarmupSchedule,
@@ -67,6 +67,7 @@ from skfocal.callbacks import (
 )
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES, make_loss
 from skfocal.losses._state import loss_from_plain, loss_to_plain
+from skfocal.options import Checkpoint, Windows
 
 # Parameters that a fit may be continued with another value of.
 _NOT_OF_A_FIT = {
@@ -74,8 +75,6 @@ _NOT_OF_A_FIT = {
     "verbose",
     "predict_precision",
     "checkpoint",
-    "checkpoint_steps",
-    "checkpoint_minutes",
     "gradient_checkpointing",
 }
 # Parameters that may be others in each of several processes.
@@ -123,13 +122,55 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     model : str or path, default="google-bert/bert-base-uncased"
+        **Model.**
+
         A name on the Hugging Face hub or a folder: any encoder that transformers'
         ``AutoModelForSequenceClassification`` accepts, with safetensors weights and a fast
         tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
 
+    freeze : int, default=0
+        Number of lower layers, and with them the embeddings, that stay as they are.
+
+    peft : None, peft.PeftConfig or dict, default=None
+        Adapters that learn in place of the layers, such as ``peft.LoraConfig(r=8)``, or a dict of
+        its settings, ``{"peft_type": "LORA", "r": 8}``; the head learns in full. After the
+        training they are merged into the weights, so that nothing else needs peft.
+        `partial_fit` goes on with the same adapters, `warm_start` begins others on the merged
+        weights. See :doc:`/large-encoders`.
+
+    dropout : float or None, default=0.0
+        Probability of every dropout in the encoder. None: as its configuration says.
+
+    attention_dropout : float or None, default=None
+        Probability of the dropout of attention weights. None: as `dropout`. The dearest of all
+        dropouts: there are as many weights as pairs of tokens.
+
+    trust_remote_code : bool, default=False
+        Whether Python code that comes with the model may run.
+
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+
+    max_length : int, default=None
+        **Text.**
+
+        Tokens kept of a document, or of each window of one, special tokens included. None: the
+        model's own limit.
+
+    long_documents : {"truncate", "head_tail", "windows"} or Windows, default="truncate"
+        What happens to documents of more tokens than `max_length`. "truncate": they lose their
+        end. "head_tail": they keep a quarter of the tokens from the beginning and three quarters
+        from the end (Sun et al., 2019). "windows": they are read in windows whose logits are
+        pooled, in training too; :class:`Windows(stride=64, pooling="mean") <skfocal.Windows>` says
+        how. Takes as much longer as there are more tokens:
+        :doc:`measured </benchmarks/long-documents>`. Pairs of texts are truncated, the longer
+        text first.
+
     loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
             "balanced_softmax", "ldam", "dice", "asymmetric"}, module, class or callable, \
             default="focal"
+        **Loss and balance.**
+
         See :mod:`skfocal.losses`. With several labels a document "focal" and "cross_entropy" are
         those of each label's sigmoid, beside "asymmetric". "ldam" gives the encoder a head of
         cosines. A torch module, its class or a function
@@ -143,12 +184,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ``(1 - p)**gamma`` turns down the documents that the model already gets right. It does
         not correct the imbalance: that is `alpha` and `sampler`.
 
-    alpha : None, {"balanced", "sqrt", "effective"}, dict, array-like or float, default=None
+    alpha : None, {"balanced", "sqrt", "effective"}, EffectiveNumber, dict, array-like or float, \
+            default=None
         Class weights. The named ones are computed from what the sampler draws and have mean 1
-        over it: ``1 / n``, ``1 / sqrt(n)``, and the effective number of samples with `beta`. A
-        dict or pandas Series by label and an array in the order of `classes_` are taken as they
-        are. A float in (0, 1), for two classes, is the weight of ``classes_[1]``; the other gets
-        1 - alpha.
+        over it: ``1 / n``, ``1 / sqrt(n)``, and :class:`~skfocal.EffectiveNumber`, whose `beta`
+        can be set. A dict or pandas Series by label and an array in the order of `classes_` are
+        taken as they are. A float in (0, 1), for two classes, is the weight of ``classes_[1]``;
+        the other gets 1 - alpha.
 
     sampler : None, {"balanced", "sqrt", "progressive"}, float, imbalanced-learn sampler or \
             callable, default=None
@@ -158,13 +200,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         the epochs. An imbalanced-learn sampler with ``sample_indices_`` runs once on the row
         numbers. A callable gets the labels and returns a torch Sampler of row numbers.
 
-    beta : float, default=0.999
-        In (0, 1), for ``alpha="effective"``.
-
     defer : float, default=0.0
         In [0, 1): the part of the epochs, rounded to whole ones, that train without `alpha` before
-        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with ``alpha="effective"``,
-        ``beta=0.9999`` and no sampler, there with ``loss="ldam"``.
+        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with
+        ``alpha=EffectiveNumber(beta=0.9999)`` and no sampler, there with ``loss="ldam"``.
 
     normalize : {"samples", "weights", "sum"}, default="samples"
         What a batch's summed loss is divided by: its number of documents, the sum of their
@@ -179,7 +218,77 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         the logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` of LDAM, ``{"power": 0.1,
         "smooth": 1.0}`` of the dice loss, or the arguments of a class or function.
 
+    classes : array-like, default=None
+        All labels that there are, for a training fold that lacks some. None: those in y.
+
+    max_epochs : int, default=4
+        **Optimisation.**
+
+        Passes over the documents.
+
+    batch_size : int, default=16
+        Documents in a batch, of each process where several train together
+        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as
+        have 1024 tokens together.
+
+    accumulate : int, default=1
+        Batches whose gradients are added before an update.
+
+    lr : float or "auto", default="auto"
+        Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
+        the width of the encoder's hidden layer: 2e-4 for MiniLM, 5e-5 for BERT-base, 3e-5 for
+        BERT-large. With `peft` ten times that, at most 1e-2.
+
+    layer_decay : float, default=1.0
+        In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
+
+    weight_decay : float, default=0.01
+        Of AdamW; not applied to biases and norms.
+
+    warmup : float, default=0.1
+        Fraction of all updates over which the rate rises, in [0, 1).
+
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the rate goes down to zero after the warm-up.
+
+    n_updates : int, default=None
+        Updates over which the warm-up and the schedule run. None: all those of a `fit`. For
+        `partial_fit`, which cannot know how many will come, None warms up over `warmup` of the
+        first chunk and keeps the rate then.
+
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient.
+
+    nonfinite : {"raise", "skip"}, default="raise"
+        What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a
+        FloatingPointError that names the batch. "skip": the update is left out, which warns once
+        and is counted as ``n_skipped`` in `history_`; after 20 in a row `fit` ends all the same.
+
+    callbacks : list of skorch callbacks, default=None
+        Copied before use, but for what cannot be copied, such as the open file of a tracker; the
+        copies are in ``net_.callbacks_``.
+
+    net_params : dict, default=None
+        Any other argument of skorch's ``NeuralNet``, such as ``{"compile": True}``; wins over what
+        this class would give it.
+
+    train_split : None, float or cross-validation splitter, default=None
+        **Validation.**
+
+        Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
+        always keeps a document to train on; or the first split of a splitter. None holds out
+        none, or 0.1 with `early_stopping`, ``temperature="auto"`` or ``decision="tuned"``.
+
+    early_stopping : bool or int, default=False
+        Stop after so many epochs without a better score, True: after 3, and keep the best epoch's
+        weights.
+
+    scoring : str or callable, default="f1_macro"
+        scikit-learn scorer of the held-out documents.
+
     proba : {"auto", "softmax", "reweighted", "natural"}, default="auto"
+        **Answers.**
+
         What `predict_proba` returns. "softmax" of the logits, which gamma leaves too close to
         uniform. "natural": the probabilities in the data, with gamma, alpha, the sampler, the
         loss's adjustment and label smoothing undone. "reweighted": where each class counts as
@@ -201,110 +310,23 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Shares of the classes where predictions will be used, for ``decision="prior"``; "uniform"
         aims at balanced accuracy.
 
-    classes : array-like, default=None
-        All labels that there are, for a training fold that lacks some. None: those in y.
+    checkpoint : None, str, path or Checkpoint, default=None
+        **Checkpoint.**
 
-    max_length : int, default=None
-        Tokens kept of a document, or of each piece of one, special tokens included. None: the
-        model's own limit.
+        A folder for checkpoints of `fit`, one every ten minutes;
+        :class:`Checkpoint(folder, steps=100) <skfocal.Checkpoint>` says how often. After a crash
+        the same call goes on from the last one
+        and ends, on a CPU, with the very same weights, history and predictions as without the
+        interruption; with other data or parameters it is refused. A fit that has ended leaves its
+        last checkpoint, from which the same call returns at once. SIGTERM waits until one is
+        written. Of your callbacks, attributes that end in an underscore are kept, or their
+        `state_dict`.
 
-    long_documents : {"truncate", "head_tail", "chunk"}, default="truncate"
-        What happens to documents of more tokens than `max_length`. "truncate": they lose their
-        end. "head_tail": they keep a quarter of the tokens from the beginning and three quarters
-        from the end (Sun et al., 2019). "chunk": they become pieces, and `pooling` makes one row
-        of logits of theirs, in training too. Takes as much longer as there are more tokens:
-        :doc:`measured </benchmarks/long-documents>`. Pairs of texts are truncated, the longer
-        text first.
+    device : str, default="auto"
+        **Machine.**
 
-    stride : int, default=0
-        Tokens that neighbouring pieces of a document share, for ``long_documents="chunk"``.
-
-    pooling : {"mean", "max", "logsumexp"}, default="logsumexp"
-        What pieces' logits become the document's by: their mean, the largest of each class, or
-        the logarithm of the mean of their exponentials, the best of the three in the benchmark.
-
-    max_chunks : int or None, default=16
-        Most pieces of a document; what comes after is lost. None: no limit; then
-        nothing bounds the memory that one document takes in training.
-
-    max_epochs : int, default=4
-        Passes over the documents.
-
-    batch_size : int, default=16
-        Documents in a batch, of each process where several train together
-        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as
-        have 1024 tokens together.
-
-    lr : float or "auto", default="auto"
-        Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
-        the width of the encoder's hidden layer: 2e-4 for MiniLM, 5e-5 for BERT-base, 3e-5 for
-        BERT-large. With `peft` ten times that, at most 1e-2.
-
-    weight_decay : float, default=0.01
-        Of AdamW; not applied to biases and norms.
-
-    warmup : float, default=0.1
-        Fraction of all updates over which the rate rises, in [0, 1).
-
-    schedule : {"linear", "cosine", "constant"}, default="linear"
-        How the rate goes down to zero after the warm-up.
-
-    n_updates : int, default=None
-        Updates over which the warm-up and the schedule run. None: all those of a `fit`. For
-        `partial_fit`, which cannot know how many will come, None warms up over `warmup` of the
-        first chunk and keeps the rate then.
-
-    gradient_clip : float or None, default=1.0
-        Largest norm of the gradient.
-
-    accumulate : int, default=1
-        Batches whose gradients are added before an update.
-
-    gradient_checkpointing : bool, default=False
-        Whether training keeps of each layer only its input and computes the rest again in the
-        backward pass. The weights come out the same, from less memory, a third to a half slower:
-        :doc:`measured </benchmarks/adapters>`.
-
-    dropout : float or None, default=0.0
-        Probability of every dropout in the encoder. None: as its configuration says.
-
-    attention_dropout : float or None, default=None
-        Probability of the dropout of attention weights. None: as `dropout`. The dearest of all
-        dropouts: there are as many weights as pairs of tokens.
-
-    prune : float, default=0.0
-        In [0, 1): probability with which an epoch leaves out a document whose last loss was
-        below the mean; one that stays counts ``1 / (1 - prune)`` times, so that the expected
-        gradient is that of all documents (InfoBatch). The first of `max_epochs` and the last
-        have all. Not with ``normalize="weights"``. It changes the result:
-        :doc:`measured </benchmarks/prune>`.
-
-    train_split : None, float or cross-validation splitter, default=None
-        Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
-        always keeps a document to train on; or the first split of a splitter. None holds out
-        none, or 0.1 with `early_stopping`, ``temperature="auto"`` or ``decision="tuned"``.
-
-    early_stopping : bool, default=False
-        Stop after `patience` epochs without a better score, and keep the best epoch's weights.
-
-    patience : int, default=3
-        For `early_stopping`.
-
-    scoring : str or callable, default="f1_macro"
-        scikit-learn scorer of the held-out documents.
-
-    freeze : int, default=0
-        Number of lower layers, and with them the embeddings, that stay as they are.
-
-    layer_decay : float, default=1.0
-        In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
-
-    peft : None, peft.PeftConfig or dict, default=None
-        Adapters that learn in place of the layers, such as ``peft.LoraConfig(r=8)``, or a dict of
-        its settings, ``{"peft_type": "LORA", "r": 8}``; the head learns in full. After the
-        training they are merged into the weights, so that nothing else needs peft.
-        `partial_fit` goes on with the same adapters, `warm_start` begins others on the merged
-        weights. See :doc:`/large-encoders`.
+        A torch device. "auto" is CUDA where there is one, else the CPU; of several processes
+        that train together each takes the CUDA device of its own number.
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         "bfloat16" runs the encoder under autocast, weights stay float32. "float16" is for devices
@@ -317,50 +339,16 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
         costs: :doc:`measured </benchmarks/speed>`.
 
-    nonfinite : {"raise", "skip"}, default="raise"
-        What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a
-        FloatingPointError that names the batch. "skip": the update is left out, which warns once
-        and is counted as ``n_skipped`` in `history_`; after 20 in a row `fit` ends all the same.
-
-    checkpoint : None, str or path, default=None
-        A folder for checkpoints of `fit`. After a crash the same call goes on from the last one
-        and ends, on a CPU, with the very same weights, history and predictions as without the
-        interruption; with other data or parameters it is refused. A fit that has ended leaves its
-        last checkpoint, from which the same call returns at once. SIGTERM waits until one is
-        written. Of your callbacks, attributes that end in an underscore are kept, or their
-        `state_dict`.
-
-    checkpoint_steps : int, default=None
-        Updates from one checkpoint to the next. None: by time alone.
-
-    checkpoint_minutes : float, default=10.0
-        Minutes from one checkpoint to the next. None: by `checkpoint_steps` alone.
-
-    device : str, default="auto"
-        A torch device. "auto" is CUDA where there is one, else the CPU; of several processes
-        that train together each takes the CUDA device of its own number.
-
-    compile : bool, default=False
-        Whether ``torch.compile`` the module.
+    gradient_checkpointing : bool, default=False
+        Whether training keeps of each layer only its input and computes the rest again in the
+        backward pass. The weights come out the same, from less memory, a third to a half slower:
+        :doc:`measured </benchmarks/adapters>`.
 
     deterministic : bool, default=False
         Whether `fit` may only use operations that give the same bits in every run with the same
         `random_state`, as on a CPU it does anyway. For CUDA: some are slower, and one that has
         no such form raises an error that names it. torch is set so for the time of the fit, for
         other threads too.
-
-    trust_remote_code : bool, default=False
-        Whether Python code that comes with the model may run.
-
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-
-    callbacks : list of skorch callbacks, default=None
-        Copied before use, but for what cannot be copied, such as the open file of a tracker; the
-        copies are in ``net_.callbacks_``.
-
-    net_params : dict, default=None
-        Any other argument of skorch's ``NeuralNet``; wins over what this class would give it.
 
     random_state : int, RandomState instance or None, default=None
         Governs the new head and adapters, dropout, the order and the drawing of documents and the
@@ -428,175 +416,173 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     _pooling: str
 
     _parameter_constraints: dict = {
+        # model
         "model": [str, os.PathLike],
+        "freeze": [Interval(Integral, 0, None, closed="left")],
+        "peft": "no_validation",  # _adapters.resolve_config knows what peft has
+        "dropout": [None, Interval(Real, 0, 1, closed="left")],
+        "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
+        "trust_remote_code": ["boolean"],
+        "warm_start": ["boolean"],
+        # text
+        "max_length": [None, Interval(Integral, 3, None, closed="left")],
+        "long_documents": [StrOptions({"truncate", "head_tail", "windows"}), Windows],
+        # loss and balance
         "loss": [StrOptions({*LOSSES, *MULTILABEL_LOSSES}), callable],
         "gamma": [Interval(Real, 0, None, closed="left")],
         "alpha": "no_validation",  # balance.class_weight knows the classes
         "sampler": "no_validation",  # balance.resolve_sampling
-        "beta": [Interval(Real, 0, 1, closed="neither")],
         "defer": [Interval(Real, 0, 1, closed="left")],
         "normalize": [StrOptions({"samples", "weights", "sum"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "loss_params": [None, dict],
-        "proba": [StrOptions({"auto", *PROBAS})],
-        "temperature": [None, StrOptions({"auto"}), Interval(Real, 1e-3, 1e3, closed="both")],
-        "decision": [StrOptions(set(DECISIONS))],
-        "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
         "classes": [None, "array-like"],
-        "max_length": [None, Interval(Integral, 3, None, closed="left")],
-        "long_documents": [StrOptions({"truncate", "head_tail", "chunk"})],
-        "stride": [Interval(Integral, 0, None, closed="left")],
-        "pooling": [StrOptions(set(POOLINGS))],
-        "max_chunks": [None, Interval(Integral, 1, None, closed="left")],
+        # optimisation
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "accumulate": [Interval(Integral, 1, None, closed="left")],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup": [Interval(Real, 0, 1, closed="left")],
         "schedule": [StrOptions(set(SCHEDULES))],
         "n_updates": [None, Interval(Integral, 1, None, closed="left")],
         "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
-        "accumulate": [Interval(Integral, 1, None, closed="left")],
-        "gradient_checkpointing": ["boolean"],
-        "dropout": [None, Interval(Real, 0, 1, closed="left")],
-        "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
-        "prune": [Interval(Real, 0, 1, closed="left")],
-        "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
-        "early_stopping": ["boolean"],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "scoring": [StrOptions(set(get_scorer_names())), callable],
-        "freeze": [Interval(Integral, 0, None, closed="left")],
-        "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "peft": "no_validation",  # _adapters.resolve_config knows what peft has
-        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
-        "predict_precision": [None, StrOptions(set(PRECISIONS))],
         "nonfinite": [StrOptions({"raise", "skip"})],
-        "checkpoint": [None, str, os.PathLike],
-        "checkpoint_steps": [None, Interval(Integral, 1, None, closed="left")],
-        "checkpoint_minutes": [None, Interval(Real, 0, None, closed="neither")],
-        "device": [str, torch.device],
-        "compile": ["boolean"],
-        "deterministic": ["boolean"],
-        "trust_remote_code": ["boolean"],
-        "warm_start": ["boolean"],
         "callbacks": [None, list, tuple],
         "net_params": [None, dict],
+        # validation
+        "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
+        "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
+        "scoring": [StrOptions(set(get_scorer_names())), callable],
+        # answers
+        "proba": [StrOptions({"auto", *PROBAS})],
+        "temperature": [None, StrOptions({"auto"}), Interval(Real, 1e-3, 1e3, closed="both")],
+        "decision": [StrOptions(set(DECISIONS))],
+        "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
+        # checkpoint
+        "checkpoint": [None, str, os.PathLike, Checkpoint],
+        # machine
+        "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "predict_precision": [None, StrOptions(set(PRECISIONS))],
+        "gradient_checkpointing": ["boolean"],
+        "deterministic": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
+    @_renamed.refusing
     def __init__(
         self,
+        # model
         model="google-bert/bert-base-uncased",
         *,
+        freeze=0,
+        peft=None,
+        dropout=0.0,
+        attention_dropout=None,
+        trust_remote_code=False,
+        warm_start=False,
+        # text
+        max_length=None,
+        long_documents="truncate",
+        # loss and balance
         loss="focal",
         gamma=2.0,
         alpha=None,
         sampler=None,
-        beta=0.999,
         defer=0.0,
         normalize="samples",
         label_smoothing=0.0,
         loss_params=None,
-        proba="auto",
-        temperature=None,
-        decision="argmax",
-        prior=None,
         classes=None,
-        max_length=None,
-        long_documents="truncate",
-        stride=0,
-        pooling="logsumexp",
-        max_chunks=16,
+        # optimisation
         max_epochs=4,
         batch_size=16,
+        accumulate=1,
         lr="auto",
+        layer_decay=1.0,
         weight_decay=0.01,
         warmup=0.1,
         schedule="linear",
         n_updates=None,
         gradient_clip=1.0,
-        accumulate=1,
-        gradient_checkpointing=False,
-        dropout=0.0,
-        attention_dropout=None,
-        prune=0.0,
-        train_split=None,
-        early_stopping=False,
-        patience=3,
-        scoring="f1_macro",
-        freeze=0,
-        layer_decay=1.0,
-        peft=None,
-        precision="auto",
-        predict_precision=None,
         nonfinite="raise",
-        checkpoint=None,
-        checkpoint_steps=None,
-        checkpoint_minutes=10.0,
-        device="auto",
-        compile=False,
-        deterministic=False,
-        trust_remote_code=False,
-        warm_start=False,
         callbacks=None,
         net_params=None,
+        # validation
+        train_split=None,
+        early_stopping=False,
+        scoring="f1_macro",
+        # answers
+        proba="auto",
+        temperature=None,
+        decision="argmax",
+        prior=None,
+        # checkpoint
+        checkpoint=None,
+        # machine
+        device="auto",
+        precision="auto",
+        predict_precision=None,
+        gradient_checkpointing=False,
+        deterministic=False,
         random_state=None,
         verbose=0,
     ):
+        # model
         self.model = model
+        self.freeze = freeze
+        self.peft = peft
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.trust_remote_code = trust_remote_code
+        self.warm_start = warm_start
+        # text
+        self.max_length = max_length
+        self.long_documents = long_documents
+        # loss and balance
         self.loss = loss
         self.gamma = gamma
         self.alpha = alpha
         self.sampler = sampler
-        self.beta = beta
         self.defer = defer
         self.normalize = normalize
         self.label_smoothing = label_smoothing
         self.loss_params = loss_params
-        self.proba = proba
-        self.temperature = temperature
-        self.decision = decision
-        self.prior = prior
         self.classes = classes
-        self.max_length = max_length
-        self.long_documents = long_documents
-        self.stride = stride
-        self.pooling = pooling
-        self.max_chunks = max_chunks
+        # optimisation
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.lr = lr
+        self.layer_decay = layer_decay
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.schedule = schedule
         self.n_updates = n_updates
         self.gradient_clip = gradient_clip
-        self.accumulate = accumulate
-        self.gradient_checkpointing = gradient_checkpointing
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.prune = prune
-        self.train_split = train_split
-        self.early_stopping = early_stopping
-        self.patience = patience
-        self.scoring = scoring
-        self.freeze = freeze
-        self.layer_decay = layer_decay
-        self.peft = peft
-        self.precision = precision
-        self.predict_precision = predict_precision
         self.nonfinite = nonfinite
-        self.checkpoint = checkpoint
-        self.checkpoint_steps = checkpoint_steps
-        self.checkpoint_minutes = checkpoint_minutes
-        self.device = device
-        self.compile = compile
-        self.deterministic = deterministic
-        self.trust_remote_code = trust_remote_code
-        self.warm_start = warm_start
         self.callbacks = callbacks
         self.net_params = net_params
+        # validation
+        self.train_split = train_split
+        self.early_stopping = early_stopping
+        self.scoring = scoring
+        # answers
+        self.proba = proba
+        self.temperature = temperature
+        self.decision = decision
+        self.prior = prior
+        # checkpoint
+        self.checkpoint = checkpoint
+        # machine
+        self.device = device
+        self.precision = precision
+        self.predict_precision = predict_precision
+        self.gradient_checkpointing = gradient_checkpointing
+        self.deterministic = deterministic
         self.random_state = random_state
         self.verbose = verbose
 
@@ -644,9 +630,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If an operation has no form that `deterministic` allows; it is named.
         """
         processes = _parallel.join()
-        checkpoints = Checkpoints(
-            self.checkpoint, self.checkpoint_steps, self.checkpoint_minutes, processes
-        )
+        chosen = spelled_out("checkpoint", self.checkpoint)
+        settings = {"folder": None} if chosen is None else chosen.get_params()
+        checkpoints = Checkpoints(**settings, processes=processes)
         with self._all_or_nothing(), processes.together(), checkpoints:
             texts = self._check_texts(X, reset=True)
             classes, codes = _targets.encode(y, texts, self.classes)
@@ -701,7 +687,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split`, `defer`, `prune`, `checkpoint` and
+            `early_stopping`, `train_split`, `defer`, `checkpoint` and
             ``sampler="progressive"``.
         """
         processes = _parallel.join()
@@ -729,7 +715,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _check_partial(self):
-        all_epochs = {"early_stopping": False, "train_split": None, "defer": 0, "prune": 0}
+        all_epochs = {"early_stopping": False, "train_split": None, "defer": 0}
         all_epochs["checkpoint"] = None
         for name, needless in all_epochs.items():
             if getattr(self, name) != needless:
@@ -768,6 +754,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def _validate_params(self):
         with _parallel.join().together(), short_errors():
             super()._validate_params()
+            for value in self.get_params(deep=False).values():
+                if isinstance(value, Settings):
+                    value.check()
 
     def _train(
         self, texts, classes, codes, weight, train, valid, rng, chunks=None, checkpoints=None
@@ -781,7 +770,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             module, tokenizer = self._load(classes, goes_on=chunks is not None)
             self._n_frozen = int(self.freeze)
             _module.freeze_layers(module.model, self._n_frozen)
-            self._pooling = self.pooling
             cutting = self._resolve_cutting(module, tokenizer, isinstance(texts[0], tuple))
             tokens = tokenize(tokenizer, texts, cutting, processes=processes)
             _tell_loss(tokens)
@@ -801,14 +789,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             self._check_answers(calibration, class_prior)
             self._warn(loss, support, class_weight, shift, effective)
             score = self._make_score(texts, codes, weight, valid, calibration)
-            pruning = self._make_pruning(len(train))
             batches = LengthBatches(
                 tokens.lengths[train],
                 self.batch_size * processes.size,
                 sampling.draw,
                 sampling.n_draws,
                 rng,
-                keep=pruning and pruning.keep,
                 processes=processes,
             )
             net = self._make_net(
@@ -817,7 +803,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 tokenizer,
                 device,
                 max_epochs=self.max_epochs if chunks is None else 1,
-                callbacks=self._make_callbacks(score, chunks, loss, pruning),
+                callbacks=self._make_callbacks(score, chunks, loss),
                 train_split=score and predefined_split(_dataset(tokens, codes, weight, valid)),
                 train_batches=batches,
                 processes=processes,
@@ -888,7 +874,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.random_state, Integral):
             del parameters["random_state"]  # a generator is part of the state
         checkpoints.check(
-            parameters,
+            {name: spelled_out(name, value) for name, value in parameters.items()},
             labels=[codes],
             documents=[tokens.flat, tokens.lengths],
             sample_weights=[weight],
@@ -1005,11 +991,15 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "long_documents must be 'truncate' for pairs of texts. Got "
                 f"{self.long_documents!r}."
             )
+        value = spelled_out("long_documents", self.long_documents)
+        windows = value if isinstance(value, Windows) else Windows()
+        most = windows.max_windows
         self._pairs = pairs
+        self._pooling = windows.pooling
         self._cutting = {
-            "long_documents": self.long_documents,
-            "stride": int(self.stride),
-            "max_chunks": None if self.max_chunks is None else int(self.max_chunks),
+            "long_documents": "windows" if windows is value else value,
+            "stride": int(windows.stride),
+            "max_windows": None if most is None else int(most),
         }
         cutting = self._make_cutting(module, tokenizer, int(self.max_length or limit))
         cutting.check()
@@ -1071,7 +1061,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if chunks is not None:
             raw, drawn = chunks.count(raw, drawn)
             drawn_last = drawn
-        alpha = balance.class_weight(self.alpha, classes, drawn, beta=self.beta)
+        alpha = balance.class_weight(self.alpha, classes, drawn)
         shift = balance.effective_class_weight(np.ones(len(classes)), raw, drawn_last)
         return sampling, alpha, drawn, shift
 
@@ -1086,7 +1076,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         n = int(raw[0].sum().round())
         if chunks is not None:
             raw, _ = chunks.count(raw, raw)
-        alpha = balance.label_weight(self.alpha, classes, raw, beta=self.beta)
+        alpha = balance.label_weight(self.alpha, classes, raw)
         return balance.each_once(n, raw), alpha, raw, np.ones_like(raw)
 
     def _resolve_loss(self, class_weight, drawn, support):
@@ -1166,8 +1156,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             prior_offset(self.prior, calibration.classes, class_prior, calibration.multilabel)
         if self.early_stopping and self.defer:
             raise ValueError(
-                f"defer={self.defer} and early_stopping=True cannot be combined: the best "
-                "epoch may be one before alpha set in. Leave one of the two out."
+                f"defer={self.defer} and early_stopping={self.early_stopping} cannot be combined: "
+                "the best epoch may be one before alpha set in. Leave one of the two out."
             )
 
     def _warn(self, loss, raw, class_weight, shift, effective):
@@ -1226,30 +1216,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             )
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
 
-    def _make_pruning(self, n_documents):
-        if not self.prune:
-            return None
-        if self.normalize == "weights":
-            raise ValueError(
-                "prune needs normalize='samples' or 'sum': 'weights' would divide by what the "
-                "documents that stay weigh more. Got normalize='weights'."
-            )
-        if self.max_epochs < 3:
-            warnings.warn(
-                f"prune={self.prune} has no effect with max_epochs={self.max_epochs}: the first "
-                "and the last epoch have all documents.",
-                stacklevel=4,
-            )
-        return Pruning(self.prune, n_documents, self.max_epochs)
-
-    def _make_callbacks(self, score, chunks, loss, pruning):
+    def _make_callbacks(self, score, chunks, loss):
         callbacks = [("schedule", self._make_schedule(chunks)), ("class_loss", ClassLoss())]
         if self.nonfinite == "skip" or self.precision == "float16":
             callbacks.append(("skipped", SkippedUpdates()))
         if self.defer and loss.weight is not None:
             callbacks.append(("defer", DeferredWeight(self._n_deferred())))
-        if pruning is not None:
-            callbacks.append(("pruning", pruning))
         if score is not None:
             callbacks.append(("score", score))
         if self.verbose and _parallel.join().is_first:
@@ -1271,7 +1243,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             _targets.decode(calibration.classes, codes[valid]),
             None if even or not takes_weight(scorer) else weight[valid],
             replace(calibration, proba=resolve_proba(self.proba, calibration.loss)).answers,
-            self.patience if self.early_stopping else None,
+            spelled_out("early_stopping", self.early_stopping) or None,
         )
 
     def _make_net(self, module, loss, tokenizer, device, **kwargs):
@@ -1292,7 +1264,6 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             "max_epochs": self.max_epochs,
             "batch_size": self.batch_size,
             "train_split": None,
-            "compile": self.compile,
             "device": device,
             "verbose": 0,
             "predict_nonlinearity": functools.partial(torch.softmax, dim=-1),
@@ -1630,6 +1601,31 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     # -- scikit-learn and pickle -----------------------------------------------------------
 
+    def set_params(self, **params) -> Self:
+        """Set parameters, also single settings: ``long_documents__pooling="max"``.
+
+        Parameters
+        ----------
+        **params : dict
+            By name. With a setting, the short form of its parameter is spelled out:
+            ``"windows"``, ``"effective"`` or the folder of `checkpoint`.
+
+        Returns
+        -------
+        self : BertFocalClassifier
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; of an earlier version's the message says how it is
+            written now.
+        """
+        _renamed.refuse(params, ValueError)
+        nested = {name: value for name, value in params.items() if "__" in name}
+        super().set_params(**{n: value for n, value in params.items() if n not in nested})
+        _parameters.spell_out_nested(self, nested)
+        return super().set_params(**nested)
+
     def __sklearn_is_fitted__(self):
         """Say whether there is a trained net."""
         return hasattr(self, "net_")
@@ -1670,17 +1666,21 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if "_chunks" in state:
             state["_chunks"] = state["_chunks"].to_plain()
         state["peft"] = _adapters.config_to_plain(state["peft"])
+        state = {name: _parameters.to_plain(value) for name, value in state.items()}
         return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
     def __setstate__(self, state):
         """Rebuild the net, on the device that there is now."""
-        # An older version had fewer parameters, and objects where there are plain data now.
-        state = {**BertFocalClassifier().get_params(deep=False), **state}
+        # An older version had other parameters, and objects where there are plain data now.
+        state = {**BertFocalClassifier().get_params(deep=False), **_renamed.renewed(state)}
+        state = {name: _parameters.from_plain(name, value) for name, value in state.items()}
         plain = state.pop("_plain", None)
         state["peft"] = _adapters.config_from_plain(state["peft"])
         state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
         if isinstance(state.get("_chunks"), dict):
             state["_chunks"] = _Chunks.from_plain(state["_chunks"])
+        if "_cutting" in state:
+            state["_cutting"] = _renamed.renewed_cutting(state["_cutting"])
         super().__setstate__((_NOT_CUT if plain else {}) | state)
         if plain is None:
             return

@@ -22,14 +22,15 @@ from sklearn.utils.validation import check_is_fitted
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 import skfocal
-from skfocal import _encoder_checks, _estimator_checks, _files, _module, _tokenizer
+from skfocal import _encoder_checks, _estimator_checks, _files, _module, _parameters, _tokenizer
 from skfocal._model_card import model_card
 from skfocal._plain import is_plain, join, split
+from skfocal._renamed import renewed, renewed_cutting
 from skfocal._text import a_document
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
-FORMAT_VERSION = 2  # 1: neither pairs nor documents of several pieces
+FORMAT_VERSION = 3  # 2: other names of parameters; 1: neither pairs nor windows
 
 _STATE, _ARRAYS, _MOMENTS = "skfocal.json", "skfocal.safetensors", "moments.safetensors"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -150,7 +151,8 @@ def _stored_params(estimator, state):
 
 
 def _plainer(value):
-    """Return a path, a device or a Series as the plain data that means the same."""
+    """Return a path, a device, settings or a Series as the plain data that means the same."""
+    value = _parameters.to_plain(value)
     if isinstance(value, os.PathLike | torch.device):
         return str(value)
     if hasattr(value, "to_dict") and hasattr(value, "index"):  # a Series: values by label
@@ -286,6 +288,8 @@ def load(kind, folder):
     folder = Path(folder).expanduser()
     with _files.refusing(folder, "save_pretrained"):
         head, stored, files = _read(folder)
+        if head["format_version"] < 3:
+            _renew(stored, head["left_out"])
         estimator = _with_params(kind, stored["params"])
         attributes = stored["attributes"]
         _estimator_checks.check_attributes(kind, attributes, estimator.get_params(deep=False))
@@ -343,7 +347,17 @@ def _checked_head(state):
         raise ValueError(f"sha256 in {_STATE} must be of the other files. Got {sums!r:.80}.")
     if not isinstance(left_out, list) or not all(isinstance(name, str) for name in left_out):
         raise ValueError(f"left_out in {_STATE} must be a list of names. Got {left_out!r:.80}.")
-    return {"sha256": sums, "left_out": left_out}
+    return {"format_version": version, "sha256": sums, "left_out": left_out}
+
+
+def _renew(stored, left_out):
+    """Bring the parts of an older version's folder up to date, in place."""
+    if stored["params"].pop("compile", False):  # is in net_params now
+        left_out.append("net_params")
+    stored["params"] = renewed(stored["params"])
+    attributes = stored["attributes"]
+    if "_cutting" in attributes:
+        attributes["_cutting"] = renewed_cutting(attributes["_cutting"])
 
 
 def _with_params(kind, params):
@@ -357,7 +371,7 @@ def _with_params(kind, params):
         )
     if isinstance(params.get("loss"), dict):
         params["loss"] = loss_from_plain(params["loss"])
-    estimator = kind(**params)
+    estimator = kind(**{n: _parameters.from_plain(n, value) for n, value in params.items()})
     estimator._validate_params()
     return estimator
 

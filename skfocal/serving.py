@@ -19,10 +19,11 @@ from skfocal._encoding import (
     padded,
     piece_table,
 )
+from skfocal._renamed import renewed_cutting
 from skfocal._text import a_document, as_texts, check_kind
 
 FORMAT = "skfocal.onnx"
-FORMAT_VERSION = 2  # 1: neither pairs nor documents of several pieces
+FORMAT_VERSION = 3  # 2: windows had another name; 1: neither pairs nor windows
 HEAD, GRAPH, TOKENIZER = "skfocal-onnx.json", "model.onnx", "tokenizer.json"
 FILES = (HEAD, GRAPH, TOKENIZER)
 OUTPUTS = ("logits", "scores", "proba", "decision_scores")
@@ -258,8 +259,11 @@ def _read_cutting(head, version):
     """Return whether documents are pairs of texts, and how they become token ids."""
     pairs, settings = False, {}
     if version > 1:
-        names = "long_documents", "stride", "max_chunks", "marks_second"
+        most = "max_windows" if version > 2 else "max_chunks"
+        names = "long_documents", "stride", most, "marks_second"
         pairs, settings = head["pairs"], {name: head[name] for name in names}
+    if version == 2:
+        settings = renewed_cutting(settings)
     if type(pairs) is not bool:
         raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
     return pairs, checked_cutting(head["max_length"], side=head["truncation_side"], **settings)

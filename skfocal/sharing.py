@@ -84,7 +84,7 @@ def share(estimator, X, cluster=None):
     ----------
     estimator : BertFocalClassifier
         The one to fit, by itself or in a search or pipeline. Its `model` and what says how
-        documents become tokens count: `max_length`, `long_documents`, `stride`, `max_chunks`.
+        documents become tokens count: `max_length` and `long_documents`.
         Candidates that differ in one of these are tokenised by the workers.
     X : as in :meth:`BertFocalClassifier.fit <skfocal.BertFocalClassifier.fit>`
         One str a document, or two.
