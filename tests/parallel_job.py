@@ -97,7 +97,7 @@ def fits(folder, rank):
         )
 
 
-class Held(Callback):
+class SingleProcess(Callback):
     """A callback that reports, in the middle of a training, how much this process holds."""
 
     def on_grad_computed(self, net, named_parameters, **kwargs):
@@ -121,7 +121,7 @@ def sharded(folder, rank):
     """Fit with a part of the weights in each process."""
     X, y = documents()
     settings = {"accumulate": 2, "train_split": 0.3, "early_stopping": True, "freeze": 1}
-    clf = classifier(folder, callbacks=[Held()], **settings).fit(X, y)
+    clf = classifier(folder, callbacks=[SingleProcess()], **settings).fit(X, y)
     report(
         folder,
         "sharded",

@@ -22,7 +22,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
 from skfocal import BertFocalClassifier, FocalLoss, classifier
-from skfocal._data.tokenization import Cutting
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.module import load_module
 from skfocal.losses import CrossEntropyLoss
@@ -795,7 +795,7 @@ def test_nothing_of_the_training_stays_in_memory(make, data):
 
 def test_tokens_seen_are_those_of_the_tokenizer(make, data):
     clf = make(max_epochs=1).fit(*data)
-    ids = tokenize(clf.tokenizer_, data[0], Cutting(clf.max_length_))
+    ids = tokenize(clf.tokenizer_, data[0], TruncationSpec(clf.max_length_))
     assert [i.tolist() for i in ids] == clf.tokenizer_(data[0])["input_ids"]
 
 

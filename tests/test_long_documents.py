@@ -15,12 +15,12 @@ from transformers import (
 )
 
 from skfocal import BertFocalClassifier, OnnxClassifier, clear_cache
-from skfocal._data.batches import Collate, TokenDataset
-from skfocal._data.tokenization import Cutting, encode, n_pieces, piece_table
+from skfocal._data.batches import Collator, TokenDataset
+from skfocal._data.tokenization import TruncationSpec, encode, n_windows, window_table
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._encoder.pooling import POOLINGS, pool, pool_all
-from skfocal._training.microbatches import Parts
+from skfocal._training.microbatches import MicroBatches
 
 WORDS = "the of and to in is on at by for".split()  # that say nothing of the class
 LENGTHS = [0, 3, 14, 15, 40, 200]  # words; sixteen tokens hold fourteen
@@ -49,7 +49,7 @@ def texts(data):
 
 
 def ids_of(tokenizer, texts, **settings):
-    entries = encode(tokenizer.backend_tokenizer, texts, Cutting(16, **settings))
+    entries = encode(tokenizer.backend_tokenizer, texts, TruncationSpec(16, **settings))
     return [ids.tolist() for ids, _ in entries], [length for _, length in entries]
 
 
@@ -76,7 +76,7 @@ def test_pieces_are_those_of_transformers(tokenizer, stride, side):
         expected[document] += ids
     found, _ = ids_of(tokenizer, TEXTS, long_documents="chunk", stride=stride, side=side)
     assert found == expected
-    counts = n_pieces([len(ids) for ids in found], 16)
+    counts = n_windows([len(ids) for ids in found], 16)
     assert counts.tolist() == np.bincount(documents).tolist()
 
 
@@ -90,19 +90,24 @@ def test_head_and_tail_keep_a_quarter_and_three_quarters(tokenizer):
 
 
 def test_pieces_lie_in_their_order_with_their_documents(tokenizer):
-    tokens = tokenize(tokenizer, TEXTS, Cutting(16, "chunk", stride=4))
+    tokens = tokenize(tokenizer, TEXTS, TruncationSpec(16, "chunk", stride=4))
     pieces, counts = tokens.take([4, 0, 5]).pieces()
     assert counts.tolist() == [4, 1, 20] and len(pieces) == 25
     assert pieces.lengths.max() == 16 and pieces.lengths.min() == 2
     joined = [ids.tolist() for ids in pieces]
     assert sum(joined[:4], []) == tokens[4].tolist() and sum(joined[5:], []) == tokens[5].tolist()
     assert joined[4] == tokens[0].tolist()
-    plain = tokenize(tokenizer, TEXTS, Cutting(16))
+    plain = tokenize(tokenizer, TEXTS, TruncationSpec(16))
     assert plain.pieces()[0] is plain and plain.pieces()[1].tolist() == [1] * 6
 
 
 def test_settings_do_not_share_kept_tokens(tokenizer):
-    kinds = [Cutting(16), Cutting(16, "head_tail"), Cutting(16, "chunk"), Cutting(16, "chunk", 4)]
+    kinds = [
+        TruncationSpec(16),
+        TruncationSpec(16, "head_tail"),
+        TruncationSpec(16, "chunk"),
+        TruncationSpec(16, "chunk", 4),
+    ]
     lengths = [tokenize(tokenizer, TEXTS, cutting).lengths.tolist() for cutting in kinds]
     assert lengths[0] == lengths[1] and lengths[1] != lengths[2] != lengths[3]
     ids = [tokenize(tokenizer, TEXTS, cutting)[4].tolist() for cutting in kinds[:2]]
@@ -110,7 +115,7 @@ def test_settings_do_not_share_kept_tokens(tokenizer):
 
 
 def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
-    cutting = Cutting(16, "chunk", stride=4, max_chunks=3)
+    cutting = TruncationSpec(16, "chunk", stride=4, max_chunks=3)
     tokens = tokenize(tokenizer, TEXTS, cutting)
     assert tokens.lengths.tolist() == [2, 5, 16, 16 + 7, 48, 48]
     # Three pieces reach to the 14 + 10 + 10 tokens of text.
@@ -120,8 +125,8 @@ def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
     assert f"{(42 + 202 - 72) / 284:.1%} of all tokens; the longest has 202" in message
     exact = tokenize(tokenizer, [words(34), words(35)], cutting)
     assert exact.lengths.tolist() == [48, 48] and exact.is_cut.tolist() == [False, True]
-    assert tokenize(tokenizer, TEXTS, Cutting(16, "chunk")).loss_message() is None
-    middle = tokenize(tokenizer, TEXTS, Cutting(16, "head_tail")).loss_message()
+    assert tokenize(tokenizer, TEXTS, TruncationSpec(16, "chunk")).loss_message() is None
+    middle = tokenize(tokenizer, TEXTS, TruncationSpec(16, "head_tail")).loss_message()
     assert "3 of 6 documents" in middle and "lose their middle" in middle
 
 
@@ -129,7 +134,7 @@ def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
 
 
 def test_table_names_the_rows_of_each_document():
-    assert piece_table([1, 3, 2]).tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+    assert window_table([1, 3, 2]).tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
 
 
 EXPECTED = {
@@ -146,7 +151,7 @@ def test_pooled_logits_are_those_of_the_formula(pooling):
     ends = np.cumsum(counts)
     parts = np.split(logits.astype(np.float64), ends[:-1])
     expected = np.array([EXPECTED[pooling](part) for part in parts])
-    table = torch.from_numpy(piece_table(counts))
+    table = torch.from_numpy(window_table(counts))
     np.testing.assert_allclose(pool(torch.from_numpy(logits), table, pooling), expected, rtol=1e-5)
     found = pool_all(logits, counts, pooling)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -231,7 +236,7 @@ def test_a_batch_has_the_loss_of_pooled_logits_in_training(make, texts, settings
 
 def gradients(net, batch, n_tokens):
     net.module_.zero_grad(set_to_none=True)
-    parts = Parts("training", n_tokens).of(batch)
+    parts = MicroBatches("training", n_tokens).of(batch)
     for inputs, codes in parts:
         loss = net.get_loss(net.infer(inputs), codes, X=inputs, training=True)
         (loss * len(codes) / len(batch[1])).backward()
@@ -244,7 +249,7 @@ def test_parts_of_a_batch_of_long_documents_have_its_gradient(make, texts, pooli
     net = clf.net_
     tokens = tokenize(clf.tokenizer_, texts[0][:12], clf._present_cutting())
     codes = np.searchsorted(clf.classes_, texts[1][:12])
-    batch = Collate(0)(TokenDataset(tokens, codes).__getitems__(np.arange(12)))
+    batch = Collator(0)(TokenDataset(tokens, codes).__getitems__(np.arange(12)))
     assert len(batch[0]["input_ids"]) > 20 and batch[0]["pieces"].shape[0] == 12
     _, whole = gradients(net, batch, None)
     n_parts, parts = gradients(net, batch, 16 * 7)
@@ -268,7 +273,7 @@ def test_training_has_no_more_rows_at_once_than_a_batch_or_a_document(make, text
 
     monkeypatch.setattr(torch.nn.Module, "__call__", counted)
     clf = fit(make, texts, batch_size=4)
-    counts = n_pieces(tokenize(clf.tokenizer_, texts[0], clf._present_cutting()).lengths, 16)
+    counts = n_windows(tokenize(clf.tokenizer_, texts[0], clf._present_cutting()).lengths, 16)
     assert max(sizes) <= max(4, counts.max()) and counts.max() > 4
     assert sum(sizes) == 2 * counts.sum()
 
@@ -278,7 +283,7 @@ def test_frozen_layers_keep_pieces(make, texts):
     clf = fit(make, texts, freeze=1)
     net = clf.net_
     tokens = tokenize(clf.tokenizer_, texts[0], clf._present_cutting())
-    inputs, _ = Collate(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
+    inputs, _ = Collator(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
     assert isinstance(net.frozen_, FrozenLayers)
     replayed = net.infer(inputs)
     names = "input_ids", "attention_mask"

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
 from skfocal._data.texts import as_texts
-from skfocal._data.tokenization import Cutting, encode, encoder_inputs, padded, stored_ids
+from skfocal._data.tokenization import TruncationSpec, encode, encoder_inputs, padded, stored_ids
 
 PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
 FIRST, SECOND = zip(*PAIRS, strict=True)
@@ -76,14 +76,14 @@ def test_ids_and_types_are_those_of_transformers(tokenizer, side):
     tokenizer.truncation_side = side
     first, second = zip(*LONG, strict=True)
     expected = tokenizer(list(first), list(second), truncation=True, max_length=16)
-    cutting = Cutting(16, side=side, marks_second=True)
+    cutting = TruncationSpec(16, side=side, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
     assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected["input_ids"]
     assert [(ids < 0).astype(int).tolist() for ids in rows] == expected["token_type_ids"]
 
 
 def test_padded_rows_come_back_as_they_were_stored(tokenizer):
-    cutting = Cutting(16, marks_second=True)
+    cutting = TruncationSpec(16, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
     ids, inside = padded(rows)
     assert inside.sum(1).tolist() == [len(row) for row in rows]
@@ -224,7 +224,7 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
     tokenizer.truncation_side = side
     lengths = [(n, m) for n in range(1, 12) for m in range(1, 12)]
     pairs = [("a " * n, "b " * m) for n, m in lengths]
-    cutting = Cutting(max_length, side=side, marks_second=True)
+    cutting = TruncationSpec(max_length, side=side, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, cutting)]
     first, second = zip(*pairs, strict=True)
     settings = {"truncation": True, "max_length": max_length}
@@ -235,7 +235,7 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
 def test_long_pairs_take_no_more_than_their_tokens(tokenizer):
     """Cut by the tokenizer they take gigabytes: each piece of one with each of the other."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], Cutting(16))
+    encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], TruncationSpec(16))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 

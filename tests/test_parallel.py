@@ -20,7 +20,7 @@ from conftest import imbalanced
 from parallel_job import FITS, classifier, documents, interrupted, weights
 
 from skfocal import BertFocalClassifier
-from skfocal._data.batches import LengthBatches, Shards
+from skfocal._data.batches import BucketBatchSampler, Shards
 from skfocal._runtime import process_group
 from skfocal._runtime.process_group import Processes
 from skfocal._runtime.workers import is_launched
@@ -331,7 +331,7 @@ def test_a_launcher_is_told_from_what_its_processes_start(monkeypatch):
 def test_shards_are_all_rows_once_and_near_equal_in_length(size):
     rng = np.random.RandomState(0)
     lengths = rng.randint(2, 60, 203)
-    batches = LengthBatches(
+    batches = BucketBatchSampler(
         lengths, 4 * size, lambda epoch, rng: np.arange(203), 203, np.random.RandomState(1)
     )
     list(batches)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skfocal._data.tokenization import Cutting
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.quantization import reduced_copy
 from skfocal._training import net
@@ -68,7 +68,7 @@ def test_new_weights_are_used_at_once(fitted, data, precision):
 
 
 def tokens(clf, X):
-    return tokenize(clf.tokenizer_, X, Cutting(clf.max_length_))
+    return tokenize(clf.tokenizer_, X, TruncationSpec(clf.max_length_))
 
 
 def test_int8_shares_what_it_does_not_quantise(fitted, data):
