@@ -632,14 +632,12 @@ def test_documents_of_no_weight_have_no_say(make, data):
 
 def test_a_score_that_is_no_number_is_not_the_best(make, data):
     scores = iter([np.nan, 0.2, 0.9, 0.5])
-    clf = make(
-        early_stopping=True, scoring=lambda *args: next(scores), max_epochs=4, patience=2
-    ).fit(*data)
+    clf = make(early_stopping=2, scoring=lambda *args: next(scores), max_epochs=4).fit(*data)
     assert [row["valid_score_best"] for row in clf.history_] == [True, True, True, False]
 
 
 def test_of_equal_scores_the_first_epoch_is_the_best(make, data):
-    clf = make(early_stopping=True, scoring=lambda *args: 0.5, max_epochs=3, patience=1)
+    clf = make(early_stopping=1, scoring=lambda *args: 0.5, max_epochs=3)
     assert [row["valid_score_best"] for row in clf.fit(*data).history_] == [True, False]
 
 

@@ -21,7 +21,14 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
-from skfocal import BertFocalClassifier, FocalLoss, _module, classifier
+from skfocal import (
+    BertFocalClassifier,
+    Checkpoint,
+    EffectiveNumber,
+    FocalLoss,
+    _module,
+    classifier,
+)
 from skfocal._encoding import Cutting
 from skfocal._tokens import tokenize
 from skfocal.losses import CrossEntropyLoss
@@ -347,7 +354,7 @@ def test_early_stopping_ends_and_keeps_the_best_weights(make, data):
 
     keep = Keep()
     Keep.__deepcopy__ = lambda self, memo: self
-    clf = make(early_stopping=True, patience=2, scoring=score, max_epochs=9, callbacks=[keep])
+    clf = make(early_stopping=2, scoring=score, max_epochs=9, callbacks=[keep])
     clf.fit(X, y)
     assert len(clf.history_) == 4  # best in the second, two more without a better one
     assert [row["valid_score_best"] for row in clf.history_] == [True, True, False, False]
@@ -538,8 +545,8 @@ def test_compiled_module_gives_the_same_answers(make, data):
     X, y = data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiled = make(compile=True, max_epochs=1).fit(X, y)
-        again = pickle.loads(pickle.dumps(compiled.set_params(compile=False)))
+        compiled = make(net_params={"compile": True}, max_epochs=1).fit(X, y)
+        again = pickle.loads(pickle.dumps(compiled.set_params(net_params=None)))
     np.testing.assert_allclose(again.predict_proba(X), compiled.predict_proba(X), atol=1e-5)
 
 
@@ -724,9 +731,13 @@ def _lists(parameter, got, *valid):
         ({"device": "gpu"}, "device='gpu' is not a device"),
         ({"freeze": 3}, "freeze must be at most the 2 layers"),
         ({"max_epochs": 0}, "'max_epochs'"),
+        ({"early_stopping": 0}, "'early_stopping'"),
+        ({"checkpoint": Checkpoint("run", steps=0)}, "'steps' parameter of Checkpoint"),
+        ({"checkpoint": Checkpoint("run", minutes=0)}, "'minutes' parameter of Checkpoint"),
+        ({"checkpoint": Checkpoint(None)}, "'folder' parameter of Checkpoint"),
         ({"lr": 0}, "'lr'"),
         ({"train_split": 1.5}, "'train_split'"),
-        ({"beta": 1.0}, "'beta'"),
+        ({"alpha": EffectiveNumber(beta=1.0)}, "'beta' parameter of EffectiveNumber"),
     ],
 )
 def test_wrong_parameter_is_named(make, data, params, message):

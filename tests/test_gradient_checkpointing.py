@@ -18,7 +18,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, Checkpoint
 from skfocal._module import recomputed_layers
 
 
@@ -59,7 +59,7 @@ def is_clean(clf):
         {"precision": "bfloat16"},
         {"precision": "float16"},
         {"loss": "ldam", "dropout": 0.0},
-        {"long_documents": "chunk", "max_length": 8},
+        {"long_documents": "windows", "max_length": 8},
     ],
     ids=str,
 )
@@ -162,7 +162,7 @@ class Crash(Callback):
 
 def test_a_checkpoint_is_continued_without_it(make, data, tmp_path):
     expected = weights_of(make().fit(*data))
-    settings = {"checkpoint": tmp_path / "c", "checkpoint_steps": 1}
+    settings = {"checkpoint": Checkpoint(tmp_path / "c", steps=1)}
     with pytest.raises(RuntimeError, match="crash"):
         make(**settings, gradient_checkpointing=True, callbacks=[Crash()]).fit(*data)
     # Callbacks are part of what a fit is: the same one, which no longer crashes.
@@ -198,7 +198,7 @@ def test_an_architecture_that_cannot_is_refused(make, data, monkeypatch):
 @pytest.mark.slow
 def test_a_compiled_module_does_it(make, data):
     plain = make(max_epochs=1).fit(*data)
-    traced = {"compile": True, "net_params": {"compile__backend": "aot_eager"}}  # in seconds
+    traced = {"net_params": {"compile": True, "compile__backend": "aot_eager"}}  # in seconds
     compiled = make(max_epochs=1, gradient_checkpointing=True, **traced)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -198,8 +198,10 @@ def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
 
 
 def test_pairs_are_truncated_only(make, pairs):
-    with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs .* 'chunk'"):
-        make(long_documents="chunk").fit(*pairs)
+    with pytest.raises(
+        ValueError, match="long_documents must be 'truncate' for pairs .* 'windows'"
+    ):
+        make(long_documents="windows").fit(*pairs)
 
 
 def test_oversampling_and_cross_validation_take_pairs(make, pairs):
@@ -233,18 +235,18 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
 
 
 def test_long_pairs_take_no_more_than_their_tokens(tokenizer):
-    """Cut by the tokenizer they take gigabytes: each piece of one with each of the other."""
+    """Cut by the tokenizer they take gigabytes: each window of one with each of the other."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], Cutting(16))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
-def test_partial_fit_refuses_pieces_of_pairs_and_other_kinds(make, pairs):
+def test_partial_fit_refuses_windows_of_pairs_and_other_kinds(make, pairs):
     X, y = pairs
     clf = make(max_epochs=1).partial_fit(X, y, classes=["ham", "spam"])
     expected = clf.predict_proba(X)
     with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs"):
-        clf.set_params(long_documents="chunk").partial_fit(X, y)
+        clf.set_params(long_documents="windows").partial_fit(X, y)
     clf.set_params(long_documents="truncate")
     with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text"):
         clf.partial_fit([second for _, second in X], y)

@@ -355,11 +355,11 @@ def test_pickled_states_of_older_versions_load(make, data, tiny):
     old["_chunks"] = _Chunks.from_plain(old["_chunks"])
     files = [path for path in Path(tiny).iterdir() if path.name.startswith("tokenizer")]
     old["_plain"]["tokenizer"] = {path.name: path.read_bytes() for path in files}
-    del old["_plain"]["dropouts"], old["_plain"]["moments"], old["prune"], old["checkpoint"]
+    del old["_plain"]["dropouts"], old["_plain"]["moments"], old["defer"], old["checkpoint"]
     again = BertFocalClassifier.__new__(BertFocalClassifier)
     again.__setstate__(old)
     assert_same_answers(again, clf, X)
-    assert again.prune == 0.0 and again.checkpoint is None
+    assert again.defer == 0.0 and again.checkpoint is None
     assert_same_answers(pickle.loads(pickle.dumps(again)), clf, X)
 
 
