@@ -1,4 +1,4 @@
-"""What dropout, attention dropout and the pruning of easy documents do to quality, on R8.
+"""What dropout and attention dropout do to quality, on R8.
 
 python tests/benchmarks/extras.py          # about an hour on one core
 
@@ -18,7 +18,6 @@ DROPOUT = {
     "`dropout=0.1, attention_dropout=0.0`": {"dropout": 0.1, "attention_dropout": 0.0},
     "`dropout=0.0, attention_dropout=0.1`": {"dropout": 0.0, "attention_dropout": 0.1},
 }
-PRUNE = {f"`prune={p}`": {"prune": p, "max_epochs": 6} for p in (0.0, 0.3, 0.5)}
 
 
 def make(seed, **params):
@@ -31,7 +30,6 @@ def make(seed, **params):
 def main():
     """Run what is missing and write the pages."""
     pages = {
-        "prune.md": ("Pruning of easy documents", PRUNE, 6, 5),
         "dropout.md": ("Dropout and attention dropout", DROPOUT, 3, 5),
     }
     for name, (title, settings, epochs, n_seeds) in pages.items():
