@@ -105,8 +105,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     defer : float, default=0.0
         In [0, 1): the part of the epochs, rounded to whole ones, that train without `alpha` before
-        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with
-        ``alpha=EffectiveNumber(beta=0.9999)`` and no sampler, there with ``loss="ldam"``.
+        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with ``loss="ldam"``,
+        ``alpha=EffectiveNumber(beta=0.9999)`` and no sampler.
 
     normalize : {"samples", "weights", "sum"}, default="samples"
         What a batch's summed loss is divided by: its number of documents, the sum of their
@@ -183,7 +183,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         none, or 0.1 with `early_stopping`, ``temperature="auto"`` or ``decision="tuned"``.
 
     early_stopping : bool or int, default=False
-        Stop after so many epochs without a better score, True: after 3, and keep the best epoch's
+        Stop after this many epochs without a better score (True: 3), and keep the best epoch's
         weights.
 
     scoring : str or callable, default="f1_macro"
@@ -218,12 +218,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         A folder for checkpoints of `fit`, one every ten minutes;
         :class:`Checkpoint(folder, steps=100) <skfocal.Checkpoint>` says how often. After a crash
-        the same call goes on from the last one
-        and ends, on a CPU, with the very same weights, history and predictions as without the
-        interruption; with other data or parameters it is refused. A fit that has ended leaves its
-        last checkpoint, from which the same call returns at once. SIGTERM waits until one is
-        written. Of your callbacks, attributes that end in an underscore are kept, or their
-        `state_dict`.
+        the same call goes on from the last one and ends, on a CPU, with the very same weights,
+        history and predictions as without the interruption; with other data or parameters it is
+        refused. A fit that has ended leaves its last checkpoint, from which the same call returns
+        at once. SIGTERM waits until one is written. Of your callbacks, attributes that end in an
+        underscore are kept, or their `state_dict`.
 
     device : str, default="auto"
         **Machine.**

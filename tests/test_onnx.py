@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 import transformers
-from conftest import copy_tokenizer
+from conftest import copy_tokenizer, logits_of
 from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
@@ -44,7 +44,7 @@ def assert_answers_alike(served, clf, X):
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(served.predict_proba(X), clf.predict_proba(X), **tolerance)
     np.testing.assert_allclose(served.decision_function(X), clf.decision_function(X), **tolerance)
-    np.testing.assert_allclose(served.outputs(X)["logits"], clf._logits(X), **tolerance)
+    np.testing.assert_allclose(served.outputs(X)["logits"], logits_of(clf, X), **tolerance)
     predicted = served.predict(X)
     assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
 

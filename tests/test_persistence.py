@@ -320,6 +320,9 @@ def test_values_by_label_and_paths_become_plain(make, data, tmp_path, tiny):
     assert_same_answers(again, clf, X)
 
 
+# -- older states ------------------------------------------------------------------------------
+
+
 def test_classes_as_a_series_come_back_as_labels(make, data, tmp_path):
     pd = pytest.importorskip("pandas")
     clf = make(max_epochs=1, classes=pd.Series(["ham", "spam"])).fit(*data)
