@@ -179,7 +179,7 @@ def test_other_architectures_have_targets_of_their_own(tmp_path, data, kind, con
 def test_the_last_layer_for_the_first_token_is_that_of_all_tokens(make, data, monkeypatch, targets):
     config = peft.LoraConfig(r=4, target_modules=targets, lora_alpha=16)
     short = make(peft=config).fit(*data)
-    monkeypatch.setattr("skfocal._module.give_first_token_layer", lambda encoder, layer: False)
+    monkeypatch.setattr("skfocal._module.give_first_token_layer", lambda encoder, layers: False)
     whole = make(peft=config).fit(*data)
     for name, value in weights_of(whole).items():
         torch.testing.assert_close(weights_of(short)[name], value, atol=2e-4, rtol=1e-3)
