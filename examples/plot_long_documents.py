@@ -4,7 +4,7 @@ Documents longer than the encoder
 
 An encoder reads so many tokens and no more, 512 for most, and each token costs time. What lies
 beyond ``max_length`` is lost, unless ``long_documents`` says otherwise: ``"head_tail"`` keeps the
-beginning and the end, ``"chunk"`` reads everything in pieces and pools what it thinks of each.
+beginning and the end, ``"windows"`` reads everything in windows and pools what it thinks of each.
 
 ``python examples/plot_long_documents.py --figure FILE`` saves the figure.
 """
@@ -22,7 +22,7 @@ from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo, fetch_minil
 parser = argparse.ArgumentParser(description="Documents longer than the encoder")
 parser.add_argument("--figure", help="file for the figure; without it, it is shown")
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
-warnings.filterwarnings("ignore", message=".*max_(length|chunks)")  # what is lost is shown here
+warnings.filterwarnings("ignore", message=".*max_(length|windows)")  # what is lost is shown here
 
 # %%
 # Messages of four newsgroups on related matters, the third and the fourth of them rare in
@@ -48,12 +48,12 @@ shares = ", ".join(f"{np.mean(lengths > n):.0%} over {n}" for n in (64, 128, 256
 print(f"tokens: {np.median(lengths):.0f} in the median, {shares}")
 
 # %%
-# Three ways to read them with pieces of 64 tokens. Every piece trains the encoder: the loss is of
-# the pooled logits, one row for each document.
+# Three ways to read them with windows of 64 tokens. Every window trains the encoder: the loss is
+# that of the pooled logits, one row for each document.
 WAYS = {
     "truncate": {},
     "head_tail": {"long_documents": "head_tail"},
-    "chunk": {"long_documents": "chunk"},
+    "windows": {"long_documents": "windows"},
 }
 settings = {"max_length": 64, "freeze": 5, "lr": 1e-3, "max_epochs": 6, "alpha": "balanced"}
 answers = {}
@@ -67,7 +67,7 @@ for name, way in WAYS.items():
 
 # %%
 # By the length of the test documents. Up to 64 tokens the three read the same words, and differ by
-# what they have learned from the longer ones. Over all twenty groups pieces gained less, and a
+# what they have learned from the longer ones. Over all twenty groups windows gained less, and a
 # longer ``max_length`` gained more: the benchmarks have the table.
 edges = [0, 64, 128, 256, np.inf]
 labels = ["to 64", "65 to 128", "129 to 256", "over 256"]

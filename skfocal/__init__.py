@@ -8,6 +8,7 @@ from skfocal._version import __version__
 if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal._data.texts import as_column
     from skfocal._runtime.process_group import alone
+    from skfocal.balance import EffectiveNumber
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
         sigmoid_focal_loss,
     )
     from skfocal.metrics import expected_calibration_error
+    from skfocal.options import Checkpoint, Windows
     from skfocal.report import Report
     from skfocal.serving import OnnxBatcher, OnnxClassifier
     from skfocal.sharing import share
@@ -63,6 +65,9 @@ _HOME = {
     "cache_info": "caches",
     "clear_cache": "caches",
     "BertFocalClassifier": "classifier",
+    "Checkpoint": "options",
+    "EffectiveNumber": "balance",
+    "Windows": "options",
     "CrossEntropyLoss": "losses",
     "AsymmetricLoss": "losses",
     "CustomLoss": "losses",
@@ -94,11 +99,13 @@ _HOME = {
 __all__ = [
     "AsymmetricLoss",
     "BertFocalClassifier",
+    "Checkpoint",
     "ClassLossDisplay",
     "ClassPrecisionRecallDisplay",
     "CrossEntropyLoss",
     "CustomLoss",
     "DiceLoss",
+    "EffectiveNumber",
     "FocalLoss",
     "FrequencyConfusionMatrixDisplay",
     "GridSearchDisplay",
@@ -114,6 +121,7 @@ __all__ = [
     "SigmoidCrossEntropyLoss",
     "SigmoidFocalLoss",
     "TrainingHistoryDisplay",
+    "Windows",
     "alone",
     "as_column",
     "asymmetric_loss",

@@ -11,8 +11,10 @@ from numbers import Real
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import get_tags
+from sklearn.utils._param_validation import Interval
 
 from skfocal._utils.messages import excerpt, excerpts
+from skfocal._utils.settings import Settings
 
 ALPHAS = ("balanced", "sqrt", "effective")
 SAMPLERS = ("balanced", "sqrt", "progressive")
@@ -21,7 +23,37 @@ SAMPLERS = ("balanced", "sqrt", "progressive")
 # -- class weights -------------------------------------------------------------------------
 
 
-def class_weight(alpha, classes, counts, *, beta=0.999):
+class EffectiveNumber(Settings):
+    """Class weights from the effective number of documents, ``(1 - beta) / (1 - beta**n)``.
+
+    A value of `alpha`; ``alpha="effective"`` is short for ``EffectiveNumber()``.
+
+    Parameters
+    ----------
+    beta : float, default=0.999
+        In (0, 1). A class is frequent from about ``1 / (1 - beta)`` documents on: towards 0 the
+        weights are equal, towards 1 they are those of "balanced".
+
+    References
+    ----------
+    Cui, Jia, Lin, Song, Belongie: Class-Balanced Loss Based on Effective Number of Samples,
+    CVPR 2019 (arXiv:1901.05555).
+
+    Examples
+    --------
+    >>> from skfocal import BertFocalClassifier, EffectiveNumber
+    >>> clf = BertFocalClassifier("some/folder", alpha=EffectiveNumber(beta=0.9999))
+    >>> clf.set_params(alpha__beta=0.99).alpha
+    EffectiveNumber(beta=0.99)
+    """
+
+    _parameter_constraints: dict = {"beta": [Interval(Real, 0, 1, closed="neither")]}
+
+    def __init__(self, beta=0.999):
+        self.beta = beta
+
+
+def class_weight(alpha, classes, counts):
     """Return the weight of each class, the paper's alpha.
 
     The named ones are decreasing functions of the class's count ``n``, scaled so that the mean
@@ -30,12 +62,12 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
     ============= ==============================================================
     "balanced"    ``1 / n``, as scikit-learn (King and Zeng, 2001)
     "sqrt"        ``1 / sqrt(n)``
-    "effective"   ``(1 - beta) / (1 - beta**n)`` (Cui et al., CVPR 2019)
+    "effective"   ``(1 - beta) / (1 - beta**n)``, see :class:`EffectiveNumber`
     ============= ==============================================================
 
     Parameters
     ----------
-    alpha : None, str, dict or Series, array-like of shape (n_classes,) or float
+    alpha : None, str, EffectiveNumber, dict or Series, array-like of shape (n_classes,) or float
         None gives ones. A dict or a pandas Series goes by label and names every class; an array
         is in the order of `classes`; both are taken as they are. A float in (0, 1), for two
         classes only, is the weight of ``classes[1]``; ``classes[0]`` gets ``1 - alpha``.
@@ -44,8 +76,6 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
     counts : ndarray of shape (n_classes,)
         How many documents of each class an epoch draws (or their total sample weight). A class
         with none gets weight 1 from the named alphas.
-    beta : float, default=0.999
-        In (0, 1), for ``alpha="effective"``.
 
     Returns
     -------
@@ -70,8 +100,8 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
     counts = np.asarray(counts, dtype=np.float64)
     if alpha is None:
         return np.ones(len(classes))
-    if isinstance(alpha, str):
-        return _named_weight(alpha, counts, beta, len(classes))
+    if isinstance(alpha, str | EffectiveNumber):
+        return _named_weight(alpha, counts, len(classes))
     if hasattr(alpha, "to_dict"):  # a pandas Series goes by its index, not by position
         alpha = alpha.to_dict()
     if isinstance(alpha, dict):
@@ -84,8 +114,10 @@ def class_weight(alpha, classes, counts, *, beta=0.999):
     return _positive(weight.astype(np.float64), "alpha")
 
 
-def _named_weight(alpha, counts, beta, n_classes):
-    if alpha not in ALPHAS:
+def _named_weight(alpha, counts, n_classes):
+    if alpha == "effective":
+        alpha = EffectiveNumber()
+    if not isinstance(alpha, EffectiveNumber) and alpha not in ALPHAS:
         raise ValueError(_alpha_message(alpha, n_classes))
     present = counts > 0
     n = counts[present]
@@ -94,8 +126,9 @@ def _named_weight(alpha, counts, beta, n_classes):
     elif alpha == "sqrt":
         weight = n**-0.5
     else:
+        alpha.check()
         # expm1: for beta near 1 the literal 1 - beta**n loses most of its digits.
-        weight = 1 / -np.expm1(n * np.log(beta))
+        weight = 1 / -np.expm1(n * np.log(alpha.beta))
     result = np.ones(len(counts))
     result[present] = weight * n.sum() / (weight @ n)
     return result
@@ -144,13 +177,13 @@ def _positive(weight, name):
 
 def _alpha_message(alpha, n_classes):
     return (
-        "alpha must be None, 'balanced', 'sqrt', 'effective', a dict from label to weight, an "
-        f"array of {n_classes} weights or, for two classes, a number in (0, 1). "
-        f"Got {excerpt(alpha)}."
+        "alpha must be None, 'balanced', 'sqrt', 'effective', an EffectiveNumber, a dict from "
+        f"label to weight, an array of {n_classes} weights or, for two classes, a number in "
+        f"(0, 1). Got {excerpt(alpha)}."
     )
 
 
-def label_weight(alpha, classes, counts, *, beta=0.999):
+def label_weight(alpha, classes, counts):
     """Return the weights of each label's absence and presence.
 
     A named alpha balances the two of each label as :func:`class_weight` does for two classes. A
@@ -160,14 +193,12 @@ def label_weight(alpha, classes, counts, *, beta=0.999):
 
     Parameters
     ----------
-    alpha : None, str, dict or Series, array-like or float
+    alpha : None, str, EffectiveNumber, dict or Series, array-like or float
         See above. None gives ones.
     classes : ndarray of shape (n_labels,)
         Names of the labels.
     counts : ndarray of shape (n_labels, 2)
         Documents without and with each label. Where one of them is 0 both weights are 1.
-    beta : float, default=0.999
-        In (0, 1), for ``alpha="effective"``.
 
     Returns
     -------
@@ -187,8 +218,8 @@ def label_weight(alpha, classes, counts, *, beta=0.999):
     n_labels = len(classes)
     if alpha is None:
         return np.ones((n_labels, 2))
-    if isinstance(alpha, str):
-        return np.array([_named_weight(alpha, pair, beta, n_labels) for pair in counts])
+    if isinstance(alpha, str | EffectiveNumber):
+        return np.array([_named_weight(alpha, pair, n_labels) for pair in counts])
     if isinstance(alpha, Real) and not isinstance(alpha, bool):
         alpha = float(alpha)
         if not 0 < alpha < 1:
@@ -199,7 +230,7 @@ def label_weight(alpha, classes, counts, *, beta=0.999):
         return np.tile([1 - alpha, alpha], (n_labels, 1))
     if np.shape(alpha) == (n_labels, 2):
         return _positive(np.asarray(alpha, dtype=np.float64), "alpha")
-    positive = class_weight(alpha, classes, counts[:, 1], beta=beta)
+    positive = class_weight(alpha, classes, counts[:, 1])
     return np.stack([np.ones(n_labels), positive], axis=1)
 
 

@@ -3,7 +3,7 @@
 from skfocal._data.tokens import clear_token_cache, token_cache_info
 from skfocal._encoder.frozen_layers import clear_frozen_cache, frozen_cache_info
 from skfocal._encoder.pretrained import clear_pretrained_cache, pretrained_cache_info
-from skfocal._runtime.shared_payload import clear_parcels
+from skfocal._runtime.shared_payload import clear_payloads
 
 
 def cache_info():
@@ -44,4 +44,4 @@ def clear_cache():
     clear_token_cache()
     clear_pretrained_cache()
     clear_frozen_cache()
-    clear_parcels()
+    clear_payloads()

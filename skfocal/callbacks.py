@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import inspect
-import itertools
 import math
 import sys
 import time
@@ -73,8 +72,7 @@ class WarmupSchedule(Callback):
         factor = self.factor(self.step_, self.n_steps_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak
-        # An epoch that leaves documents out goes through the schedule in fewer, longer steps.
-        self.step_ += 1 / net.train_batches.share
+        self.step_ += 1
 
 
 class DeferredWeight(Callback):
@@ -114,97 +112,6 @@ class DeferredWeight(Callback):
                 "epochs without alpha were over: alpha had no effect.",
                 stacklevel=2,
             )
-
-
-class Pruning(Callback):
-    """Leave out documents with a small loss by chance; those that stay of them weigh more.
-
-    A document whose last loss was below the mean is left out of an epoch with `probability`, and
-    counts ``1 / (1 - probability)`` times where it is not: the expected gradient is that of all
-    documents. The first epoch and the last eighth, one epoch at least, have all of them.
-
-    Parameters
-    ----------
-    probability : float
-        In (0, 1).
-    n_documents, n_epochs : int
-        Documents to train on, and epochs.
-
-    References
-    ----------
-    Qin et al.: InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning, ICLR 2024
-    (arXiv:2303.04947).
-    """
-
-    def __init__(self, probability, n_documents, n_epochs):
-        self.probability = probability
-        self.n_documents = n_documents
-        self.n_epochs = n_epochs
-        self.loss_ = np.full(n_documents, np.nan)
-        self.scale_ = np.ones(n_documents, np.float32)
-
-    def keep(self, rows, epoch, random_state):
-        """Return those of an epoch's rows that stay in it.
-
-        Parameters
-        ----------
-        rows : ndarray of int
-            Rows that were drawn.
-        epoch : int
-            Number of the epoch, from 0.
-        random_state : RandomState instance
-
-        Returns
-        -------
-        ndarray of int
-        """
-        n_pruned = min(math.ceil(0.875 * self.n_epochs), self.n_epochs - 1)
-        easy = np.zeros(self.n_documents, bool)
-        if 0 < epoch < n_pruned:
-            easy = self.loss_ < np.nanmean(self.loss_)
-        self.scale_ = np.where(easy, 1 / (1 - self.probability), 1).astype(np.float32)
-        stays = random_state.random_sample(len(rows)) >= self.probability
-        kept = rows[stays | ~easy[rows]]
-        return kept if len(kept) else rows[:1]
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Begin an epoch."""
-        self.seen_ = []
-
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Weigh the documents of the batch."""
-        if training:
-            rows = net.processes.mine(net.batch_rows_)
-            batch[0]["sample_weight"] *= torch.from_numpy(self.scale_[rows])
-
-    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
-        """Keep the losses of the batch; they are read when the epoch is over."""
-        if training:
-            rows = net.processes.mine(net.batch_rows_)
-            with torch.no_grad():
-                loss = net.criterion_.per_sample(y_pred.detach(), batch[1].to(y_pred.device))
-            self.seen_.append((rows, loss))
-
-    def settle(self, net):
-        """Remember the losses of all documents that any process has seen.
-
-        Parameters
-        ----------
-        net : FocalNet
-            In training.
-        """
-        # Of a skipped update nothing is known.
-        seen = [(rows, x.float().nan_to_num(*3 * [torch.nan]).cpu()) for rows, x in self.seen_]
-        for rows, loss in itertools.chain.from_iterable(net.processes.gather(seen)):
-            self.loss_[rows] = loss.numpy()
-        self.seen_ = []
-
-    def on_epoch_end(self, net, **kwargs):
-        """Read the losses."""
-        self.settle(net)
-        # The sum of the weighed losses stands for all documents, not for those that stayed.
-        row = net.history[-1]
-        net.history.record("train_loss", row["train_loss"] * net.train_batches.share)
 
 
 class SkippedUpdates(Callback):
@@ -269,7 +176,7 @@ class ClassLoss(Callback):
             each = net.criterion_.per_class(logits, codes.to(logits.device))
             each = each.nan_to_num(0, 0, 0)  # of skipped updates
             own = (weight.to(logits.device)[:, None] * each).double().sum(0)
-            self.sum_ = self.sum_ + net.processes.total(own)
+            self.sum_ = self.sum_ + net.processes.all_reduce_sum(own)
 
     def on_epoch_end(self, net, **kwargs):
         """Turn the sums into shares."""

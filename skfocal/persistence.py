@@ -23,15 +23,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from skfocal._data.texts import a_document
 from skfocal._encoder.structure import length_limit
+from skfocal._estimator import parameters
+from skfocal._estimator.fitted_model import present_truncation
 from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
 from skfocal._storage.model_card import model_card
 from skfocal._storage.plain_data import is_plain, join, split
+from skfocal._storage.renamed import renewed, renewed_cutting
 from skfocal._utils import files as _files
 from skfocal._version import __version__
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
-FORMAT_VERSION = 2  # 1: neither pairs nor documents of several pieces
+FORMAT_VERSION = 3  # 2: other names of parameters; 1: neither pairs nor windows
 
 _STATE, _ARRAYS, _MOMENTS = "skfocal.json", "skfocal.safetensors", "moments.safetensors"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -152,7 +155,8 @@ def _stored_params(estimator, state):
 
 
 def _plainer(value):
-    """Return a path, a device or a Series as the plain data that means the same."""
+    """Return a path, a device, settings or a Series as the plain data that means the same."""
+    value = parameters.to_plain(value)
     if isinstance(value, os.PathLike | torch.device):
         return str(value)
     if hasattr(value, "to_dict") and hasattr(value, "index"):  # a Series: values by label
@@ -288,6 +292,8 @@ def load(kind, folder):
     folder = Path(folder).expanduser()
     with _files.refusing(folder, "save_pretrained"):
         head, stored, files = _read(folder)
+        if head["format_version"] < 3:
+            _renew(stored, head["left_out"])
         estimator = _with_params(kind, stored["params"])
         attributes = stored["attributes"]
         attribute_checks.check_attributes(kind, attributes, estimator.get_params(deep=False))
@@ -345,12 +351,22 @@ def _checked_head(state):
         raise ValueError(f"sha256 in {_STATE} must be of the other files. Got {sums!r:.80}.")
     if not isinstance(left_out, list) or not all(isinstance(name, str) for name in left_out):
         raise ValueError(f"left_out in {_STATE} must be a list of names. Got {left_out!r:.80}.")
-    return {"sha256": sums, "left_out": left_out}
+    return {"format_version": version, "sha256": sums, "left_out": left_out}
+
+
+def _renew(stored, left_out):
+    """Bring the parts of an older version's folder up to date, in place."""
+    if stored["params"].pop("compile", False):  # is in net_params now
+        left_out.append("net_params")
+    stored["params"] = renewed(stored["params"])
+    attributes = stored["attributes"]
+    if "_cutting" in attributes:
+        attributes["_cutting"] = renewed_cutting(attributes["_cutting"])
 
 
 def _with_params(kind, params):
     """Return an unfitted estimator with parameters that pass the checks of `fit`."""
-    known = kind._get_param_names()
+    known = kind().get_params(deep=False)
     unknown = sorted(set(params) - set(known) | (set(params) & _NOT_RESTORED))
     if unknown:
         raise ValueError(
@@ -359,8 +375,8 @@ def _with_params(kind, params):
         )
     if isinstance(params.get("loss"), dict):
         params["loss"] = loss_from_plain(params["loss"])
-    estimator = kind(**params)
-    estimator._validate_params()
+    estimator = kind(**{n: parameters.from_plain(n, value) for n, value in params.items()})
+    parameters.validate(estimator)
     return estimator
 
 
@@ -398,5 +414,5 @@ def _check_built(estimator):
             f"max_length_ in {_STATE} must be at most {limit}, the limit of the encoder. "
             f"Got {estimator.max_length_}."
         )
-    estimator._present_cutting().check()
+    present_truncation(estimator).check()
     estimator.predict([a_document(estimator._pairs)])

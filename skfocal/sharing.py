@@ -7,12 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 from joblib.parallel import get_active_backend
-from sklearn.base import clone
 
 from skfocal._data.texts import as_texts
 from skfocal._data.tokens import packed_tokens
 from skfocal._encoder.pretrained import to_share
-from skfocal._runtime.shared_payload import PackedTexts, Parcel, open_parcel
+from skfocal._estimator.build import tokenizer_and_truncation
+from skfocal._runtime.shared_payload import PackedTexts, Payload, open_payload
 from skfocal._utils.messages import excerpt
 from skfocal.classifier import BertFocalClassifier
 
@@ -44,7 +44,7 @@ class SharedTexts(Sequence):
         """The documents; elsewhere than where they were shared, the parcel, opened."""
         if self._own is not None:
             return self._own
-        return open_parcel(self._name, self._place.fetch).texts
+        return open_payload(self._name, self._place.fetch).texts
 
     def __len__(self):
         return len(self._texts)
@@ -84,7 +84,7 @@ def share(estimator, X, cluster=None):
     ----------
     estimator : BertFocalClassifier
         The one to fit, by itself or in a search or pipeline. Its `model` and what says how
-        documents become tokens count: `max_length`, `long_documents`, `stride`, `max_chunks`.
+        documents become tokens count: `max_length` and `long_documents`.
         Candidates that differ in one of these are tokenised by the workers.
     X : as in :meth:`BertFocalClassifier.fit <skfocal.BertFocalClassifier.fit>`
         One str a document, or two.
@@ -129,9 +129,9 @@ def share(estimator, X, cluster=None):
         )
     put = _store_of(cluster)
     texts = as_texts(X)
-    tokenizer, cutting = clone(estimator)._tokenizer_and_cutting(texts)
-    parcel = Parcel(
-        PackedTexts(texts), packed_tokens(tokenizer, texts, cutting), to_share(estimator.model)
+    tokenizer, truncation = tokenizer_and_truncation(estimator, texts)
+    parcel = Payload(
+        PackedTexts(texts), packed_tokens(tokenizer, texts, truncation), to_share(estimator.model)
     )
     return SharedTexts(uuid4().hex, put(parcel), texts)
 
@@ -164,7 +164,7 @@ class _InRay:
 class _InDask:
     """Holds a parcel: joblib scatters what is large, and its tasks depend on it."""
 
-    parcel: Parcel
+    parcel: Payload
 
     @property
     def n_bytes(self):

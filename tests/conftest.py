@@ -15,6 +15,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import BertFocalClassifier, fetch_minilm
+from skfocal._estimator.fitted_model import FittedModel
 
 # Threads cost a tiny encoder more than they give, and very much on a busy machine.
 torch.set_num_threads(1)
@@ -135,3 +136,8 @@ def site(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return home / "html"
+
+
+def logits_of(clf, X):
+    """Return the logits of documents, (n, n_classes)."""
+    return FittedModel.of(clf).logits(X)

@@ -24,7 +24,7 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import Sampler
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, Checkpoint
 from skfocal._training.checkpoints import describe
 from skfocal._training.net import FocalNet
 
@@ -67,10 +67,10 @@ class Remembers(Callback):
 CONFIGURATIONS = {
     "plain": {},
     "stops": {
-        "dropout": 0.1, "early_stopping": True, "patience": 6, "accumulate": 2, "max_epochs": 12,
+        "dropout": 0.1, "early_stopping": 6, "accumulate": 2, "max_epochs": 12,
         "alpha": "balanced", "sampler": "sqrt", "temperature": "auto",
     },
-    "prunes": {"prune": 0.4, "defer": 0.5, "alpha": "effective", "freeze": 1, "max_epochs": 6},
+    "defers": {"defer": 0.5, "alpha": "effective", "freeze": 1, "max_epochs": 6},
     "samples": {
         "sampler": draws, "callbacks": [Remembers(), EarlyStopping("train_loss", patience=4)],
         "random_state": None, "schedule": "cosine", "nonfinite": "skip",
@@ -184,7 +184,7 @@ def main(name, model, folder, seed=0):
     alone, killed = Path(folder, "alone"), Path(folder, "killed")
     assert attempt(fit, model, name, alone)
     random.seed(seed)
-    params = {"checkpoint": str(Path(folder, "checkpoints")), "checkpoint_steps": 1}
+    params = {"checkpoint": Checkpoint(str(Path(folder, "checkpoints")), steps=1)}
     # The first kill comes late enough that there is a checkpoint: random_state=None begins anew
     # without one.
     injuries = [(kill_at_step, random.randint(1, 4)) for _ in range(3)]

@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from skorch.callbacks import Callback
 
 import skfocal
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, Checkpoint
 from skfocal._data.tokenization import encode
 from skfocal._encoder.pretrained import load_encoder
 from skfocal._training.checkpoints import Checkpoints
@@ -46,8 +46,8 @@ FITS = {
     "sqrt": {"sampler": "sqrt", "normalize": "sum", "lr": 3e-4},
     "progressive": {"sampler": "progressive", "accumulate": 3},
     "scored": {"train_split": 0.3, "early_stopping": True, "decision": "tuned"},
-    "pruned": {"prune": 0.5, "alpha": {"ham": 1.0, "spam": 3.0}},
-    "chunked": {"long_documents": "chunk", "max_length": 8},
+    "weighted": {"alpha": {"ham": 1.0, "spam": 3.0}},
+    "windows": {"long_documents": "windows", "max_length": 8},
     "frozen": {"freeze": 1, "layer_decay": 0.9},
     "skipping": {"nonfinite": "skip", "gradient_clip": 0.1},
 }
@@ -97,7 +97,7 @@ def fits(folder, rank):
         )
 
 
-class Held(Callback):
+class SingleProcess(Callback):
     """A callback that reports, in the middle of a training, how much this process holds."""
 
     def on_grad_computed(self, net, named_parameters, **kwargs):
@@ -121,7 +121,7 @@ def sharded(folder, rank):
     """Fit with a part of the weights in each process."""
     X, y = documents()
     settings = {"accumulate": 2, "train_split": 0.3, "early_stopping": True, "freeze": 1}
-    clf = classifier(folder, callbacks=[Held()], **settings).fit(X, y)
+    clf = classifier(folder, callbacks=[SingleProcess()], **settings).fit(X, y)
     report(
         folder,
         "sharded",
@@ -133,8 +133,8 @@ def sharded(folder, rank):
         proba=clf.predict_proba(X[:11]),
         clf=pickle.dumps(clf.set_params(callbacks=None)),
     )
-    long = classifier(folder, long_documents="chunk", max_length=8).fit(X, y)
-    report(folder, "sharded-chunked", rank, weights=weights(long))
+    long = classifier(folder, long_documents="windows", max_length=8).fit(X, y)
+    report(folder, "sharded-windows", rank, weights=weights(long))
     checkpoints(folder, rank)
     partly(folder, rank)
 
@@ -178,7 +178,7 @@ class Dies(Fails):
 def interrupted(folder, name, batch_size, **settings):
     """Return a classifier whose fit failed after its second checkpoint, which is of update 10."""
     clf = classifier(
-        folder, batch_size, checkpoint=str(folder / name), checkpoint_steps=5, **settings
+        folder, batch_size, checkpoint=Checkpoint(str(folder / name), steps=5), **settings
     )
     write = Checkpoints.write
 
@@ -195,8 +195,8 @@ def interrupted(folder, name, batch_size, **settings):
 
 def checkpoints(folder, rank):
     """Go on with a fit of two processes and of one, and leave one for a single process."""
-    dropping = {"dropout": 0.1, "prune": 0.3, "sampler": "balanced"}
-    whole = classifier(folder, checkpoint=str(folder / "whole"), checkpoint_steps=5, **dropping)
+    dropping = {"dropout": 0.1, "sampler": "balanced"}
+    whole = classifier(folder, checkpoint=Checkpoint(str(folder / "whole"), steps=5), **dropping)
     again = interrupted(folder, "again", 8, **dropping)
     report(
         folder,
@@ -207,7 +207,7 @@ def checkpoints(folder, rank):
         class_loss=[whole.class_loss_, again.class_loss_],
         of_one=weights(
             classifier(
-                folder, checkpoint=str(folder / "of-one"), checkpoint_steps=5, train_split=0.2
+                folder, checkpoint=Checkpoint(str(folder / "of-one"), steps=5), train_split=0.2
             ).fit(*documents())
         ),
         refused=error_of(
@@ -355,7 +355,7 @@ def in_a_fork(folder, queue):
 def unlike(folder, rank):
     """Fit with what is another in each process, and beside the others."""
     X, y = documents()
-    stops = {"train_split": 0.3, "early_stopping": True, "patience": 2}
+    stops = {"train_split": 0.3, "early_stopping": 2}
     split = classifier(folder, train_split=ShuffleSplit(1, test_size=0.3), temperature="auto")
     drawn = classifier(folder, sampler=of_its_own, alpha="balanced").fit(X, y)
     context = multiprocessing.get_context("fork")

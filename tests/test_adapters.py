@@ -23,7 +23,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from skfocal import BertFocalClassifier, OnnxClassifier
+from skfocal import BertFocalClassifier, Checkpoint, OnnxClassifier
 from skfocal._encoder.adapters import settings_of
 from skfocal._training.checkpoints import describe
 
@@ -236,15 +236,15 @@ def test_dropouts_are_those_asked_for(make, data):
         {"loss": "ldam"},
         {"precision": "bfloat16"},
         {"precision": "float16"},
-        {"dropout": 0.1, "early_stopping": True, "patience": 1, "max_epochs": 3},
+        {"dropout": 0.1, "early_stopping": 1, "max_epochs": 3},
         {"gradient_checkpointing": True},
-        {"long_documents": "chunk", "max_length": 8},
+        {"long_documents": "windows", "max_length": 8},
         {"temperature": "auto", "decision": "tuned"},
     ],
     ids=str,
 )
 def test_other_settings_go_with_it(make, data, monkeypatch, settings):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
     settings = {"peft": LORA, "lr": 1e-2, "max_epochs": 4, **settings}
     clf = make(**settings, callbacks=[AtTheEnd()]).fit(*data)
     X, _ = imbalanced(seed=1)
@@ -271,7 +271,7 @@ def test_several_labels(make, data):
 
 @pytest.mark.slow
 def test_a_compiled_module_predicts_with_the_merged_weights(make, data):
-    traced = {"compile": True, "net_params": {"compile__backend": "aot_eager"}}
+    traced = {"net_params": {"compile": True, "compile__backend": "aot_eager"}}
     plain = make(peft=LORA, max_epochs=1).fit(*data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -353,7 +353,7 @@ def test_a_fit_that_broke_off_goes_on_from_its_checkpoint(make, data, tmp_path):
 
     settings = {"peft": peft.LoraConfig(r=4, lora_dropout=0.1), "train_split": 0.2}
     whole = make(**settings).fit(*data)
-    run = {"checkpoint": tmp_path / "run", "checkpoint_steps": 1, "callbacks": [StopsAt()]}
+    run = {"checkpoint": Checkpoint(tmp_path / "run", steps=1), "callbacks": [StopsAt()]}
     StopsAt.n = 5
     try:
         with pytest.raises(Stop):

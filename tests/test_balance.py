@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import WeightedRandomSampler
 
 from skfocal.balance import (
+    EffectiveNumber,
     class_weight,
     effective_class_weight,
     resolve_sampling,
@@ -47,7 +48,7 @@ def test_balanced_is_that_of_scikit_learn():
 def test_sqrt_and_effective_have_their_ratios():
     sqrt = class_weight("sqrt", CLASSES, COUNTS)
     np.testing.assert_allclose(sqrt[2] / sqrt[0], np.sqrt(7))
-    effective = class_weight("effective", CLASSES, COUNTS, beta=0.99)
+    effective = class_weight(EffectiveNumber(beta=0.99), CLASSES, COUNTS)
     expected = (1 - 0.99) / (1 - 0.99**COUNTS)
     np.testing.assert_allclose(effective / effective[0], expected / expected[0], rtol=1e-12)
 
@@ -57,7 +58,7 @@ def test_effective_numbers_of_cbloss_have_the_same_ratios():
 
     theirs = ClassBalancedLoss(COUNTS, 0.999, 3, None)
     theirs = np.asarray(theirs.weights, dtype=float)
-    ours = class_weight("effective", CLASSES, COUNTS, beta=0.999)
+    ours = class_weight("effective", CLASSES, COUNTS)
     np.testing.assert_allclose(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-5)
 
 
@@ -65,7 +66,7 @@ def test_effective_keeps_its_digits_for_beta_near_one():
     import mpmath
 
     counts, beta = np.array([5, 1000]), 1 - 1e-9
-    ours = class_weight("effective", CLASSES[:2], counts, beta=beta)
+    ours = class_weight(EffectiveNumber(beta), CLASSES[:2], counts)
     with mpmath.workdps(50):
         low, high = (1 / (1 - mpmath.mpf(beta) ** int(n)) for n in counts)
         assert ours[0] / ours[1] == pytest.approx(float(low / high), rel=1e-12)

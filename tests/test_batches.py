@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from skfocal._data.batches import Collate, LengthBatches, TokenDataset, sorted_batches
-from skfocal._data.tokenization import Cutting
+from skfocal._data.batches import BucketBatchSampler, Collator, TokenDataset, sorted_batches
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import Tokens
 
 
 def batches_of(lengths, batch_size=4, seed=0, **kwargs):
     n = len(lengths)
-    return LengthBatches(
+    return BucketBatchSampler(
         np.asarray(lengths), batch_size, lambda e, r: np.arange(n), n,
         np.random.RandomState(seed), **kwargs,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def test_epoch_number_reaches_the_draw():
         seen.append(epoch)
         return np.array([0, 0, 1])
 
-    sampler = LengthBatches(np.array([3, 4]), 2, draw, 3, np.random.RandomState(0))
+    sampler = BucketBatchSampler(np.array([3, 4]), 2, draw, 3, np.random.RandomState(0))
     assert sorted(row for _ in range(2) for batch in sampler for row in batch) == [0] * 4 + [1] * 2
     assert seen == [0, 1]
 
@@ -57,9 +57,9 @@ def test_prediction_batches_hold_each_row_once_longest_first():
 def test_collate_pads_to_the_longest_of_the_batch():
     flat = np.array([5, 6, 0, 7, 8, 9], np.int32)
     lengths = np.array([2, 1, 3])
-    tokens = Tokens(flat, np.array([0, 2, 3]), lengths, lengths, Cutting(4))
+    tokens = Tokens(flat, np.array([0, 2, 3]), lengths, lengths, TruncationSpec(4))
     data = TokenDataset(tokens, np.array([0, 1, 1]), np.array([0.5, 1, 1.5]))
-    inputs, codes = Collate(pad_id=99)(data.__getitems__([0, 2]))
+    inputs, codes = Collator(pad_id=99)(data.__getitems__([0, 2]))
     assert inputs["input_ids"].tolist() == [[5, 6, 99], [7, 8, 9]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
     assert inputs["sample_weight"].tolist() == [0.5, 1.5]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import imbalanced
+from conftest import imbalanced, logits_of
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, get_scorer, log_loss, precision_score
 from sklearn.model_selection import PredefinedSplit, cross_val_score
@@ -163,7 +163,7 @@ def test_natural_undoes_alpha(make, data):
     X, y = data
     clf = make(alpha="balanced", gamma=0.0).fit(X, y)
     softmax_proba = clf.predict_proba(X)
-    np.testing.assert_allclose(softmax_proba, softmax(clf._logits(X).astype(float), axis=1))
+    np.testing.assert_allclose(softmax_proba, softmax(logits_of(clf, X).astype(float), axis=1))
     np.testing.assert_allclose(
         clf.set_params(proba="reweighted").predict_proba(X), softmax_proba, rtol=1e-6
     )
@@ -200,16 +200,18 @@ def test_auto_takes_the_inverse_where_it_can_be_trusted(make, data, params, mean
 def test_natural_undoes_a_sampler_and_a_logit_adjustment_too(make, data):
     X, y = data
     sampled = make(sampler=0.5, gamma=0.0, proba="natural").fit(X, y)
-    expected = softmax(sampled._logits(X).astype(float), axis=1) / sampled.effective_class_weight_
+    expected = (
+        softmax(logits_of(sampled, X).astype(float), axis=1) / sampled.effective_class_weight_
+    )
     np.testing.assert_allclose(sampled.predict_proba(X), expected / expected.sum(1, keepdims=True))
 
     adjusted = make(loss="balanced_softmax", proba="natural").fit(X, y)
     np.testing.assert_allclose(adjusted.effective_class_weight_, [40 / 60, 40 / 20], rtol=1e-6)
     shares = np.array([0.75, 0.25])
-    expected = softmax(adjusted._logits(X) + np.log(shares), axis=1)
+    expected = softmax(logits_of(adjusted, X) + np.log(shares), axis=1)
     np.testing.assert_allclose(adjusted.predict_proba(X), expected, rtol=1e-5)
     adjusted.set_params(proba="reweighted")
-    expected = softmax(adjusted._logits(X).astype(float), axis=1)
+    expected = softmax(logits_of(adjusted, X).astype(float), axis=1)
     np.testing.assert_allclose(adjusted.predict_proba(X), expected, rtol=1e-5)
 
 
@@ -426,7 +428,7 @@ def test_the_weight_of_an_instance_is_known(make, data):
     np.testing.assert_array_equal(clf.class_weight_, [1, 50])
     np.testing.assert_array_equal(clf.effective_class_weight_, [1, 50])
     assert clf.proba_ == "reweighted"
-    np.testing.assert_array_equal(clf.predict(X), clf.classes_[clf._logits(X).argmax(1)])
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[logits_of(clf, X).argmax(1)])
     same = make(gamma=2.0, alpha=[1.0, 50.0]).fit(X, y)
     for proba in PROBAS:
         np.testing.assert_allclose(
@@ -632,14 +634,12 @@ def test_documents_of_no_weight_have_no_say(make, data):
 
 def test_a_score_that_is_no_number_is_not_the_best(make, data):
     scores = iter([np.nan, 0.2, 0.9, 0.5])
-    clf = make(
-        early_stopping=True, scoring=lambda *args: next(scores), max_epochs=4, patience=2
-    ).fit(*data)
+    clf = make(early_stopping=2, scoring=lambda *args: next(scores), max_epochs=4).fit(*data)
     assert [row["valid_score_best"] for row in clf.history_] == [True, True, True, False]
 
 
 def test_of_equal_scores_the_first_epoch_is_the_best(make, data):
-    clf = make(early_stopping=True, scoring=lambda *args: 0.5, max_epochs=3, patience=1)
+    clf = make(early_stopping=1, scoring=lambda *args: 0.5, max_epochs=3)
     assert [row["valid_score_best"] for row in clf.fit(*data).history_] == [True, False]
 
 
@@ -730,7 +730,7 @@ def test_tuned_through_the_estimator(make):
     X, y = imbalanced(60, 30)
     clf = make(decision="tuned", train_split=0.3).fit(X, y)
     assert clf.decision_offset_.shape == (2,)
-    scores = log_softmax(clf._logits(X).astype(float), axis=1) + clf.decision_offset_
+    scores = log_softmax(logits_of(clf, X).astype(float), axis=1) + clf.decision_offset_
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[scores.argmax(1)])
     again = pickle.loads(pickle.dumps(clf))
     np.testing.assert_array_equal(again.predict(X), clf.predict(X))
@@ -753,7 +753,7 @@ def test_the_offsets_are_tuned_to_the_held_out_documents(make):
     clf = make(**params, scoring=score).fit(X, y)
     shares = (y[30:] == np.array([["ham"], ["spam"]])).mean(1)
     plain = Calibration(clf.loss_, CLASSES, np.ones(2), np.ones(2))
-    logits = clf._logits(X[:30])
+    logits = logits_of(clf, X[:30])
     direction = prior_offset("uniform", CLASSES, shares, False)
     expected = plain.fit_offset(logits, score, np.bincount(codes), 30, direction)
     assert np.abs(expected).max() > 0.1
@@ -766,7 +766,7 @@ def test_decisions_of_several_labels(make):
     words = [("soup bread", "of the"), ("goal team", "and a")]
     X = [" ".join(pair[1 - on] for pair, on in zip(words, row, strict=True)) for row in y]
     clf = make(decision="tuned", train_split=0.4).fit(X, y)
-    np.testing.assert_array_equal(clf.predict(X), clf._logits(X) + clf.decision_offset_ > 0)
+    np.testing.assert_array_equal(clf.predict(X), logits_of(clf, X) + clf.decision_offset_ > 0)
     clf = make(decision="prior", prior="uniform", proba="natural").fit(X, y)
     np.testing.assert_allclose(clf.class_prior_, y.mean(0))
     odds = clf.decision_function(X) - np.log(y.mean(0) / (1 - y.mean(0)))

@@ -18,7 +18,7 @@ from imblearn.over_sampling import RandomOverSampler
 from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, Freezer, LRScheduler
 
-from skfocal import FocalLoss
+from skfocal import Checkpoint, FocalLoss
 from skfocal._training.checkpoints import describe
 from skfocal._training.net import FocalNet
 
@@ -50,7 +50,7 @@ def stopping(make, tmp_path):
 
     def make_stopping(n, **params):
         StopsAt.n = n
-        settings = {"checkpoint": tmp_path / "run", "checkpoint_steps": 1}
+        settings = {"checkpoint": Checkpoint(tmp_path / "run", steps=1)}
         return make(**{"callbacks": [StopsAt()], **settings, **params})
 
     yield make_stopping
@@ -75,7 +75,7 @@ def checkpoints(folder):
     ["stops"]
     + [
         pytest.param(n, marks=pytest.mark.slow)
-        for n in ("plain", "prunes", "progressive", "samples")
+        for n in ("plain", "defers", "progressive", "samples")
     ],
 )
 def test_a_fit_killed_ten_times_ends_with_the_same_bits(name, tiny, tmp_path):
@@ -117,10 +117,10 @@ def test_a_fit_at_its_end_returns_at_once_and_can_go_on(stopping, data):
 def test_no_more_than_two_checkpoints_are_kept_and_none_by_time_alone(stopping, data, tmp_path):
     stopping(None).fit(*data)
     assert checkpoints(tmp_path / "run") == ["checkpoint-000010", "checkpoint-000011"]
-    stopping(None, checkpoint=tmp_path / "slow", checkpoint_steps=None).fit(*data)
+    stopping(None, checkpoint=tmp_path / "slow").fit(*data)
     assert len(checkpoints(tmp_path / "slow")) == 1  # of the end
-    often = stopping(None, checkpoint=tmp_path / "time", checkpoint_steps=None)
-    often.set_params(checkpoint_minutes=1e-9).fit(*data)
+    often = stopping(None, checkpoint=tmp_path / "time")
+    often.set_params(checkpoint__minutes=1e-9).fit(*data)
     assert checkpoints(tmp_path / "time") == ["checkpoint-000010", "checkpoint-000011"]
 
 
@@ -170,7 +170,8 @@ def test_other_data_are_refused_by_name(stopping, make, data, tmp_path, tiny_cop
 def test_a_setting_that_changes_no_result_may_change(stopping, data, capsys):
     with pytest.raises(Stop):
         stopping(4).fit(*data)
-    stopping(None, verbose=1, checkpoint_steps=3, predict_precision="float32").fit(*data)
+    rarely = stopping(None, verbose=1, predict_precision="float32")
+    rarely.set_params(checkpoint__steps=3).fit(*data)
     assert "epoch 2/2" in capsys.readouterr().out
 
 
@@ -266,7 +267,7 @@ def test_a_relative_folder_is_that_of_the_beginning(make, data, tmp_path, monkey
             monkeypatch.chdir("/")
 
     monkeypatch.chdir(tmp_path)
-    make(checkpoint="run", checkpoint_steps=1, callbacks=[Leaves()]).fit(*data)
+    make(checkpoint=Checkpoint("run", steps=1), callbacks=[Leaves()]).fit(*data)
     assert len(checkpoints(tmp_path / "run")) == 2
 
 

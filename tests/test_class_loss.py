@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import imbalanced
+from conftest import imbalanced, logits_of
 from sklearn.model_selection import PredefinedSplit
 
 from skfocal.losses import AsymmetricLoss, CustomLoss, FocalLoss, LDAMLoss, SigmoidFocalLoss
@@ -42,7 +42,7 @@ def test_shares_are_those_of_the_losses_at_a_rate_of_nearly_zero(make, data):
     weight = np.where(np.arange(len(y)) % 3, 1.0, 2.5)
     clf = make(alpha="balanced", max_epochs=2, lr=1e-12, sampler=None)
     clf.fit(X, y, sample_weight=weight)
-    logits = torch.from_numpy(clf._logits(X))
+    logits = torch.from_numpy(logits_of(clf, X))
     codes = torch.from_numpy((np.asarray(y) == "spam").astype(np.int64))
     loss = clf.loss_.per_sample(logits, codes).numpy() * weight
     spam = loss[codes == 1].sum() / loss.sum()

@@ -21,10 +21,12 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
-from skfocal import BertFocalClassifier, FocalLoss, classifier
-from skfocal._data.tokenization import Cutting
+from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss, classifier
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.module import load_module
+from skfocal._estimator.build import learning_rate
+from skfocal._estimator.parameters import parameters_of
 from skfocal.losses import CrossEntropyLoss
 
 
@@ -348,7 +350,7 @@ def test_early_stopping_ends_and_keeps_the_best_weights(make, data):
 
     keep = Keep()
     Keep.__deepcopy__ = lambda self, memo: self
-    clf = make(early_stopping=True, patience=2, scoring=score, max_epochs=9, callbacks=[keep])
+    clf = make(early_stopping=2, scoring=score, max_epochs=9, callbacks=[keep])
     clf.fit(X, y)
     assert len(clf.history_) == 4  # best in the second, two more without a better one
     assert [row["valid_score_best"] for row in clf.history_] == [True, True, False, False]
@@ -427,7 +429,8 @@ def test_rate_follows_warm_up_and_schedule(make, data):
 def test_auto_rate_goes_with_the_width(make, data, minilm):
     assert make(lr="auto", max_epochs=1).fit(*data).lr_ == 1e-3  # width 32: the cap
     module = load_module(minilm, ["a", "b"], pad_token_id=0)
-    assert BertFocalClassifier(minilm)._resolve_lr(module) == pytest.approx(2e-4)
+    given = parameters_of(BertFocalClassifier(minilm))
+    assert learning_rate(given, module) == pytest.approx(2e-4)
 
 
 def test_truncation_is_told_once_with_numbers(make):
@@ -465,7 +468,7 @@ def test_bfloat16_is_close_to_float32(make, data):
 
 
 def test_bfloat16_warns_where_the_processor_lacks_it(make, data, monkeypatch):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: False)
     with pytest.warns(UserWarning, match="slower than 'float32' on this processor"):
         make(precision="bfloat16", max_epochs=1).fit(*data)
 
@@ -539,8 +542,8 @@ def test_compiled_module_gives_the_same_answers(make, data):
     X, y = data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiled = make(compile=True, max_epochs=1).fit(X, y)
-        again = pickle.loads(pickle.dumps(compiled.set_params(compile=False)))
+        compiled = make(net_params={"compile": True}, max_epochs=1).fit(X, y)
+        again = pickle.loads(pickle.dumps(compiled.set_params(net_params=None)))
     np.testing.assert_allclose(again.predict_proba(X), compiled.predict_proba(X), atol=1e-5)
 
 
@@ -725,9 +728,13 @@ def _lists(parameter, got, *valid):
         ({"device": "gpu"}, "device='gpu' is not a device"),
         ({"freeze": 3}, "freeze must be at most the 2 layers"),
         ({"max_epochs": 0}, "'max_epochs'"),
+        ({"early_stopping": 0}, "'early_stopping'"),
+        ({"checkpoint": Checkpoint("run", steps=0)}, "'steps' parameter of Checkpoint"),
+        ({"checkpoint": Checkpoint("run", minutes=0)}, "'minutes' parameter of Checkpoint"),
+        ({"checkpoint": Checkpoint(None)}, "'folder' parameter of Checkpoint"),
         ({"lr": 0}, "'lr'"),
         ({"train_split": 1.5}, "'train_split'"),
-        ({"beta": 1.0}, "'beta'"),
+        ({"alpha": EffectiveNumber(beta=1.0)}, "'beta' parameter of EffectiveNumber"),
     ],
 )
 def test_wrong_parameter_is_named(make, data, params, message):
@@ -795,7 +802,7 @@ def test_nothing_of_the_training_stays_in_memory(make, data):
 
 def test_tokens_seen_are_those_of_the_tokenizer(make, data):
     clf = make(max_epochs=1).fit(*data)
-    ids = tokenize(clf.tokenizer_, data[0], Cutting(clf.max_length_))
+    ids = tokenize(clf.tokenizer_, data[0], TruncationSpec(clf.max_length_))
     assert [i.tolist() for i in ids] == clf.tokenizer_(data[0])["input_ids"]
 
 

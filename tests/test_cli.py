@@ -15,7 +15,7 @@ from conftest import imbalanced
 from sklearn.metrics import classification_report
 from typer.testing import CliRunner
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, EffectiveNumber, Windows
 from skfocal._training.net import FocalNet
 from skfocal.cli import app
 from skfocal.cli._tables import read_columns, write_columns
@@ -213,6 +213,17 @@ def test_bad_rows_can_be_left_out_and_are_named(tiny, tmp_path):
     assert "40 documents of 2 classes" in result.stderr
 
 
+def test_single_settings_are_set_in_any_order(tiny, tmp_path):
+    args = ["long_documents__pooling=mean", "long_documents=windows", "max_length=8"]
+    args += ["alpha=effective", "alpha__beta=0.9", "early_stopping=true", "max_epochs=1"]
+    folder = tmp_path / "m"
+    sets = [f"--set={arg}" for arg in args]
+    run("fit", write(tmp_path / "a.csv"), "--output", folder, "--model", tiny, *sets, "--quiet")
+    clf = BertFocalClassifier.from_pretrained(folder)
+    assert clf.long_documents == Windows(pooling="mean") and clf.alpha == EffectiveNumber(0.9)
+    assert clf.early_stopping is True
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -231,6 +242,8 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     data = write(tmp_path / "a.csv")
     fit = ["fit", data, "--model", tiny, "--output", tmp_path / "m"]
     assert "gamma" in run(*fit, "--set", "gamma=-1", code=1).stderr
+    old = run(*fit, "--set", "stride=4", code=1).stderr
+    assert "stride is now written long_documents=Windows(stride=4)" in old
     assert "cannot be loaded" in run(*fit[:2], "--model", "/none", *fit[4:], code=1).stderr
     assert "No such file" in run("fit", tmp_path / "none.csv", *fit[2:], code=1).stderr
     result = run(*fit[:-1], tmp_path, code=1)

@@ -121,7 +121,7 @@ UNUSUAL = {
     "everything": {
         "dropout": 0.1, "freeze": 1, "train_split": 0.2, "early_stopping": True,
         "temperature": "auto", "alpha": "sqrt", "proba": "natural", "predict_precision": "int8",
-        "deterministic": True, "prune": 0.3, "max_epochs": 3,
+        "deterministic": True, "max_epochs": 3,
     },
 }  # fmt: skip
 

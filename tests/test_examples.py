@@ -41,7 +41,7 @@ PRINTS = {
     "plot_long_documents": [
         r"^tokens: \d+ in the median, \d+% over 64",
         r"^truncate +macro-F1 0\.\d+, 2\d\d of 290 ",
-        r"^chunk +macro-F1 0\.\d+, \d\d of 290 ",
+        r"^windows +macro-F1 0\.\d+, \d\d of 290 ",
     ],
     "plot_multilabel": [
         r"^focal, weighted +0\.\d+ +0\.\d+ +0\.\d+ +\d",

@@ -2,15 +2,19 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
 import torch
 import transformers as hf
 from conftest import TINY
+from transformers.models.bert.modeling_bert import BertLayer, BertPooler
 
-from skfocal._encoder.module import EncoderClassifier
-from skfocal._encoder.structure import layers_of
+from skfocal._encoder import first_token
+from skfocal._encoder.module import EncoderClassifier, layers_of, load_module
+from skfocal._encoder.pretrained import load_tokenizer
+from skfocal._storage.encoder_state import module_from_plain, module_to_plain
 
 SMALL = {**TINY, "vocab_size": 100}
 ROBERTA = {**SMALL, "max_position_embeddings": 66, "pad_token_id": 1}
@@ -30,7 +34,7 @@ def config(request):
     return CONFIGS[request.param]
 
 
-def make(config, attention="sdpa", dropout=0.0):
+def build(config, attention="sdpa", dropout=0.0):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = hf.AutoModelForSequenceClassification.from_config(
@@ -41,7 +45,11 @@ def make(config, attention="sdpa", dropout=0.0):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
-    return EncoderClassifier(model)
+    return model
+
+
+def make(*args, **kwargs):
+    return EncoderClassifier(build(*args, **kwargs))
 
 
 def batch(padded=True):
@@ -54,6 +62,19 @@ def batch(padded=True):
 
 def plainly(module, *inputs):
     return module.model(*inputs).logits
+
+
+def n_computed(module, *inputs):
+    """Return for how many tokens each layer computes."""
+    seen: list = []
+    handles = [
+        layer.register_forward_hook(lambda m, args, output: seen.append(output.shape[1]))
+        for layer in layers_of(module.model)
+    ]
+    module(*inputs)
+    for handle in handles:
+        handle.remove()
+    return seen
 
 
 @pytest.mark.parametrize("padded", [True, False])
@@ -85,11 +106,7 @@ def test_float32_agrees_to_1e_5(config):
 
 def test_only_the_last_layer_is_short_and_only_through_the_classifier(config):
     module, inputs = make(config), batch()
-    seen: list = []
-    for layer in layers_of(module.model):
-        layer.register_forward_hook(lambda m, args, output: seen.append(output.shape[1]))
-    module(*inputs)
-    assert seen == [12, 1]
+    assert n_computed(module, *inputs) == [12, 1]
     assert module.model.base_model(*inputs).last_hidden_state.shape[1] == 12
 
 
@@ -123,6 +140,167 @@ def test_other_architectures_run_whole():
     module = make(config)
     assert module.extra == {}
     assert module(*batch()).shape == (4, 2)
+
+
+# -- the check when an encoder is built ----------------------------------------------------
+
+
+def mask_under_another_name(monkeypatch):
+    forward = BertLayer.forward
+
+    def renamed(self, hidden, attn_mask=None, **kwargs):
+        return forward(self, hidden, attn_mask, **kwargs)
+
+    def call(self, hidden, mask=None, *args, **kwargs):
+        return torch.nn.Module.__call__(self, hidden, attn_mask=mask, **kwargs)
+
+    monkeypatch.setattr(BertLayer, "forward", renamed)
+    monkeypatch.setattr(BertLayer, "__call__", call)
+
+
+def mask_ignored(monkeypatch):
+    forward = BertLayer.forward
+    monkeypatch.setattr(
+        BertLayer, "forward", lambda self, hidden, *args, **kwargs: forward(self, hidden)
+    )
+
+
+def other_formula(monkeypatch):
+    forward = BertLayer.forward
+    monkeypatch.setattr(
+        BertLayer, "forward", lambda self, hidden, *args, **kw: forward(self, hidden, *args) * 1.01
+    )
+
+
+def head_of_the_mean(monkeypatch):
+    monkeypatch.setattr(
+        BertPooler, "forward", lambda self, x: self.activation(self.dense(x.mean(1)))
+    )
+
+
+def part_renamed(monkeypatch):
+    forward, chunk = BertLayer.forward, BertLayer.feed_forward_chunk
+
+    def whole(self, *args, **kwargs):
+        self.feed_forward_chunk = lambda x: chunk(self, x)
+        try:
+            return forward(self, *args, **kwargs)
+        finally:
+            del self.feed_forward_chunk
+
+    monkeypatch.setattr(BertLayer, "forward", whole)
+    monkeypatch.delattr(BertLayer, "feed_forward_chunk")
+
+
+@pytest.fixture
+def clean():
+    first_token._warn_once.cache_clear()
+    yield
+    first_token._warn_once.cache_clear()
+
+
+CHANGES = {
+    mask_under_another_name: "its numbers differ",
+    mask_ignored: "its numbers differ",
+    other_formula: "its numbers differ",
+    head_of_the_mean: "its numbers differ",
+    part_renamed: "AttributeError.*feed_forward_chunk",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_layer_that_has_changed_runs_whole_and_it_is_said(change, monkeypatch, clean):
+    change(monkeypatch)
+    versions = re.escape(f"transformers {hf.__version__} and torch {torch.__version__}")
+    with pytest.warns(UserWarning, match=rf"BertFor.* does not fit {versions} \({CHANGES[change]}"):
+        module = make(CONFIGS["bert"]).eval()
+    assert module.extra == {}
+    assert "forward" not in vars(layers_of(module.model)[-1])
+    inputs = batch()
+    assert n_computed(module, *inputs) == [12, 12]
+    assert torch.equal(module(*inputs), build(CONFIGS["bert"]).eval()(*inputs).logits)
+    make(CONFIGS["bert"])  # said once in a process: no warning, which would be an error
+
+
+def test_a_fit_of_a_layer_that_has_changed_ends_at_the_bits_of_the_whole_layer(
+    make_fit, monkeypatch, clean
+):
+    mask_under_another_name(monkeypatch)
+    with pytest.warns(UserWarning, match="computed for all tokens"):
+        found = make_fit(0)
+    monkeypatch.setattr(
+        "skfocal._encoder.module.give_first_token_layer", lambda encoder, layers: False
+    )
+    assert_same_bits(found, make_fit(0))
+
+
+def test_a_forward_of_the_layer_s_own_comes_back(clean):
+    model = build(CONFIGS["bert"]).eval()
+    layer, inputs = layers_of(model)[-1], batch()
+    layer.forward = own = lambda hidden, *args, **kwargs: 2 * hidden
+    before = model(*inputs).logits
+    with pytest.warns(UserWarning, match="its numbers differ"):
+        module = EncoderClassifier(model)
+    assert layer.forward is own
+    assert torch.equal(module(*inputs), before)
+
+
+def test_the_check_changes_nothing(config):
+    model = build(config, dropout=0.5)
+    model.train()
+    layers_of(model)[0].eval()  # only some learn
+    before = [(name, id(m), m.training, len(m._forward_hooks)) for name, m in model.named_modules()]
+    weights = copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    assert EncoderClassifier(model).extra
+    assert torch.equal(torch.get_rng_state(), state)
+    after = [(name, id(m), m.training, len(m._forward_hooks)) for name, m in model.named_modules()]
+    assert after == before
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_a_fit_with_the_check_ends_at_the_bits_of_one_without(make_fit, monkeypatch):
+    checked = make_fit(0)
+    nothing = torch.zeros(2, 1, 1)
+    monkeypatch.setattr(first_token, "_probe", lambda *args, **kwargs: (nothing, nothing))
+    assert_same_bits(checked, make_fit(0))
+
+
+def assert_same_bits(one, other):
+    weights = other.net_.module_.state_dict()
+    for name, value in one.net_.module_.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_what_is_loaded_rebuilt_or_copied_takes_the_short_way(tiny):
+    module, tokenizer = load_module(tiny, ["a", "b"], pad_token_id=0), load_tokenizer(tiny)
+    rebuilt, _ = module_from_plain(module_to_plain(module, tokenizer))
+    for one in (module, rebuilt, copy.deepcopy(module), copy.deepcopy(rebuilt)):
+        assert n_computed(one, *batch()) == [12, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_check_passes_in_other_precisions(config, dtype):
+    assert EncoderClassifier(build(config).to(dtype)).extra
+    with torch.autocast("cpu", torch.bfloat16):
+        assert make(config).extra
+
+
+def test_weights_that_are_not_finite_are_no_change_of_the_layer(config):
+    model = build(config)
+    for parameter in layers_of(model)[-1].parameters():
+        parameter.data[0] = torch.nan
+    assert EncoderClassifier(model).extra
+
+
+def test_a_copy_is_not_checked_again(monkeypatch):
+    module = make(CONFIGS["bert"])
+    monkeypatch.delattr(first_token, "_probe")
+    assert copy.deepcopy(module).extra == module.extra
+
+
+# -- a fit ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("freeze", [0, 1, 2])

@@ -30,7 +30,7 @@ def fresh():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_keeping_changes_no_bit(make, data, monkeypatch, precision):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
     X, y = data
     settings = {"freeze": 1, "precision": precision, "dropout": 0.1, "train_split": 0.2}
     kept = make(**settings).fit(X, y)

@@ -18,7 +18,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, Checkpoint
 from skfocal._encoder.structure import recomputed_layers
 
 
@@ -59,12 +59,12 @@ def is_clean(clf):
         {"precision": "bfloat16"},
         {"precision": "float16"},
         {"loss": "ldam", "dropout": 0.0},
-        {"long_documents": "chunk", "max_length": 8},
+        {"long_documents": "windows", "max_length": 8},
     ],
     ids=str,
 )
 def test_the_weights_are_those_of_the_plain_training(make, data, monkeypatch, settings):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
     plain = make(**settings, train_split=0.2).fit(*data)
     saving = make(**settings, train_split=0.2, gradient_checkpointing=True, callbacks=[Flags()])
     saving.fit(*data)
@@ -162,7 +162,7 @@ class Crash(Callback):
 
 def test_a_checkpoint_is_continued_without_it(make, data, tmp_path):
     expected = weights_of(make().fit(*data))
-    settings = {"checkpoint": tmp_path / "c", "checkpoint_steps": 1}
+    settings = {"checkpoint": Checkpoint(tmp_path / "c", steps=1)}
     with pytest.raises(RuntimeError, match="crash"):
         make(**settings, gradient_checkpointing=True, callbacks=[Crash()]).fit(*data)
     # Callbacks are part of what a fit is: the same one, which no longer crashes.
@@ -198,7 +198,7 @@ def test_an_architecture_that_cannot_is_refused(make, data, monkeypatch):
 @pytest.mark.slow
 def test_a_compiled_module_does_it(make, data):
     plain = make(max_epochs=1).fit(*data)
-    traced = {"compile": True, "net_params": {"compile__backend": "aot_eager"}}  # in seconds
+    traced = {"net_params": {"compile": True, "compile__backend": "aot_eager"}}  # in seconds
     compiled = make(max_epochs=1, gradient_checkpointing=True, **traced)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -23,7 +23,7 @@ import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier
 
 GOLDEN = Path(__file__).parent / "golden"
-FOLDERS = {"folder": GOLDEN / "folder-2", "onnx": GOLDEN / "onnx-2"}
+FOLDERS = {"folder": GOLDEN / "folder-3", "onnx": GOLDEN / "onnx-3"}
 LOADERS = {
     "folder": BertFocalClassifier.from_pretrained,
     "onnx": lambda f: OnnxClassifier(f, n_threads=1),
@@ -218,7 +218,7 @@ def setting(place, value):
 
 
 STATES = {
-    "newer": (newer, "has format_version 3, and skfocal .* reads up to 2: install a newer"),
+    "newer": (newer, "has format_version 4, and skfocal .* reads up to 3: install a newer"),
     "other": (setting(["format"], "x"), "must have format 'skfocal.BertFocalClassifier'"),
     "trust": (setting(["params", "trust_remote_code"], True), r"Got \['trust_remote_code'\]"),
     "escape": (setting(["params", "net_params"], {"verbose": 9}), r"Got \['net_params'\]"),

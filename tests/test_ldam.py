@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import copy_tokenizer
+from conftest import copy_tokenizer, logits_of
 from skorch.callbacks import Callback
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -35,7 +35,7 @@ def test_logits_are_the_scale_times_cosines(make, data):
     assert type(head) is CosineLinear and head.bias is None
     inputs = []
     head.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
-    logits = clf._logits(X)
+    logits = logits_of(clf, X)
     features = torch.cat(inputs)
     expected = 7.0 * torch.cosine_similarity(features[:, None], head.weight[None], dim=-1)
     np.testing.assert_allclose(
@@ -87,7 +87,7 @@ def test_heads_of_other_architectures_are_found(make, data, kind, tmp_path):
     clf = make(model=tmp_path, loss="ldam", max_epochs=1).fit(*data)
     heads = [m for m in clf.net_.module_.modules() if isinstance(m, CosineLinear)]
     assert len(heads) == 1 and heads[0].out_features == 2
-    assert np.abs(clf._logits(data[0])).max() <= 30 + 1e-4
+    assert np.abs(logits_of(clf, data[0])).max() <= 30 + 1e-4
 
 
 def test_cosines_are_computed_in_float32_under_autocast():

@@ -1,4 +1,4 @@
-"""Documents longer than the encoder: what is kept of them, their pieces, and the pooled logits."""
+"""Documents longer than the encoder: what is kept of them, their windows, and the pooled logits."""
 
 import pickle
 
@@ -14,13 +14,14 @@ from transformers import (
     XLNetForSequenceClassification,
 )
 
-from skfocal import BertFocalClassifier, OnnxClassifier, clear_cache
-from skfocal._data.batches import Collate, TokenDataset
-from skfocal._data.tokenization import Cutting, encode, n_pieces, piece_table
+from skfocal import BertFocalClassifier, OnnxClassifier, Windows, clear_cache
+from skfocal._data.batches import Collator, TokenDataset
+from skfocal._data.tokenization import TruncationSpec, encode, n_windows, window_table
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._encoder.pooling import POOLINGS, pool, pool_all
-from skfocal._training.microbatches import Parts
+from skfocal._estimator.fitted_model import present_truncation
+from skfocal._training.microbatches import MicroBatches
 
 WORDS = "the of and to in is on at by for".split()  # that say nothing of the class
 LENGTHS = [0, 3, 14, 15, 40, 200]  # words; sixteen tokens hold fourteen
@@ -40,7 +41,7 @@ def tokenizer(tiny):
 
 @pytest.fixture
 def texts(data):
-    """Forty texts of which every third is of two to six pieces of sixteen tokens."""
+    """Forty texts of which every third is of two to six windows of sixteen tokens."""
     X, y = data
     return [f"{x} {words(25 + 2 * i)} {x}" if i % 3 == 0 else x for i, x in enumerate(X)], y
 
@@ -49,7 +50,7 @@ def texts(data):
 
 
 def ids_of(tokenizer, texts, **settings):
-    entries = encode(tokenizer.backend_tokenizer, texts, Cutting(16, **settings))
+    entries = encode(tokenizer.backend_tokenizer, texts, TruncationSpec(16, **settings))
     return [ids.tolist() for ids, _ in entries], [length for _, length in entries]
 
 
@@ -74,9 +75,9 @@ def test_pieces_are_those_of_transformers(tokenizer, stride, side):
     expected: list = [[] for _ in TEXTS]
     for document, ids in zip(documents, cut["input_ids"], strict=True):
         expected[document] += ids
-    found, _ = ids_of(tokenizer, TEXTS, long_documents="chunk", stride=stride, side=side)
+    found, _ = ids_of(tokenizer, TEXTS, long_documents="windows", stride=stride, side=side)
     assert found == expected
-    counts = n_pieces([len(ids) for ids in found], 16)
+    counts = n_windows([len(ids) for ids in found], 16)
     assert counts.tolist() == np.bincount(documents).tolist()
 
 
@@ -90,19 +91,24 @@ def test_head_and_tail_keep_a_quarter_and_three_quarters(tokenizer):
 
 
 def test_pieces_lie_in_their_order_with_their_documents(tokenizer):
-    tokens = tokenize(tokenizer, TEXTS, Cutting(16, "chunk", stride=4))
+    tokens = tokenize(tokenizer, TEXTS, TruncationSpec(16, "windows", stride=4))
     pieces, counts = tokens.take([4, 0, 5]).pieces()
     assert counts.tolist() == [4, 1, 20] and len(pieces) == 25
     assert pieces.lengths.max() == 16 and pieces.lengths.min() == 2
     joined = [ids.tolist() for ids in pieces]
     assert sum(joined[:4], []) == tokens[4].tolist() and sum(joined[5:], []) == tokens[5].tolist()
     assert joined[4] == tokens[0].tolist()
-    plain = tokenize(tokenizer, TEXTS, Cutting(16))
+    plain = tokenize(tokenizer, TEXTS, TruncationSpec(16))
     assert plain.pieces()[0] is plain and plain.pieces()[1].tolist() == [1] * 6
 
 
 def test_settings_do_not_share_kept_tokens(tokenizer):
-    kinds = [Cutting(16), Cutting(16, "head_tail"), Cutting(16, "chunk"), Cutting(16, "chunk", 4)]
+    kinds = [
+        TruncationSpec(16),
+        TruncationSpec(16, "head_tail"),
+        TruncationSpec(16, "windows"),
+        TruncationSpec(16, "windows", 4),
+    ]
     lengths = [tokenize(tokenizer, TEXTS, cutting).lengths.tolist() for cutting in kinds]
     assert lengths[0] == lengths[1] and lengths[1] != lengths[2] != lengths[3]
     ids = [tokenize(tokenizer, TEXTS, cutting)[4].tolist() for cutting in kinds[:2]]
@@ -110,18 +116,20 @@ def test_settings_do_not_share_kept_tokens(tokenizer):
 
 
 def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
-    cutting = Cutting(16, "chunk", stride=4, max_chunks=3)
+    cutting = TruncationSpec(16, "windows", stride=4, max_windows=3)
     tokens = tokenize(tokenizer, TEXTS, cutting)
     assert tokens.lengths.tolist() == [2, 5, 16, 16 + 7, 48, 48]
-    # Three pieces reach to the 14 + 10 + 10 tokens of text.
+    # Three windows reach to the 14 + 10 + 10 tokens of text.
     assert cutting.reach == 36 and tokens.is_cut.tolist() == [False] * 4 + [True] * 2
     message = tokens.loss_message()
-    assert message.startswith("2 of 6 documents have more than the 36 of max_chunks=3 pieces of 16")
+    assert message.startswith(
+        "2 of 6 documents have more than the 36 of max_windows=3 windows of 16"
+    )
     assert f"{(42 + 202 - 72) / 284:.1%} of all tokens; the longest has 202" in message
     exact = tokenize(tokenizer, [words(34), words(35)], cutting)
     assert exact.lengths.tolist() == [48, 48] and exact.is_cut.tolist() == [False, True]
-    assert tokenize(tokenizer, TEXTS, Cutting(16, "chunk")).loss_message() is None
-    middle = tokenize(tokenizer, TEXTS, Cutting(16, "head_tail")).loss_message()
+    assert tokenize(tokenizer, TEXTS, TruncationSpec(16, "windows")).loss_message() is None
+    middle = tokenize(tokenizer, TEXTS, TruncationSpec(16, "head_tail")).loss_message()
     assert "3 of 6 documents" in middle and "lose their middle" in middle
 
 
@@ -129,7 +137,7 @@ def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
 
 
 def test_table_names_the_rows_of_each_document():
-    assert piece_table([1, 3, 2]).tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
+    assert window_table([1, 3, 2]).tolist() == [[0, -1, -1], [1, 2, 3], [4, 5, -1]]
 
 
 EXPECTED = {
@@ -146,7 +154,7 @@ def test_pooled_logits_are_those_of_the_formula(pooling):
     ends = np.cumsum(counts)
     parts = np.split(logits.astype(np.float64), ends[:-1])
     expected = np.array([EXPECTED[pooling](part) for part in parts])
-    table = torch.from_numpy(piece_table(counts))
+    table = torch.from_numpy(window_table(counts))
     np.testing.assert_allclose(pool(torch.from_numpy(logits), table, pooling), expected, rtol=1e-5)
     found = pool_all(logits, counts, pooling)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -166,8 +174,13 @@ def test_gradients_of_pooling_are_finite_and_right(pooling):
 # -- the classifier --------------------------------------------------------------------------
 
 
+OF_WINDOWS = {"stride", "pooling", "max_windows"}
+
+
 def fit(make, texts, **settings):
-    defaults = {"max_length": 16, "long_documents": "chunk", "stride": 4, "alpha": "balanced"}
+    windows = {name: settings.pop(name) for name in OF_WINDOWS & set(settings)}
+    defaults = {"max_length": 16, "alpha": "balanced"}
+    defaults["long_documents"] = Windows(**{"stride": 4, **windows})
     return make(**{**defaults, **settings}).fit(*texts)
 
 
@@ -185,7 +198,7 @@ def logits_by_hand(clf, X):
     """Return pooled logits in float64, document by document."""
     with torch.no_grad():
         pieces = [pieces_by_hand(clf, text).double().numpy() for text in X]
-    return np.array([EXPECTED[clf.pooling](logits) for logits in pieces])
+    return np.array([EXPECTED[clf.long_documents.pooling](logits) for logits in pieces])
 
 
 @pytest.mark.parametrize("settings", [{}, {"freeze": 1}, {"pooling": "max"}, {"dropout": None}])
@@ -211,7 +224,7 @@ def test_a_batch_has_the_loss_of_pooled_logits_in_training(make, texts, settings
     pooled = {
         "mean": lambda logits: logits.mean(0),
         "logsumexp": lambda logits: logits.logsumexp(0) - np.log(len(logits)),
-    }[clf.pooling]
+    }[clf.long_documents.pooling]
     by_hand = torch.stack([pooled(pieces_by_hand(start, text)) for text in X])
     codes = torch.tensor(np.searchsorted(start.classes_, y))
     expected = torch.nn.functional.cross_entropy(by_hand, codes)
@@ -231,7 +244,7 @@ def test_a_batch_has_the_loss_of_pooled_logits_in_training(make, texts, settings
 
 def gradients(net, batch, n_tokens):
     net.module_.zero_grad(set_to_none=True)
-    parts = Parts("training", n_tokens).of(batch)
+    parts = MicroBatches("training", n_tokens).of(batch)
     for inputs, codes in parts:
         loss = net.get_loss(net.infer(inputs), codes, X=inputs, training=True)
         (loss * len(codes) / len(batch[1])).backward()
@@ -242,9 +255,9 @@ def gradients(net, batch, n_tokens):
 def test_parts_of_a_batch_of_long_documents_have_its_gradient(make, texts, pooling):
     clf = fit(make, texts, pooling=pooling)
     net = clf.net_
-    tokens = tokenize(clf.tokenizer_, texts[0][:12], clf._present_cutting())
+    tokens = tokenize(clf.tokenizer_, texts[0][:12], present_truncation(clf))
     codes = np.searchsorted(clf.classes_, texts[1][:12])
-    batch = Collate(0)(TokenDataset(tokens, codes).__getitems__(np.arange(12)))
+    batch = Collator(0)(TokenDataset(tokens, codes).__getitems__(np.arange(12)))
     assert len(batch[0]["input_ids"]) > 20 and batch[0]["pieces"].shape[0] == 12
     _, whole = gradients(net, batch, None)
     n_parts, parts = gradients(net, batch, 16 * 7)
@@ -268,7 +281,7 @@ def test_training_has_no_more_rows_at_once_than_a_batch_or_a_document(make, text
 
     monkeypatch.setattr(torch.nn.Module, "__call__", counted)
     clf = fit(make, texts, batch_size=4)
-    counts = n_pieces(tokenize(clf.tokenizer_, texts[0], clf._present_cutting()).lengths, 16)
+    counts = n_windows(tokenize(clf.tokenizer_, texts[0], present_truncation(clf)).lengths, 16)
     assert max(sizes) <= max(4, counts.max()) and counts.max() > 4
     assert sum(sizes) == 2 * counts.sum()
 
@@ -277,22 +290,22 @@ def test_frozen_layers_keep_pieces(make, texts):
     clear_cache()
     clf = fit(make, texts, freeze=1)
     net = clf.net_
-    tokens = tokenize(clf.tokenizer_, texts[0], clf._present_cutting())
-    inputs, _ = Collate(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
+    tokens = tokenize(clf.tokenizer_, texts[0], present_truncation(clf))
+    inputs, _ = Collator(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
     assert isinstance(net.frozen_, FrozenLayers)
     replayed = net.infer(inputs)
     names = "input_ids", "attention_mask"
     plain = net.module_(**{name: inputs[name] for name in names})
     torch.testing.assert_close(
-        replayed, pool(plain, inputs["pieces"], clf.pooling), atol=1e-5, rtol=1e-5
+        replayed, pool(plain, inputs["pieces"], clf.long_documents.pooling), atol=1e-5, rtol=1e-5
     )
 
 
 @pytest.mark.filterwarnings("ignore:.*lose their middle")
-@pytest.mark.parametrize("long_documents", ["head_tail", "chunk"])
+@pytest.mark.parametrize("long_documents", ["head_tail", Windows(4)], ids=str)
 @pytest.mark.parametrize("precision", [None, "int8"])
 def test_answers_survive_pickle_folder_and_graph(make, texts, tmp_path, long_documents, precision):
-    clf = fit(make, texts, long_documents=long_documents, pooling="logsumexp", proba="natural")
+    clf = fit(make, texts, long_documents=long_documents, proba="natural")
     X = [*texts[0], words(700, seed=1)]
     clf.set_params(predict_precision=precision)
     expected = clf.predict_proba(X)
@@ -301,9 +314,10 @@ def test_answers_survive_pickle_folder_and_graph(make, texts, tmp_path, long_doc
     again = BertFocalClassifier.from_pretrained(tmp_path / "folder")
     assert np.array_equal(again.predict_proba(X), expected)
     card = (tmp_path / "folder" / "README.md").read_text()
-    assert f'`long_documents="{long_documents}"` is skfocal\'s alone' in card
+    kind = "head_tail" if long_documents == "head_tail" else "windows"
+    assert f'`long_documents="{kind}"` is skfocal\'s alone' in card
     # What the parameters say now is of the next fit.
-    again.set_params(long_documents="truncate", pooling="max", stride=0)
+    again.set_params(long_documents="truncate")
     assert np.array_equal(again.predict_proba(X), expected)
     if precision is None:
         clf.to_onnx(tmp_path / "graph")
@@ -336,7 +350,7 @@ def test_held_out_documents_are_scored_by_pooled_logits(make, texts):
 def test_search_over_ways_and_poolings(make, texts):
     grid = [
         {"long_documents": ["truncate", "head_tail"]},
-        {"long_documents": ["chunk"], "pooling": list(POOLINGS)},
+        {"long_documents": ["windows"], "long_documents__pooling": list(POOLINGS)},
     ]
     search = GridSearchCV(make(max_length=16, max_epochs=1), grid, cv=2)
     with pytest.warns(UserWarning, match="lose their"):
@@ -346,15 +360,15 @@ def test_search_over_ways_and_poolings(make, texts):
 
 
 def test_what_is_lost_beyond_the_most_pieces_is_told(make, texts):
-    with pytest.warns(UserWarning, match="the 26 of max_chunks=2 pieces of 16 tokens and lose"):
-        clf = fit(make, texts, max_chunks=2)
+    with pytest.warns(UserWarning, match="the 26 of max_windows=2 windows of 16 tokens and lose"):
+        clf = fit(make, texts, max_windows=2)
     lengths = [len(ids) for ids in clf.tokenizer_(texts[0])["input_ids"]]
     assert clf.n_truncated_ == sum(n > 26 for n in lengths) > 0
 
 
 def test_chunks_of_partial_fit_have_pieces(make, texts):
     X, y = texts
-    clf = make(max_length=16, long_documents="chunk")
+    clf = make(max_length=16, long_documents="windows")
     for _ in range(2):
         clf.partial_fit(X, y, classes=["ham", "spam"])
     assert clf.n_truncated_ == 0 and np.isfinite(clf.predict_proba(X)).all()
@@ -364,10 +378,10 @@ def test_chunks_of_partial_fit_have_pieces(make, texts):
     ("settings", "message"),
     [
         ({"long_documents": "cut"}, "'long_documents' parameter"),
-        ({"pooling": "sum"}, "'pooling' parameter"),
+        ({"pooling": "sum"}, "'pooling' parameter of Windows"),
         ({"stride": -1}, "'stride' parameter"),
-        ({"stride": 14}, "stride must be less than the 14 tokens of text in a piece .* Got 14"),
-        ({"max_chunks": 0}, "'max_chunks' parameter"),
+        ({"stride": 14}, "stride must be less than the 14 tokens of text in a window .* Got 14"),
+        ({"max_windows": 0}, "'max_windows' parameter"),
     ],
 )
 def test_wrong_settings_are_refused(make, texts, settings, message):
@@ -376,7 +390,7 @@ def test_wrong_settings_are_refused(make, texts, settings, message):
 
 
 def test_integers_of_numpy_are_saved_as_others(make, texts, tmp_path):
-    counts = {"max_length": 16, "stride": 4, "max_chunks": 12, "freeze": 1}
+    counts = {"max_length": 16, "stride": 4, "max_windows": 12, "freeze": 1}
     clf = fit(make, texts, **{name: np.int64(value) for name, value in counts.items()})
     clf.save_pretrained(tmp_path / "folder")
     again = BertFocalClassifier.from_pretrained(tmp_path / "folder")

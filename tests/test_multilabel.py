@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import logits_of
 from scipy import sparse
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
@@ -425,9 +426,9 @@ def test_balanced_weights_and_natural_probabilities(make):
     expected = np.stack([60 / 2 / (60 - n_positive), 60 / 2 / n_positive], 1)
     np.testing.assert_allclose(clf.effective_class_weight_, expected)
     ratio = np.log(expected[:, 1] / expected[:, 0])
-    np.testing.assert_allclose(clf.decision_function(X), clf._logits(X) - ratio, rtol=1e-5)
+    np.testing.assert_allclose(clf.decision_function(X), logits_of(clf, X) - ratio, rtol=1e-5)
     clf.set_params(proba="reweighted")
-    np.testing.assert_allclose(clf.decision_function(X), clf._logits(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(clf.decision_function(X), logits_of(clf, X), rtol=1e-5, atol=1e-6)
 
 
 def test_labels_that_no_document_has_and_documents_without_a_label(make):
@@ -508,7 +509,7 @@ def test_auto_leaves_the_threshold_where_it_is(make):
     ]:
         clf = make(loss=loss, loss_params=params, alpha="sqrt").fit(X, y)
         assert clf.proba_ == meant
-        np.testing.assert_array_equal(clf.predict(X), clf._logits(X) > 0)
+        np.testing.assert_array_equal(clf.predict(X), logits_of(clf, X) > 0)
 
 
 @pytest.mark.slow

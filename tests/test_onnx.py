@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 import torch
 import transformers
-from conftest import copy_tokenizer
+from conftest import copy_tokenizer, logits_of
 from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
 import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier, fetch_minilm, fetch_reuters
-from skfocal._data.tokenization import Cutting
+from skfocal._data.tokenization import TruncationSpec
 from skfocal.calibration import Calibration
 from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
 from skfocal.serving import _export
@@ -44,7 +44,7 @@ def assert_answers_alike(served, clf, X):
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(served.predict_proba(X), clf.predict_proba(X), **tolerance)
     np.testing.assert_allclose(served.decision_function(X), clf.decision_function(X), **tolerance)
-    np.testing.assert_allclose(served.outputs(X)["logits"], clf._logits(X), **tolerance)
+    np.testing.assert_allclose(served.outputs(X)["logits"], logits_of(clf, X), **tolerance)
     predicted = served.predict(X)
     assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
 
@@ -118,7 +118,7 @@ def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, loss,
     logits[:100] = np.round(logits[:100] / 40 * 8) / 8
     ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
     graph = _export._Graph(Numbers(), "mean", calibration)
-    _export._write_graph(graph, _export._example(Cutting(8)), tmp_path / "graph.onnx")
+    _export._write_graph(graph, _export._example(TruncationSpec(8)), tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
     raw, scores, found = session.run(["logits", "scores", "proba"], inputs)

@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 
 from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
 from skfocal._data.texts import as_texts
-from skfocal._data.tokenization import Cutting, encode, encoder_inputs, padded, stored_ids
+from skfocal._data.tokenization import TruncationSpec, encode, encoder_inputs, padded, stored_ids
+from skfocal._estimator.fitted_model import present_truncation
 
 PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
 FIRST, SECOND = zip(*PAIRS, strict=True)
@@ -76,14 +77,14 @@ def test_ids_and_types_are_those_of_transformers(tokenizer, side):
     tokenizer.truncation_side = side
     first, second = zip(*LONG, strict=True)
     expected = tokenizer(list(first), list(second), truncation=True, max_length=16)
-    cutting = Cutting(16, side=side, marks_second=True)
+    cutting = TruncationSpec(16, side=side, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
     assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected["input_ids"]
     assert [(ids < 0).astype(int).tolist() for ids in rows] == expected["token_type_ids"]
 
 
 def test_padded_rows_come_back_as_they_were_stored(tokenizer):
-    cutting = Cutting(16, marks_second=True)
+    cutting = TruncationSpec(16, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
     ids, inside = padded(rows)
     assert inside.sum(1).tolist() == [len(row) for row in rows]
@@ -135,7 +136,7 @@ def test_encoder_without_token_types_takes_pairs(make, pairs, tiny_copy):
         RobertaConfig(**{**TINY, "max_position_embeddings": 66}, type_vocab_size=1, pad_token_id=1)
     ).save_pretrained(tiny_copy)
     clf = make(model=str(tiny_copy), max_epochs=1).fit(*pairs)
-    assert not clf._present_cutting().marks_second
+    assert not present_truncation(clf).marks_second
     X = [*PAIRS[:2], ("word " * 70, "other " * 50)]
     found = clf.set_params(proba="softmax").predict_proba(X)
     clf.tokenizer_.model_input_names = ["input_ids", "attention_mask"]
@@ -198,8 +199,10 @@ def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
 
 
 def test_pairs_are_truncated_only(make, pairs):
-    with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs .* 'chunk'"):
-        make(long_documents="chunk").fit(*pairs)
+    with pytest.raises(
+        ValueError, match="long_documents must be 'truncate' for pairs .* 'windows'"
+    ):
+        make(long_documents="windows").fit(*pairs)
 
 
 def test_oversampling_and_cross_validation_take_pairs(make, pairs):
@@ -224,7 +227,7 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
     tokenizer.truncation_side = side
     lengths = [(n, m) for n in range(1, 12) for m in range(1, 12)]
     pairs = [("a " * n, "b " * m) for n, m in lengths]
-    cutting = Cutting(max_length, side=side, marks_second=True)
+    cutting = TruncationSpec(max_length, side=side, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, cutting)]
     first, second = zip(*pairs, strict=True)
     settings = {"truncation": True, "max_length": max_length}
@@ -233,18 +236,18 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
 
 
 def test_long_pairs_take_no_more_than_their_tokens(tokenizer):
-    """Cut by the tokenizer they take gigabytes: each piece of one with each of the other."""
+    """Cut by the tokenizer they take gigabytes: each window of one with each of the other."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], Cutting(16))
+    encode(tokenizer.backend_tokenizer, [("a " * 3000, "b " * 3000)], TruncationSpec(16))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
-def test_partial_fit_refuses_pieces_of_pairs_and_other_kinds(make, pairs):
+def test_partial_fit_refuses_windows_of_pairs_and_other_kinds(make, pairs):
     X, y = pairs
     clf = make(max_epochs=1).partial_fit(X, y, classes=["ham", "spam"])
     expected = clf.predict_proba(X)
     with pytest.raises(ValueError, match="long_documents must be 'truncate' for pairs"):
-        clf.set_params(long_documents="chunk").partial_fit(X, y)
+        clf.set_params(long_documents="windows").partial_fit(X, y)
     clf.set_params(long_documents="truncate")
     with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text"):
         clf.partial_fit([second for _, second in X], y)

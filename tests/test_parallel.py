@@ -19,8 +19,8 @@ import torch
 from conftest import imbalanced
 from parallel_job import FITS, classifier, documents, interrupted, weights
 
-from skfocal import BertFocalClassifier
-from skfocal._data.batches import LengthBatches, Shards
+from skfocal import BertFocalClassifier, Checkpoint
+from skfocal._data.batches import BucketBatchSampler, Shards
 from skfocal._runtime import process_group
 from skfocal._runtime.process_group import Processes
 from skfocal._runtime.workers import is_launched
@@ -136,7 +136,7 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(job):
     assert_close(plain, result(job, "checkpoints", 0)["of_one"])  # begun by one, ended by two
     found = sorted(folder.name for folder in (job / "of-two").glob("checkpoint-*"))
     assert found == ["checkpoint-000001", "checkpoint-000002"]  # each by one process
-    clf = classifier(job, 16, train_split=0.2, checkpoint=str(job / "of-two"), checkpoint_steps=5)
+    clf = classifier(job, 16, train_split=0.2, checkpoint=Checkpoint(str(job / "of-two"), steps=5))
     assert_close(plain, weights(clf.fit(*documents())))
 
 
@@ -281,8 +281,8 @@ def test_a_process_holds_its_part_of_the_weights(job, tmp_path):
         assert ours["score"] == clf.history_[-1, "valid_score"]
         loaded = pickle.loads(ours["clf"])
         np.testing.assert_allclose(loaded.predict_proba(X[:11]), ours["proba"], atol=1e-6)
-    long = classifier(tmp_path, 16, long_documents="chunk", max_length=8).fit(X, y)
-    assert_close(weights(long), result(tmp_path, "sharded-chunked", 0)["weights"])
+    long = classifier(tmp_path, 16, long_documents="windows", max_length=8).fit(X, y)
+    assert_close(weights(long), result(tmp_path, "sharded-windows", 0)["weights"])
     test_a_checkpoint_goes_on_with_the_same_bits(tmp_path)
     test_a_checkpoint_goes_on_with_another_number_of_processes(tmp_path)
     test_partial_fit_too(tmp_path)
@@ -331,7 +331,7 @@ def test_a_launcher_is_told_from_what_its_processes_start(monkeypatch):
 def test_shards_are_all_rows_once_and_near_equal_in_length(size):
     rng = np.random.RandomState(0)
     lengths = rng.randint(2, 60, 203)
-    batches = LengthBatches(
+    batches = BucketBatchSampler(
         lengths, 4 * size, lambda epoch, rng: np.arange(203), 203, np.random.RandomState(1)
     )
     list(batches)

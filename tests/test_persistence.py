@@ -24,8 +24,6 @@ from skorch.callbacks import Callback
 from test_module import CONFIGS
 
 from skfocal import BertFocalClassifier, FocalLoss, LogitAdjustedLoss, fetch_minilm, fetch_reuters
-from skfocal.classifier import _Chunks
-from skfocal.losses._state import loss_from_plain
 
 
 def saved(clf, folder):
@@ -345,22 +343,6 @@ def test_what_a_callback_recorded_is_left_out_if_it_is_no_plain_data(make, data,
     row = BertFocalClassifier.from_pretrained(tmp_path / "folder").history_[0]
     assert row["count"] == 3
     assert "when" not in row
-
-
-def test_pickled_states_of_older_versions_load(make, data, tiny):
-    X, y = data
-    clf = make(alpha="balanced").partial_fit(X, y, ["ham", "spam"])
-    old = clf.__getstate__()
-    old["loss_"] = loss_from_plain(old["loss_"])  # modules and objects, once
-    old["_chunks"] = _Chunks.from_plain(old["_chunks"])
-    files = [path for path in Path(tiny).iterdir() if path.name.startswith("tokenizer")]
-    old["_plain"]["tokenizer"] = {path.name: path.read_bytes() for path in files}
-    del old["_plain"]["dropouts"], old["_plain"]["moments"], old["prune"], old["checkpoint"]
-    again = BertFocalClassifier.__new__(BertFocalClassifier)
-    again.__setstate__(old)
-    assert_same_answers(again, clf, X)
-    assert again.prune == 0.0 and again.checkpoint is None
-    assert_same_answers(pickle.loads(pickle.dumps(again)), clf, X)
 
 
 # -- writing: whole or not at all ----------------------------------------------------------------

@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import logits_of
 from sklearn.base import clone
 
-from skfocal._data.tokenization import Cutting
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.quantization import reduced_copy
 from skfocal._training import net
@@ -21,7 +22,7 @@ def precision(request):
 
 @pytest.fixture(autouse=True)
 def fast_bfloat16(monkeypatch):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def fitted(make, data):
 
 
 def logits(clf, X):
-    return clf._logits(X)
+    return logits_of(clf, X)
 
 
 def test_logits_are_near_those_of_float32_and_not_the_same(fitted, data, precision):
@@ -68,7 +69,7 @@ def test_new_weights_are_used_at_once(fitted, data, precision):
 
 
 def tokens(clf, X):
-    return tokenize(clf.tokenizer_, X, Cutting(clf.max_length_))
+    return tokenize(clf.tokenizer_, X, TruncationSpec(clf.max_length_))
 
 
 def test_int8_shares_what_it_does_not_quantise(fitted, data):
@@ -152,7 +153,7 @@ def test_int8_elsewhere_than_on_a_cpu_is_refused(fitted):
 
 
 def test_a_processor_without_bfloat16_is_told_once(fitted, data, monkeypatch):
-    monkeypatch.setattr("skfocal.classifier._cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: False)
     fitted.set_params(predict_precision="bfloat16")
     with pytest.warns(UserWarning, match="predict_precision='bfloat16' is slower"):
         fitted.predict(data[0])

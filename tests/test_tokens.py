@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from skfocal._data import tokens as _tokens
-from skfocal._data.tokenization import Cutting
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import clear_token_cache, tokenize
 
 
@@ -17,7 +17,7 @@ def tokenizer(tiny):
 
 def test_ids_are_those_of_the_tokenizer(tokenizer):
     texts = ["a short one", "word " * 200, "", "a short one"]
-    tokens = tokenize(tokenizer, texts, Cutting(16))
+    tokens = tokenize(tokenizer, texts, TruncationSpec(16))
     plain = [tokenizer(t, truncation=True, max_length=16)["input_ids"] for t in texts]
     assert [ids.tolist() for ids in tokens] == plain
     assert tokens.full_lengths.tolist() == [5, 202, 2, 5]
@@ -34,25 +34,25 @@ def test_each_distinct_text_is_tokenised_once(tokenizer, monkeypatch):
     monkeypatch.setattr(
         _tokens, "encode", lambda t, texts, cut: seen.extend(texts) or encode(t, texts, cut)
     )
-    tokenize(tokenizer, ["a", "b", "a"], Cutting(16))
-    tokenize(tokenizer, ["b", "c"], Cutting(16))
+    tokenize(tokenizer, ["a", "b", "a"], TruncationSpec(16))
+    tokenize(tokenizer, ["b", "c"], TruncationSpec(16))
     assert seen == ["a", "b", "c"]
     again = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
-    tokenize(again, ["a", "c"], Cutting(16))  # another object of the same tokenizer
+    tokenize(again, ["a", "c"], TruncationSpec(16))  # another object of the same tokenizer
     assert seen == ["a", "b", "c"]
-    tokenize(tokenizer, ["a"], Cutting(32))  # another length
+    tokenize(tokenizer, ["a"], TruncationSpec(32))  # another length
     assert seen == ["a", "b", "c", "a"]
 
 
 def test_cache_is_emptied_when_it_grows_too_large(tokenizer, monkeypatch):
     monkeypatch.setattr(_tokens._MEMORY, "limit", 40)
     for text in ["a few words", "some other words", "and these too", "one more of them"]:
-        assert len(tokenize(tokenizer, [text], Cutting(16))) == 1
+        assert len(tokenize(tokenizer, [text], TruncationSpec(16))) == 1
     assert len(_tokens._MEMORY.entries) < 3
 
 
 def test_tokens_take_four_bytes_each_and_sixteen_a_document(tokenizer):
-    tokens = tokenize(tokenizer, ["a few words", "some other words"] * 50, Cutting(16))
+    tokens = tokenize(tokenizer, ["a few words", "some other words"] * 50, TruncationSpec(16))
     parts = tokens.flat, tokens.starts, tokens.lengths, tokens.full_lengths
     assert sum(part.nbytes for part in parts) == 4 * tokens.lengths.sum() + 16 * 100
     assert np.shares_memory(tokens.take([3, 5]).flat, tokens.flat)
@@ -60,26 +60,26 @@ def test_tokens_take_four_bytes_each_and_sixteen_a_document(tokenizer):
 
 def test_very_many_documents_are_not_kept_and_give_the_same(tokenizer, monkeypatch):
     texts = [f"text {i} " + "word " * (i % 9) for i in range(200)]
-    plain = tokenize(tokenizer, texts, Cutting(8))
+    plain = tokenize(tokenizer, texts, TruncationSpec(8))
     kept = len(_tokens._MEMORY.entries)
     monkeypatch.setattr(_tokens, "CACHED_DOCUMENTS", 100)
     monkeypatch.setattr(_tokens, "_AT_ONCE", 30)
     for limit in (10**9, 2000, 0):
         monkeypatch.setattr(_tokens, "_MAPPED_BYTES", limit)
-        tokens = tokenize(tokenizer, texts, Cutting(8))
+        tokens = tokenize(tokenizer, texts, TruncationSpec(8))
         assert isinstance(tokens.flat, np.memmap) == (limit < 10**9)
         for name in ("flat", "starts", "lengths", "full_lengths"):
             assert np.array_equal(getattr(tokens, name), getattr(plain, name))
-    tokenize(tokenizer, ["never seen"], Cutting(8), keep=False)
+    tokenize(tokenizer, ["never seen"], TruncationSpec(8), keep=False)
     assert len(_tokens._MEMORY.entries) == kept
 
 
 def test_truncation_is_told_with_numbers(tokenizer):
-    tokens = tokenize(tokenizer, ["word " * 30, "two words"], Cutting(16))
+    tokens = tokenize(tokenizer, ["word " * 30, "two words"], TruncationSpec(16))
     message = tokens.loss_message()
     assert message.startswith("1 of 2 documents have more than max_length=16 tokens")
     assert "44.4% of all tokens" in message and "longest has 32" in message
-    assert tokenize(tokenizer, ["two words"], Cutting(16)).loss_message() is None
+    assert tokenize(tokenizer, ["two words"], TruncationSpec(16)).loss_message() is None
 
 
 STRANGE = {
@@ -96,7 +96,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_strange_text_does_not_crash(tokenizer, name):
-    tokens = tokenize(tokenizer, [STRANGE[name]], Cutting(16))
+    tokens = tokenize(tokenizer, [STRANGE[name]], TruncationSpec(16))
     assert 2 <= len(tokens[0]) <= 16
 
 
@@ -108,6 +108,6 @@ def test_strange_text_does_not_crash(tokenizer, name):
     ],
 )
 def test_ten_megabytes_in_one_string(tokenizer, text, n_tokens):
-    tokens = tokenize(tokenizer, [text], Cutting(16))
+    tokens = tokenize(tokenizer, [text], TruncationSpec(16))
     assert tokens.lengths.tolist() == [min(n_tokens, 16)]
     assert tokens.full_lengths.tolist() == [n_tokens]

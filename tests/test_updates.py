@@ -7,6 +7,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
+from skfocal import Checkpoint
 from skfocal._training.optimization import Updates
 
 
@@ -98,13 +99,6 @@ def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too(make, data):
     with pytest.warns(UserWarning, match="not finite in epoch 1, train batch 3"):
         clf = make(loss=Infinite([3]), nonfinite="skip").fit(*data)
     assert clf.history_[:, "n_skipped"] == [1, 0]
-
-
-def test_pruning_forgives_a_skipped_update(make, data):
-    clf = make(loss=Spoils([2]), nonfinite="skip", prune=0.3, max_epochs=4)
-    with pytest.warns(UserWarning, match="not finite"):
-        clf.fit(*data)
-    assert np.isfinite(clf.history_[:, "train_loss"]).all()
 
 
 def test_twenty_skipped_updates_in_a_row_end_the_fit(make, data):
@@ -205,7 +199,7 @@ def test_float16_goes_on_from_a_checkpoint_with_its_scale(make, data, tmp_path):
                 raise KeyError("end")
 
     settings = {"precision": "float16", "dropout": 0.1, "callbacks": [Ends()]}
-    checkpoint = {"checkpoint": tmp_path, "checkpoint_steps": 1}
+    checkpoint = {"checkpoint": Checkpoint(tmp_path, steps=1)}
     with pytest.raises(KeyError):
         make(**settings, **checkpoint).fit(*data)
     parts = make(**settings, **checkpoint).fit(*data)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from skfocal._data.tokenization import encoder_inputs, piece_table
+from skfocal._data.tokenization import encoder_inputs, window_table
 from skfocal._runtime.process_group import ALONE
 
 
@@ -40,10 +40,10 @@ class TokenDataset(Dataset):
         return self.tokens.take(rows), self.codes[rows], self.sample_weight[rows]
 
 
-class Collate:
+class Collator:
     """Pad documents to the longest of their batch: ``(inputs, codes)`` as skorch wants them.
 
-    Documents of several pieces take a row for each of them; "pieces" says which.
+    Documents of several windows take a row for each of them; "pieces" says which.
     """
 
     def __init__(self, pad_id):
@@ -59,12 +59,12 @@ class Collate:
         inputs = encoder_inputs(rows.flat[places].astype(np.int64), inside, self.pad_id)
         inputs["sample_weight"] = weight
         if len(rows) > len(tokens):
-            inputs["pieces"] = piece_table(counts)
+            inputs["pieces"] = window_table(counts)
         inputs = {name: torch.from_numpy(value) for name, value in inputs.items()}
         return inputs, torch.from_numpy(codes)
 
 
-class LengthBatches(Sampler):
+class BucketBatchSampler(Sampler):
     """Batches of near-equal length, drawn and shuffled anew each time they are iterated.
 
     The epoch's rows are shuffled, cut into pools of `pool` batches, sorted by length within each
@@ -83,8 +83,6 @@ class LengthBatches(Sampler):
         How many rows `draw` returns.
     random_state : numpy.random.RandomState
         Source of all randomness.
-    keep : callable ``(rows, epoch, random_state) -> rows``, default=None
-        Which of the rows drawn stay in the epoch; None for all.
     pool : int, default=50
         Batches sorted together.
     processes : Processes, default=ALONE
@@ -94,8 +92,6 @@ class LengthBatches(Sampler):
     ----------
     batches : list of int64 ndarrays
         Row numbers of the batches of the present epoch, in their order.
-    share : float
-        Part of the rows drawn that stayed in it.
     """
 
     def __init__(
@@ -105,7 +101,6 @@ class LengthBatches(Sampler):
         draw,
         n_draws,
         random_state,
-        keep=None,
         pool=50,
         processes=ALONE,
     ):
@@ -114,12 +109,10 @@ class LengthBatches(Sampler):
         self.draw = draw
         self.n_draws = n_draws
         self.random_state = random_state
-        self.keep = keep
         self.pool = pool
         self.processes = processes
         self.epoch = 0
         self.batches: list = []
-        self.share = 1.0
         self._begins: list = []  # of the epochs: states of the generators that `draw` can use
         self._n_done: int | None = None
 
@@ -138,11 +131,8 @@ class LengthBatches(Sampler):
         # By one process: what draws may have a generator of its own, or torch's, of which each
         # process has another state.
         drawn = self.processes.first(self.draw, self.epoch, self.random_state)
-        self.processes.agree_on(self.random_state)
+        self.processes.sync_rng(self.random_state)
         rows = self.random_state.permutation(drawn)
-        if self.keep is not None:
-            rows = self.keep(rows, self.epoch, self.random_state)
-            self.share = len(rows) / self.n_draws
         self.epoch += 1
         batches = []
         for start in range(0, len(rows), self.batch_size * self.pool):
@@ -162,7 +152,6 @@ class LengthBatches(Sampler):
             "begins": self._begins,
             "rows": np.concatenate([np.zeros(0, np.int64), *self.batches]),
             "sizes": np.array(list(map(len, self.batches)), np.int64),
-            "share": self.share,
         }
 
     def set_state(self, state, n_done):
@@ -179,7 +168,6 @@ class LengthBatches(Sampler):
         self.epoch = len(self._begins)
         ends = np.cumsum(state["sizes"])[:-1]
         self.batches = np.split(state["rows"], ends)
-        self.share = state["share"]
         self._n_done = n_done
 
 
@@ -188,7 +176,7 @@ class Shards(Sampler):
 
     Parameters
     ----------
-    batches : LengthBatches or list of list of int
+    batches : BucketBatchSampler or list of list of int
         Batches of all processes together.
     processes : Processes
         Those, and which this one is.

@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, to token ids: what is kept of long ones, and in which pieces."""
+"""Texts, or pairs of texts, to token ids: what is kept of long ones, and in which windows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,26 +12,26 @@ from skfocal._utils.messages import excerpt
 _HEAD = 0.25
 
 
-LONG_DOCUMENTS = ("truncate", "head_tail", "chunk")
+LONG_DOCUMENTS = ("truncate", "head_tail", "windows")
 
 
 @dataclass(frozen=True)
-class Cutting:
+class TruncationSpec:
     """How documents become token ids.
 
     Attributes
     ----------
     max_length : int
-        Most tokens of a piece, special tokens included.
-    long_documents : {"truncate", "head_tail", "chunk"}
+        Most tokens of a window, special tokens included.
+    long_documents : {"truncate", "head_tail", "windows"}
         What happens to a longer document: its end is lost, or its middle, or it becomes several
-        pieces, all but the last one of `max_length` tokens.
+        windows, all but the last one of `max_length` tokens.
     stride : int
-        Tokens that neighbouring pieces share.
-    max_chunks : int or None
-        Most pieces of a document.
+        Tokens that neighbouring windows share.
+    max_windows : int or None
+        Most windows of a document.
     side : {"right", "left"}
-        Where a text is truncated, and where pieces end.
+        Where a text is truncated, and where windows end.
     n_special : int
         Special tokens around a text, or around and between two.
     marks_second : bool
@@ -41,39 +41,39 @@ class Cutting:
     max_length: int
     long_documents: str = "truncate"
     stride: int = 0
-    max_chunks: int | None = None
+    max_windows: int | None = None
     side: Any = "right"
     n_special: int = 2
     marks_second: bool = False
 
     def check(self):
-        """Refuse pieces without text, or that bring nothing new."""
+        """Refuse windows without text, or that bring nothing new."""
         if self.max_length <= self.n_special:
             raise ValueError(
                 f"max_length must be more than the {self.n_special} special tokens that the "
                 f"tokenizer puts around the text. Got {self.max_length}."
             )
-        if self.long_documents == "chunk" and self.stride >= self.max_length - self.n_special:
+        if self.long_documents == "windows" and self.stride >= self.max_length - self.n_special:
             raise ValueError(
                 f"stride must be less than the {self.max_length - self.n_special} tokens of text "
-                f"in a piece of max_length={self.max_length}. Got {self.stride}."
+                f"in a window of max_length={self.max_length}. Got {self.stride}."
             )
 
     @property
     def reach(self):
         """Tokens of the longest document of which nothing is lost."""
-        if self.long_documents != "chunk":
+        if self.long_documents != "windows":
             return self.max_length
-        if self.max_chunks is None:
+        if self.max_windows is None:
             return np.inf
         step = self.max_length - self.n_special - self.stride
-        return self.max_length + (self.max_chunks - 1) * step
+        return self.max_length + (self.max_windows - 1) * step
 
     def describe(self):
         """Return what the reach comes from, for messages."""
-        if self.long_documents != "chunk":
+        if self.long_documents != "windows":
             return f"max_length={self.max_length}"
-        return f"the {self.reach} of max_chunks={self.max_chunks} pieces of {self.max_length}"
+        return f"the {self.reach} of max_windows={self.max_windows} windows of {self.max_length}"
 
     @property
     def lost_part(self):
@@ -83,24 +83,26 @@ class Cutting:
         return "end" if self.side == "right" else "beginning"
 
 
-def checked_cutting(max_length, *, long_documents="truncate", stride=0, max_chunks=None, **others):
-    """Return a :class:`Cutting` of values that come from a file; `check` is left to the caller."""
-    counts = stride, 0 if max_chunks is None else max_chunks - 1
+def checked_truncation(
+    max_length, *, long_documents="truncate", stride=0, max_windows=None, **others
+):
+    """Return a :class:`TruncationSpec` from a file's values; `check` is left to the caller."""
+    counts = stride, 0 if max_windows is None else max_windows - 1
     if (
         long_documents not in LONG_DOCUMENTS
         or any(type(count) is not int or not 0 <= count < 2**31 for count in counts)
         or others.get("side", "right") not in ("right", "left")
         or type(others.get("marks_second", False)) is not bool
     ):
-        values = {"long_documents": long_documents, "stride": stride, "max_chunks": max_chunks}
+        values = {"long_documents": long_documents, "stride": stride, "max_windows": max_windows}
         raise ValueError(f"what becomes of long documents cannot be {values | others!r:.200}.")
-    return Cutting(max_length, long_documents, stride, max_chunks, **others)
+    return TruncationSpec(max_length, long_documents, stride, max_windows, **others)
 
 
 def encode(backend, texts, cutting):
     """Return ``(ids, length without any cut)`` of each text or pair of texts.
 
-    Pieces of a document lie one behind the other. Ids of a pair's second text are stored as their
+    Windows of a document lie one behind the other. Ids of a pair's second text are stored as their
     complement, a negative number, if the encoder tells them apart.
 
     Parameters
@@ -108,7 +110,7 @@ def encode(backend, texts, cutting):
     backend : tokenizers.Tokenizer
         Its truncation and padding are turned off: threads must take turns.
     texts : list of str or of (str, str)
-    cutting : Cutting
+    cutting : TruncationSpec
 
     Returns
     -------
@@ -180,15 +182,15 @@ def _head_and_tail(ids, encoding, cutting):
     return np.concatenate([ids[:n_head], ids[len(ids) - (cutting.max_length - n_head) :]])
 
 
-def _in_pieces(ids, encoding, cutting):
-    """Return pieces of `max_length` ids one behind the other; only the last one may be shorter."""
+def _in_windows(ids, encoding, cutting):
+    """Return windows of `max_length` ids one behind the other; only the last one may be shorter."""
     (text,) = _places(encoding)
     before, after = ids[: text[0]], ids[text[-1] + 1 :]
     size = cutting.max_length - len(before) - len(after)
     step = size - cutting.stride
     count = 1 + -(-(len(text) - size) // step)
     parts = []
-    for i in range(count if cutting.max_chunks is None else min(count, cutting.max_chunks)):
+    for i in range(count if cutting.max_windows is None else min(count, cutting.max_windows)):
         if cutting.side == "right":
             rows = text[i * step : i * step + size]
         else:
@@ -198,7 +200,7 @@ def _in_pieces(ids, encoding, cutting):
     return np.concatenate(parts)
 
 
-_CUTS = {"truncate": _truncated, "head_tail": _head_and_tail, "chunk": _in_pieces}
+_CUTS = {"truncate": _truncated, "head_tail": _head_and_tail, "windows": _in_windows}
 
 
 def encodable(text):
@@ -215,12 +217,12 @@ def encodable(text):
 # -- pieces --------------------------------------------------------------------------------
 
 
-def n_pieces(lengths, max_length):
+def n_windows(lengths, max_length):
     """Return of how many pieces each document is."""
     return np.maximum(-(-np.asarray(lengths, np.int64) // max_length), 1)
 
 
-def piece_table(counts):
+def window_table(counts):
     """Return the rows of each document's pieces, of shape (n, most pieces), -1 where it has less.
 
     The pieces of all documents lie one behind the other.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skfocal._data.document_streams import joined
-from skfocal._data.tokenization import Cutting, encode, n_pieces
+from skfocal._data.tokenization import TruncationSpec, encode, n_windows
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
 from skfocal._runtime.process_group import ALONE
@@ -32,15 +32,15 @@ class Tokens:
         Number of tokens kept of each document.
     full_lengths : int32 ndarray of shape (n,)
         What the lengths would have been without any cut.
-    cutting : skfocal._data.tokenization.Cutting
-        How they were made; a document longer than its `max_length` is of several pieces.
+    cutting : skfocal._data.tokenization.TruncationSpec
+        How they were made; a document longer than its `max_length` has several windows.
     """
 
     flat: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     full_lengths: np.ndarray
-    cutting: Cutting
+    cutting: TruncationSpec
 
     def __len__(self):
         return len(self.starts)
@@ -63,7 +63,7 @@ class Tokens:
         size = self.cutting.max_length
         if not len(self) or self.lengths.max() <= size:
             return self, np.ones(len(self), np.int64)
-        counts = n_pieces(self.lengths, size)
+        counts = n_windows(self.lengths, size)
         documents = np.repeat(np.arange(len(self)), counts)
         begins = size * (np.arange(len(documents)) - (np.cumsum(counts) - counts)[documents])
         lengths = np.minimum(self.lengths[documents] - begins, size).astype(np.int32)
@@ -152,7 +152,7 @@ def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
     texts : list of str or of (str, str), or skfocal._data.texts.Texts
-    cutting : skfocal._data.tokenization.Cutting
+    cutting : skfocal._data.tokenization.TruncationSpec
     keep : bool, default=True
     processes : Processes, default=ALONE
         Of many texts each tokenises its part, and gets the others'.

@@ -7,30 +7,119 @@ have to be projected:
 ``q . (W_k h + b_k) = (W_k' q) . h + q . b_k`` and ``sum p (W_v h + b_v) = W_v (sum p h) + b_v``
 
 are the same numbers but for rounding, and leave next to nothing of the layer to compute.
+
+This rests on names inside transformers: were the mask to come under another one, padding would be
+attended to without an error. So the two ways are compared once for each encoder that is built.
 """
 
+import contextlib
 import functools
+import warnings
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 
 # In these the head, or the pooler before it, reads the first token of the last layer.
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
 
 
-def give_first_token_layer(encoder, layer):
-    """Let the encoder's last `layer` take ``first_token_only=True``; return whether it can."""
-    kind = encoder.config.model_type
-    if getattr(encoder.config, "position_embedding_type", "absolute") != "absolute":
+def give_first_token_layer(encoder, layers):
+    """Let the last of the encoder's `layers` take ``first_token_only=True``; say whether it can.
+
+    It cannot, and is left as it was, where it would change the logits of two padded rows.
+    """
+    short = _short_form(encoder.config)
+    if short is None:
         return False
-    if kind in _BERT_LIKE and not encoder.config.is_decoder:
-        layer.forward = functools.partial(_forward, layer, _bert_layer)
-    elif kind == "distilbert":
-        layer.forward = functools.partial(_forward, layer, _distilbert_layer)
-    else:
+    layer = layers[-1]
+    own = vars(layer).get("forward")
+    try:
+        whole = _probe(encoder, layers)
+    except Exception:  # the encoder itself fails: its first use says how
         return False
-    return True
+    layer.forward = functools.partial(_forward, layer, short)
+    try:
+        if all(map(_same, _probe(encoder, layers, first_token_only=True), whole)):
+            return True
+        why = "its numbers differ"
+    except Exception as error:  # whatever a changed layer leads to
+        why = f"{error!r:.200}"
+    del layer.forward
+    if own is not None:
+        layer.forward = own
+    _warn_once(type(encoder).__name__, why)
+    return False
+
+
+def _short_form(config):
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return None
+    if config.model_type in _BERT_LIKE and not config.is_decoder:
+        return _bert_layer
+    return _distilbert_layer if config.model_type == "distilbert" else None
+
+
+# -- whether it is right -------------------------------------------------------------------
+
+
+def _probe(encoder, layers, **extra):
+    """Return the output of the last layer and the logits for rows of five and two tokens."""
+    device, pad = next(encoder.parameters()).device, encoder.config.pad_token_id or 0
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], device=device)
+    ids = (pad + 1 + torch.arange(10, device=device).view(2, 5)) % encoder.config.vocab_size
+    inputs = {"input_ids": ids.where(mask.bool(), pad), "attention_mask": mask}
+    caught: list = []
+    handle = layers[-1].register_forward_hook(lambda module, args, output: caught.append(output))
+    try:
+        with _last_alone(encoder, layers), torch.no_grad():
+            with torch.autocast(device.type, enabled=False):
+                logits = encoder(**inputs, **extra).logits
+    finally:
+        handle.remove()
+    return caught[0], logits[:, None]
+
+
+@contextlib.contextmanager
+def _last_alone(encoder, layers):
+    """Draw no dropout for a while and leave out the lower layers, which take nearly all the time.
+
+    They are the same in both ways.
+    """
+    all_layers = layers._modules
+    learning = [module for module in encoder.modules() if module.training]
+    encoder.eval()
+    layers._modules = dict([*all_layers.items()][-1:])
+    try:
+        yield
+    finally:
+        layers._modules = all_layers
+        for module in learning:
+            module.training = True
+
+
+def _same(short, whole):
+    """Say whether the first token's numbers agree to half of their digits."""
+    short, whole = short[:, :1], whole[:, :1]
+    if not whole.isfinite().all():  # there is nothing to learn from such weights
+        return True
+    tolerance = torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max()
+    return bool((short - whole).abs().max() <= tolerance)
+
+
+@functools.cache
+def _warn_once(name, why):
+    warnings.warn(
+        f"The last layer of {name} is computed for all tokens, not for the first alone, because "
+        f"the short form does not fit transformers {transformers.__version__} and torch "
+        f"{torch.__version__} ({why}). Results are right; training and prediction take longer. "
+        "Please report it.",
+        stacklevel=2,
+    )
+
+
+# -- the layer -----------------------------------------------------------------------------
 
 
 def _forward(layer, short, hidden, attention_mask=None, *args, first_token_only=False, **kwargs):

@@ -33,7 +33,7 @@ class EncoderClassifier(nn.Module):
                 "reads the last position: batches are padded there. Take a BERT-like encoder."
             )
         self.model = model
-        short = give_first_token_layer(model, layers_of(model)[-1])
+        short = give_first_token_layer(model, layers_of(model))
         self.extra = {"first_token_only": True} if short else {}
 
     def forward(self, input_ids, attention_mask, token_type_ids=None):

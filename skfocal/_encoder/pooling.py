@@ -11,7 +11,7 @@ def pool(logits, table, pooling):
 
     Parameters
     ----------
-    logits : tensor of shape (n_pieces, n_classes)
+    logits : tensor of shape (n_windows, n_classes)
     table : int64 tensor of shape (n, most pieces)
         Rows of each document's pieces, -1 where it has less.
     pooling : {"mean", "max", "logsumexp"}
@@ -37,7 +37,7 @@ def pool_all(logits, counts, pooling):
 
     Parameters
     ----------
-    logits : float32 ndarray of shape (n_pieces, n_classes)
+    logits : float32 ndarray of shape (n_windows, n_classes)
         The pieces of all documents, one behind the other.
     counts : int ndarray of shape (n,)
         Pieces of each.

@@ -3,10 +3,67 @@
 import warnings
 
 import numpy as np
+import torch
 from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
+from skfocal._estimator.parameters import n_deferred_epochs
+from skfocal._estimator.plan import implied_weight
+from skfocal._utils.settings import Settings
+from skfocal._utils.warnings import warn
+from skfocal.calibration import resolve_proba
+
 _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
+
+
+def advise(parameters, plan):
+    """Warn about settings that a training follows all the same.
+
+    Parameters
+    ----------
+    parameters : SimpleNamespace
+        Those of the estimator.
+    plan : skfocal._estimator.plan.Plan
+    """
+    loss, weight, shift = plan.loss, plan.class_weight, plan.shift
+    effective, adjustment = plan.effective_class_weight, implied_weight(loss)
+    warn_gamma(loss)
+    if plan.support.ndim == 1:
+        warn_corrected_twice(plan.support, weight, shift, adjustment)
+        is_adjusted = loss.implied_class_weight() is not None
+        warn_no_effect(parameters.alpha, weight, shift, adjustment if is_adjusted else None)
+    if parameters.defer:
+        n_epochs, weighted = n_deferred_epochs(parameters), loss.weight is not None
+        warn_deferred(parameters.defer, n_epochs, weighted, parameters.sampler, shift)
+    proba = resolve_proba(parameters.proba, loss)
+    warn_temperature(parameters.temperature, proba, effective)
+    warn_reweighted_loss(parameters.callbacks, weight * adjustment)
+    if parameters.early_stopping:
+        warn_reweighted_score(parameters.scoring, proba, effective)
+    advise_answers(parameters, proba, loss)
+
+
+def advise_answers(parameters, proba, loss):
+    """Warn where `proba` or `decision` cannot undo all that the training did."""
+    weighted = loss.weight is not None
+    warn_inexact(
+        proba, parameters.decision, loss.normalize, weighted, parameters.sampler, parameters.defer
+    )
+
+
+def warn_bfloat16(name, precision, device):
+    """Warn on a processor that takes longer in bfloat16."""
+    if precision == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
+        warn(
+            f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
+            "instructions for it."
+        )
+
+
+def cpu_has_bfloat16():
+    """Say whether the processor has instructions for bfloat16."""
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return flags.get("amx_bf16", False) or flags.get("avx512_bf16", False)
 
 
 def warn_gamma(loss):
@@ -49,7 +106,7 @@ def warn_no_effect(alpha, weight, shift, implied):
     """Warn when the sampler has left nothing to do for a named alpha or the loss's adjustment."""
     if np.allclose(shift, 1, rtol=0.05):
         return
-    idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str) and np.allclose(weight, 1))
+    idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str | Settings) and np.allclose(weight, 1))
     adjusts = implied is not None
     idle += ["The loss's logit adjustment"] * (adjusts and np.allclose(implied, 1, rtol=0.05))
     for name in idle:
@@ -65,7 +122,7 @@ def warn_deferred(defer, n_epochs, weighted, sampler, shift):
     if not weighted:
         warnings.warn(
             f"defer={defer} has no effect without alpha: deferred re-weighting is "
-            "alpha='effective' with beta=0.9999.",
+            "alpha=EffectiveNumber(beta=0.9999).",
             stacklevel=3,
         )
     elif n_epochs == 0:

@@ -54,7 +54,7 @@ class Processes:
 
     # -- what they tell one another --------------------------------------------------------
 
-    def share(self, value=None):
+    def broadcast(self, value=None):
         """Return the first process's value."""
         if self.size == 1:
             return value
@@ -62,7 +62,7 @@ class Processes:
         dist.broadcast_object_list(values, group=self.control, group_src=0)
         return values[0]
 
-    def gather(self, value):
+    def all_gather(self, value):
         """Return the values of all processes, in their order."""
         values = [value] * self.size
         if self.size > 1:
@@ -79,7 +79,7 @@ class Processes:
                 result = function(*args)
             except Exception as caught:
                 error = _portable(caught)
-        result, error = self.share((result, error))
+        result, error = self.broadcast((result, error))
         if error is not None:
             raise error
         return result
@@ -92,17 +92,17 @@ class Processes:
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
         return bool(flags)
 
-    def total(self, value):
+    def all_reduce_sum(self, value):
         """Return the sum of a tensor over the processes, without waiting for the device."""
         if self.size > 1:
             value = value.detach().clone()
             dist.all_reduce(value)
         return value
 
-    def agree_on(self, generator):
+    def sync_rng(self, generator):
         """Give a random generator the state that it has in the first process."""
         if self.size > 1:
-            generator.set_state(self.share(generator.get_state()))
+            generator.set_state(self.broadcast(generator.get_state()))
 
     # -- who does what -----------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Processes:
         own = rows[self.rank :: self.size]
         return own if len(own) else rows[:1]
 
-    def spread(self, n, compute):
+    def map_rows(self, n, compute):
         """Return ``compute(rows)`` for n rows, of which each process does its part.
 
         Parameters
@@ -123,7 +123,7 @@ class Processes:
         if self.size == 1:
             return compute(slice(None))
         # Where there are fewer rows than processes, some compute one for nothing.
-        parts = self.gather(compute(slice(self.rank if self.rank < n else 0, None, self.size)))
+        parts = self.all_gather(compute(slice(self.rank if self.rank < n else 0, None, self.size)))
         result = parts[0].repeat(self.size, axis=0)[:n]
         for rank, part in enumerate(parts[:n]):
             result[rank :: self.size] = part
@@ -131,7 +131,7 @@ class Processes:
 
     def dealt_back(self, own):
         """Return the whole list of which each process has every `size`-th item."""
-        parts = self.gather(own)
+        parts = self.all_gather(own)
         whole = [None] * sum(map(len, parts))
         for rank, part in enumerate(parts):
             whole[rank :: self.size] = part
@@ -171,7 +171,7 @@ class Processes:
         """Raise ValueError, in all processes, if what one of these returns differs between them."""
         if self.size == 1:
             return
-        everywhere = self.gather({name: value() for name, value in values.items()})
+        everywhere = self.all_gather({name: value() for name, value in values.items()})
         differ = [n for n in values if any(v.get(n) != everywhere[0].get(n) for v in everywhere)]
         if differ:
             raise ValueError(

@@ -39,7 +39,7 @@ class PackedTexts:
 
 
 @dataclass(frozen=True, eq=False)
-class Parcel:
+class Payload:
     """What is made once and handed to all workers of a search.
 
     Attributes
@@ -65,11 +65,11 @@ class Parcel:
 
 
 _N_KEPT = 2
-_ARRIVED: OrderedDict[str, Parcel] = OrderedDict()
+_ARRIVED: OrderedDict[str, Payload] = OrderedDict()
 _LOCK = threading.RLock()
 
 
-def open_parcel(name, fetch):
+def open_payload(name, fetch):
     """Return the parcel of this name, fetched when it is first asked for; two are kept."""
     with _LOCK:
         if name not in _ARRIVED:
@@ -81,7 +81,7 @@ def open_parcel(name, fetch):
         return _ARRIVED[name]
 
 
-def clear_parcels():
+def clear_payloads():
     """Forget what was handed over; it is fetched again when it is needed."""
     with _LOCK:
         _ARRIVED.clear()

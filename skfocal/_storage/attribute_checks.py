@@ -5,7 +5,7 @@ from numbers import Real
 
 import numpy as np
 
-from skfocal._data.tokenization import checked_cutting
+from skfocal._data.tokenization import checked_truncation
 from skfocal._encoder.dropout import DROPOUT_NUMBERS
 from skfocal._encoder.pooling import POOLINGS
 from skfocal.losses import Loss
@@ -73,7 +73,7 @@ def _check_cutting(attributes):
         raise ValueError(f"_pairs, _pooling and _cutting must be those of a fit. Got {cutting!r}.")
     if pairs and cutting.get("long_documents", "truncate") != "truncate":
         raise ValueError(f"_cutting must be 'truncate' for pairs of texts. Got {cutting!r}.")
-    checked_cutting(attributes["max_length_"], **cutting)
+    checked_truncation(attributes["max_length_"], **cutting)
 
 
 def _check_floats(name, value, shape, low=None):

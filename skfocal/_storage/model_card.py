@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from skfocal._encoder.head import cosine_scale
+from skfocal._utils.settings import Settings
 from skfocal._version import __version__
 
 _CARD = """---
@@ -88,6 +89,6 @@ def _metrics_table(metrics):
 def _settings_line(estimator):
     shown = ("loss", "gamma", "alpha", "sampler", "max_epochs", "batch_size", "random_state")
     values = estimator.get_params(deep=False)
-    kinds = str | float | int | None
+    kinds = str | float | int | None | Settings
     plain = {name: values[name] for name in shown if isinstance(values[name], kinds)}
     return ", ".join(f"{k}={v!r}" for k, v in plain.items()) + f", lr={estimator.lr_:.3g}"

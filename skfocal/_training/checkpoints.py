@@ -21,7 +21,7 @@ from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
 from skfocal._utils.files import sha256, to_disk
 from skfocal._utils.hashing import digest
 
-_FORMAT = 1
+_FORMAT = 2  # 1: parameters had other names
 _KEPT = 2
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
 
@@ -43,6 +43,8 @@ class Checkpoints:
         Minutes from one to the next.
     processes : Processes, default=ALONE
         Those that train together: the first reads and writes for all.
+    renewed : callable ``(dict) -> dict``, default=dict
+        Brings the descriptions of parameters that an earlier version stored up to date.
 
     Attributes
     ----------
@@ -50,11 +52,12 @@ class Checkpoints:
         State of the newest whole checkpoint.
     """
 
-    def __init__(self, folder, steps=None, minutes=None, processes=ALONE):
+    def __init__(self, folder, steps=None, minutes=None, processes=ALONE, renewed=dict):
         self.folder: Any = None if folder is None else Path(folder).expanduser().absolute()
         self.steps = steps
         self.minutes = minutes
         self.processes = processes
+        self.renewed = renewed
         self.found = None
         self.identity: dict = {}
         self.n_steps = 0
@@ -182,6 +185,8 @@ class Checkpoints:
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue
             self.identity = content["fit"]
+            if content["format"] < 2:
+                self.identity["parameters"] = self.renewed(self.identity["parameters"])
             return join(content["state"], tensors)
         return None
 
@@ -228,10 +233,11 @@ def _read(folder):
 
 
 def _difference(before, now):
+    was, is_ = before["parameters"], now["parameters"]
     parts = [
-        f"{name} was {_short(before['parameters'].get(name))} and is {_short(value)}"
-        for name, value in now["parameters"].items()
-        if before["parameters"].get(name) != value
+        f"{name} was {_short(was.get(name))} and is {_short(is_.get(name))}"
+        for name in {**is_, **was}
+        if was.get(name) != is_.get(name)
     ]
     # Other parameters make other data of the same documents.
     changed = [name for name, value in now["data"].items() if before["data"].get(name) != value]

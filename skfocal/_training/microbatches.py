@@ -5,7 +5,7 @@ import warnings
 import torch
 
 
-class Parts:
+class MicroBatches:
     """How large a part of a batch may be; smaller each time the memory was not enough.
 
     Parameters
@@ -57,7 +57,7 @@ class Parts:
         if n == 1:
             raise torch.OutOfMemoryError(
                 f"The device has not enough memory for a single document of {n_rows * length} "
-                f"tokens in {self.purpose}. Lower max_length or max_chunks, or take "
+                f"tokens in {self.purpose}. Lower max_length or max_windows, or take "
                 "precision='bfloat16', freeze or a smaller model."
             )
         self.n_tokens = (n_rows + 1) // 2 * length

@@ -12,7 +12,7 @@ import torch
 from skorch import NeuralNet
 from skorch.history import History
 
-from skfocal._data.batches import Collate, Shards, TokenDataset, sorted_batches
+from skfocal._data.batches import Collator, Shards, TokenDataset, sorted_batches
 from skfocal._encoder.dropout import has_dropout
 from skfocal._encoder.fast_dropout import FastDropout
 from skfocal._encoder.frozen_layers import FrozenLayers
@@ -23,7 +23,7 @@ from skfocal._runtime.devices import AUTOCAST, mind_fork
 from skfocal._runtime.process_group import ALONE, full, like, load
 from skfocal._runtime.signals import watched_signals
 from skfocal._training.checkpoints import Checkpoints
-from skfocal._training.microbatches import Parts
+from skfocal._training.microbatches import MicroBatches
 from skfocal._training.optimization import Updates, advice, make_scaler, parameter_groups
 from skfocal._training.snapshot import capture, global_states, of_callbacks, restore
 from skfocal._training.strategies import hold
@@ -47,7 +47,7 @@ class FocalNet(NeuralNet):
     module, criterion : as in skorch
         An :class:`~skfocal._encoder.module.EncoderClassifier` and a loss module of
         :mod:`skfocal.losses`.
-    train_batches : LengthBatches
+    train_batches : BucketBatchSampler
         Batch sampler of the training rows.
     pad_id : int
         The tokenizer's padding token.
@@ -106,7 +106,7 @@ class FocalNet(NeuralNet):
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
         self.processes = processes
-        self.predict_parts_ = Parts("prediction")
+        self.predict_parts_ = MicroBatches("prediction")
         super().__init__(module, criterion, **kwargs)
 
     # -- training --------------------------------------------------------------------------
@@ -149,13 +149,13 @@ class FocalNet(NeuralNet):
 
     def _hold_module(self, dataset):
         """Let the processes hold the module, and with it the optimizer."""
-        # Documents of several pieces take no more memory than full ones of a single piece.
+        # Documents of several windows take no more memory than full ones of a single window.
         most = self.batch_size * dataset.tokens.cutting.max_length
-        self.train_parts_ = Parts("training", most)
+        self.train_parts_ = MicroBatches("training", most)
 
         def probe():
             shortest = [int(dataset.tokens.lengths.argmin())]
-            inputs, codes = Collate(self.pad_id)(dataset.__getitems__(shortest))
+            inputs, codes = Collator(self.pad_id)(dataset.__getitems__(shortest))
             with torch.random.fork_rng():
                 self.get_loss(self.infer(inputs), codes, X=inputs).backward()
 
@@ -198,7 +198,7 @@ class FocalNet(NeuralNet):
         key = b""
         for parameter in self.module_.parameters():  # one after the other: none is copied for long
             key = digest(key, parameter.detach().cpu().numpy().tobytes())
-        if len(set(self.processes.gather(key))) > 1:
+        if len(set(self.processes.all_gather(key))) > 1:
             raise RuntimeError(
                 f"The {self.processes.size} processes ended with different weights. A callback of "
                 "yours sees the documents of its own process only, and what it decides must not "
@@ -279,7 +279,7 @@ class FocalNet(NeuralNet):
         kwargs.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = self.iterator_train if kind == "train" else self.iterator_valid
         mine = Shards(batches, self.processes)
-        return loader(dataset, batch_sampler=mine, collate_fn=Collate(self.pad_id), **kwargs)
+        return loader(dataset, batch_sampler=mine, collate_fn=Collator(self.pad_id), **kwargs)
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Give the optimizer groups by weight decay and depth."""
@@ -330,7 +330,7 @@ class FocalNet(NeuralNet):
     def _record_losses(self, prefix, losses, n_done):
         """Read from the device what waits there, and raise for numbers that are not finite."""
         norms, self.norms_ = self.norms_, {}
-        waiting = self.processes.total(torch.stack(losses))
+        waiting = self.processes.all_reduce_sum(torch.stack(losses))
         if norms:
             waiting = torch.cat([waiting, torch.stack(list(norms.values())).to(waiting)])
         values = waiting.tolist()
@@ -383,7 +383,7 @@ class FocalNet(NeuralNet):
         if self.is_update_:
             norm = self.updates_.clip_gradients()
             if self.updates_.may_skip:  # a loss that is not finite may have a gradient that is
-                norm = norm + 0 * self.processes.total(sum(self.losses_))
+                norm = norm + 0 * self.processes.all_reduce_sum(sum(self.losses_))
             self.notify(
                 "on_grad_computed",
                 named_parameters=list(self.get_all_learnable_params()),
@@ -456,7 +456,7 @@ class FocalNet(NeuralNet):
         weight = self.criterion_.total_weight(
             codes.to(self.device), inputs["sample_weight"].to(self.device)
         )
-        total = self.processes.total(weight)
+        total = self.processes.all_reduce_sum(weight)
         return torch.where(total > 0, total, torch.ones_like(total))
 
     def _share_of_update(self, n_rows):
@@ -538,7 +538,7 @@ class FocalNet(NeuralNet):
         batches = self._prediction_batches(dataset)
         step = self._watched(step, len(tokens) / len(rows))
         if len(batches) == 1:  # a loader would take as long as a small model
-            outputs = [step(Collate(self.pad_id)(dataset.__getitems__(batches[0])))]
+            outputs = [step(Collator(self.pad_id)(dataset.__getitems__(batches[0])))]
         else:
             with kept_memory():
                 outputs = [step(batch) for batch in self._loader(dataset, batches, "valid")]
@@ -584,7 +584,7 @@ class FocalNet(NeuralNet):
         """Return the rows of all batches, and of all processes' parts of them, in their order."""
         result = torch.cat(outputs).float().cpu().numpy()
         rows = [row for batch in batches for row in batch]
-        parts = self.processes.gather((rows, result))
+        parts = self.processes.all_gather((rows, result))
         ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), np.float32)
         for rows, part in parts:
             ordered[rows] = part

@@ -56,7 +56,7 @@ def capture(net, n_batches, complete=False):
         "batches": net.train_batches.state(),
         "torch": torch.get_rng_state(),
         "cuda": _cuda_state(net),
-        "generators": net.processes.gather([torch.get_rng_state(), _cuda_state(net)]),
+        "generators": net.processes.all_gather([torch.get_rng_state(), _cuda_state(net)]),
     }
 
 

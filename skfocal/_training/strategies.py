@@ -11,7 +11,7 @@ import torch.distributed as dist
 from skfocal._encoder.structure import layers_of
 
 
-class Held:
+class SingleProcess:
     """The module of a process that trains alone.
 
     Attributes
@@ -40,7 +40,7 @@ class Held:
         """Leave the net with a module of its own."""
 
 
-class Replicated(Held):
+class DDP(SingleProcess):
     """A copy each, whose gradients are averaged while the backward pass goes on: torch's DDP.
 
     Parameters
@@ -71,7 +71,7 @@ class Replicated(Held):
         return self.forward.no_sync()
 
 
-class Sharded(Held):
+class FSDP(SingleProcess):
     """A part each of weights, gradients and moments: torch's FSDP 2 by accelerate's configuration.
 
     Each process keeps the whole weights in its host's memory beside, for what comes after the
@@ -138,18 +138,18 @@ def hold(net, probe):
         Computes the gradient of one document.
     """
     if net.processes.size == 1:
-        return Held(net)
+        return SingleProcess(net)
     if _wants("ACCELERATE_USE_DEEPSPEED"):
         raise ValueError(
             "accelerate's configuration must not ask for DeepSpeed, which takes over the training "
             "loop: FSDP does the same sharding. Choose FSDP, version 2."
         )
     if _wants("ACCELERATE_USE_FSDP"):
-        return Sharded(net)
+        return FSDP(net)
     probe()
     leaves_out = any(p.grad is None for p in net.module_.parameters() if p.requires_grad)
     net.module_.zero_grad(set_to_none=True)
-    return Replicated(net, leaves_out)
+    return DDP(net, leaves_out)
 
 
 def _wants(name):

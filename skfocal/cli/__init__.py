@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skfocal._storage.renamed import refuse
 from skfocal.cli._tables import check_writable, read_columns, write_columns
 
 app = typer.Typer(
@@ -47,8 +48,8 @@ def fit(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A parameter of BertFocalClassifier, for example alpha=balanced, gamma=1 or "
-            "max_epochs=2; the value is JSON or a text. May be repeated.",
+            help="A parameter of BertFocalClassifier, for example alpha=balanced, gamma=1, "
+            "max_epochs=2 or alpha__beta=0.99; the value is JSON or a text. May be repeated.",
         ),
     ] = None,
     skip_bad_rows: _Skip = False,
@@ -86,14 +87,15 @@ def predict(
 ):
     """Name the label of each text, a line for each row and in their order."""
     with _errors_in_words():
+        from skfocal._estimator.fitted_model import predicting
         from skfocal.classifier import BertFocalClassifier
 
         if output is not None:
             check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = _read(data, text_column, None, False)
-        with _bar(clf, len(X)):
-            found = clf._answers(X)
+        with _bar(clf, len(X)), predicting(clf) as fitted:
+            found = fitted.logits_and_answers(X)[1]
         answers = found.predict()
         chances = found.predict_proba() if proba else None
         if answers.ndim == 2:
@@ -174,13 +176,14 @@ def _settings(pairs):
 
 
 def _made(kind, settings):
+    refuse(settings, ValueError)
     known = kind().get_params()
-    unknown = sorted(set(settings) - set(known))
+    unknown = sorted(name for name in settings if name.partition("__")[0] not in known)
     if unknown:
         raise typer.BadParameter(
             f"--set must name parameters, one of {list(known)}. Got {unknown}."
         )
-    return kind(**settings)
+    return kind().set_params(**settings)
 
 
 def _read(path, text, label, skip, classes=None):

@@ -345,19 +345,27 @@ def _classes_of(estimator):
             "estimator must have one list of classes; give the report each of the estimators of "
             f"{type(estimator).__name__}."
         )
-    if hasattr(estimator, "_logits_and_answers"):
-        return classes, estimator.class_weight_.ndim == 2
+    if _is_ours(estimator):
+        return classes, estimator.multilabel_
     return np.asarray(classes), getattr(estimator, "multilabel_", None)
+
+
+def _is_ours(estimator):
+    """Say whether this is a BertFocalClassifier, without an import of torch for the others."""
+    return hasattr(estimator, "effective_class_weight_")
 
 
 def _answers(estimator, X):
     """Return a classifier's predictions, as codes, and what else the report is made from."""
-    if hasattr(estimator, "_logits_and_answers"):  # one pass over the documents
-        logits, answers = estimator._logits_and_answers(X)
+    if _is_ours(estimator):  # one pass over the documents
+        from skfocal._estimator.fitted_model import plain_calibration, predicting
+
+        with predicting(estimator) as model:
+            logits, answers = model.logits_and_answers(X)
         gamma = getattr(estimator.loss_, "gamma", 0)
         proba, predicted = answers.predict_proba(), answers.predict()
         # The loss weighs by the softmax of the logits; predict_proba may undo gamma and alpha.
-        plain = estimator._calibration().answers(logits).predict_proba() if gamma else proba
+        plain = plain_calibration(estimator).answers(logits).predict_proba() if gamma else proba
         prior = estimator.class_prior_
     else:
         proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))

@@ -12,13 +12,14 @@ import numpy as np
 from skfocal._data.document_streams import joined, parts
 from skfocal._data.texts import a_document, as_texts, check_kind
 from skfocal._data.tokenization import (
-    checked_cutting,
+    checked_truncation,
     encode,
     encoder_inputs,
-    n_pieces,
+    n_windows,
     padded,
-    piece_table,
+    window_table,
 )
+from skfocal._storage.renamed import renewed_cutting
 from skfocal._utils import files
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
@@ -209,7 +210,7 @@ class OnnxClassifier:
 
     def _run(self, documents):
         size = self._cutting.max_length
-        counts = n_pieces([len(ids) for ids in documents], size)
+        counts = n_windows([len(ids) for ids in documents], size)
         rows = [
             ids[size * i : size * (i + 1)]
             for ids, count in zip(documents, counts, strict=True)
@@ -218,7 +219,7 @@ class OnnxClassifier:
         ids, inside = padded(rows)
         inputs = {
             "token_type_ids": np.zeros_like(ids),
-            "pieces": piece_table(counts),
+            "pieces": window_table(counts),
             **encoder_inputs(ids, inside, self._pad_id),
         }
         return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
@@ -253,11 +254,14 @@ def _read_cutting(head, version):
     """Return whether documents are pairs of texts, and how they become token ids."""
     pairs, settings = False, {}
     if version > 1:
-        names = "long_documents", "stride", "max_chunks", "marks_second"
+        most = "max_windows" if version > 2 else "max_chunks"
+        names = "long_documents", "stride", most, "marks_second"
         pairs, settings = head["pairs"], {name: head[name] for name in names}
+    if version == 2:
+        settings = renewed_cutting(settings)
     if type(pairs) is not bool:
         raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
-    return pairs, checked_cutting(head["max_length"], side=head["truncation_side"], **settings)
+    return pairs, checked_truncation(head["max_length"], side=head["truncation_side"], **settings)
 
 
 def _dtype(name):

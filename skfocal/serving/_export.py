@@ -49,22 +49,23 @@ class _Graph(nn.Module):
         return logits, scores, proba, decision_scores
 
 
-def export(estimator, calibration, folder):
+def export(estimator, model, folder):
     """Write an estimator's graph; see :meth:`skfocal.BertFocalClassifier.to_onnx`.
 
     Parameters
     ----------
     estimator : BertFocalClassifier
         Fitted.
-    calibration : skfocal.calibration.Calibration
-        How its logits become answers.
+    model : skfocal._estimator.fitted_model.FittedModel
+        How its documents become tokens, and its logits answers.
     folder : str or path
     """
     encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
     module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
+    calibration = copy.deepcopy(model.calibration)
     calibration.loss.cpu()
     tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
-    cutting = estimator._present_cutting()
+    cutting = model.truncation
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.whole_folder(folder, HEAD, FILES) as work:
         _write_graph(graph, _example(cutting), work / GRAPH)
@@ -85,12 +86,12 @@ def _head(estimator, cutting, sums):
         "sha256": sums,
         "classes": classes.tolist(),
         "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
-        "multilabel": estimator.class_weight_.ndim == 2,
+        "multilabel": estimator.multilabel_,
         "max_length": int(cutting.max_length),
         "truncation_side": cutting.side,
         "long_documents": cutting.long_documents,
         "stride": cutting.stride,
-        "max_chunks": cutting.max_chunks,
+        "max_windows": cutting.max_windows,
         "pairs": estimator._pairs,
         "marks_second": cutting.marks_second,
         "pad_id": int(estimator.tokenizer_.pad_token_id),
@@ -110,7 +111,7 @@ def _example(cutting):
     if cutting.marks_second:
         inputs["token_type_ids"] = 1 - mask
     sizes: dict = dict.fromkeys(inputs, {0: "batch", 1: "length"})
-    if cutting.long_documents == "chunk":
+    if cutting.long_documents == "windows":
         inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
         sizes["pieces"] = {0: "documents", 1: "most_pieces"}
     return inputs, sizes

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from skfocal import __version__
-from skfocal.classifier import _cpu_has_bfloat16
+from skfocal._estimator.advice import cpu_has_bfloat16
 from skfocal.datasets import fetch_reuters
 from skfocal.metrics import expected_calibration_error
 
@@ -40,7 +40,7 @@ def device_name():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     names = [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x]
-    extra = " with bfloat16 instructions" if _cpu_has_bfloat16() else ""
+    extra = " with bfloat16 instructions" if cpu_has_bfloat16() else ""
     return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{extra}"
 
 

@@ -1,4 +1,4 @@
-"""What dropout, attention dropout and the pruning of easy documents do to quality, on R8.
+"""What dropout and attention dropout do to quality, on R8.
 
 python tests/benchmarks/extras.py          # about an hour on one core
 
@@ -9,7 +9,7 @@ import functools
 
 from common import DOCS, device_name, run, table, write_block
 from skfocal import BertFocalClassifier, fetch_minilm
-from skfocal.classifier import _cpu_has_bfloat16
+from skfocal._estimator.advice import cpu_has_bfloat16
 
 PART = 400
 DROPOUT = {
@@ -18,20 +18,18 @@ DROPOUT = {
     "`dropout=0.1, attention_dropout=0.0`": {"dropout": 0.1, "attention_dropout": 0.0},
     "`dropout=0.0, attention_dropout=0.1`": {"dropout": 0.0, "attention_dropout": 0.1},
 }
-PRUNE = {f"`prune={p}`": {"prune": p, "max_epochs": 6} for p in (0.0, 0.3, 0.5)}
 
 
 def make(seed, **params):
     """Return the estimator of a seed."""
     settings = {"gamma": 2.0, "alpha": "balanced", "max_length": 64, "max_epochs": 3}
-    settings["precision"] = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    settings["precision"] = "bfloat16" if cpu_has_bfloat16() else "float32"
     return BertFocalClassifier(fetch_minilm(), random_state=seed, **settings | params)
 
 
 def main():
     """Run what is missing and write the pages."""
     pages = {
-        "prune.md": ("Pruning of easy documents", PRUNE, 6, 5),
         "dropout.md": ("Dropout and attention dropout", DROPOUT, 3, 5),
     }
     for name, (title, settings, epochs, n_seeds) in pages.items():

@@ -1,4 +1,4 @@
-"""What to do with long documents, on 20 Newsgroups: cut them, keep both ends, or read all pieces.
+"""What to do with long documents, on 20 Newsgroups: cut them, keep both ends, or read all windows.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/long_documents.py
 
@@ -18,22 +18,30 @@ from common import DOCS, device_name, write_block
 from multilabel import long_tail
 from probabilities import append, cell, missing, read
 from quality import encoder
-from skfocal import fetch_20newsgroups_cachopo
+from skfocal import Windows, fetch_20newsgroups_cachopo
 from skfocal._data.tokens import tokenize
+from skfocal._estimator.fitted_model import present_truncation
 
 SETTING = {"freeze": 4, "lr": 5e-4, "max_epochs": 5, "alpha": "balanced"}
 LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents of a group; test documents
-CHUNK = {"max_length": 64, "long_documents": "chunk", "pooling": "mean"}
+LENGTH = 64
+
+
+def windows(length=LENGTH, **settings):
+    """Return the parameters that read documents in windows."""
+    return {"max_length": length, "long_documents": Windows(**settings)}
+
+
 WAYS = {
-    "truncate": {"max_length": 64},
-    "head_tail": {"max_length": 64, "long_documents": "head_tail"},
-    "chunk, mean": CHUNK,
-    "chunk, max": CHUNK | {"pooling": "max"},
-    "chunk, logsumexp": CHUNK | {"pooling": "logsumexp"},
-    "chunk, mean, stride 16": CHUNK | {"stride": 16},
-    "chunk, logsumexp, stride 16": CHUNK | {"pooling": "logsumexp", "stride": 16},
+    "truncate": {"max_length": LENGTH},
+    "head_tail": {"max_length": LENGTH, "long_documents": "head_tail"},
+    "windows, mean": windows(pooling="mean"),
+    "windows, max": windows(pooling="max"),
+    "windows, logsumexp": windows(),
+    "windows, mean, stride 16": windows(pooling="mean", stride=16),
+    "windows, logsumexp, stride 16": windows(stride=16),
     "truncate at 256": {"max_length": 256},
-    "chunk of 128, mean": CHUNK | {"max_length": 128},
+    "windows of 128, mean": windows(128, pooling="mean"),
 }
 METRICS = {
     "accuracy": ("accuracy %", 1, 100),
@@ -58,7 +66,7 @@ def measure(name, seed, jobs):
     proba = clf.predict_proba(X_test)
     predicted = clf.classes_[proba.argmax(1)]
     full = np.array([len(ids) for ids in clf.tokenizer_(X_test)["input_ids"]])
-    long = full > CHUNK["max_length"]
+    long = full > LENGTH
     return {
         "name": name,
         "seed": seed,
@@ -75,7 +83,7 @@ def measure(name, seed, jobs):
 
 def tokens_read(clf, X):
     """Return how many tokens the encoder reads of a document, special ones included."""
-    tokens = tokenize(clf.tokenizer_, X, clf._present_cutting())
+    tokens = tokenize(clf.tokenizer_, X, present_truncation(clf))
     return float(tokens.lengths.mean())
 
 

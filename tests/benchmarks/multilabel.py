@@ -21,6 +21,7 @@ from common import DOCS, device_name
 from probabilities import append, missing, read, table
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
+from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
 
 SETTING = {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 10}
@@ -70,7 +71,7 @@ def measure(name, seed, jobs):
     tail = targets.sum(0) <= TAIL
     clf = encoder({**SETTING, **LOSSES[name], "decision": "tuned"}, seed)
     clf.fit([X[i] for i in rows], targets)
-    logits = clf._logits(X_test)
+    logits = FittedModel.of(clf).logits(X_test)
     plain = Calibration(clf.loss_, clf.classes_, clf.effective_class_weight_, clf._shift)
     result = []
     for decision, settings in DECISIONS.items():

@@ -26,8 +26,8 @@ from common import DOCS, device_name, write_block
 from contenders import memory_mib, reset_peak
 from overhead import tiny_encoder
 from skfocal import BertFocalClassifier, fetch_reuters
-from skfocal._data.batches import LengthBatches
-from skfocal._data.tokenization import Cutting
+from skfocal._data.batches import BucketBatchSampler
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 
 TITLE = "Documents that do not fit into memory"
@@ -89,8 +89,8 @@ def predict_chunks(clf, path, n):
 
 def tokenise(clf, path, n):
     """Tokenise as `fit` does, and make the batches of an epoch."""
-    tokens = tokenize(clf.tokenizer_, as_dataset(path)["text"], Cutting(64))
-    batches = LengthBatches(
+    tokens = tokenize(clf.tokenizer_, as_dataset(path)["text"], TruncationSpec(64))
+    batches = BucketBatchSampler(
         tokens.lengths, BATCH, lambda e, r: np.arange(n), n, np.random.RandomState(0)
     )
     assert sum(1 for _ in batches) == -(-n // BATCH)

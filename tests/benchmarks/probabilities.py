@@ -24,6 +24,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from common import DOCS, device_name
 from quality import SETTINGS, encoder
 from skfocal import expected_calibration_error, fetch_20newsgroups_cachopo, fetch_reuters
+from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import DECISIONS, Calibration
 
 LOSSES = {
@@ -69,7 +70,7 @@ def measure(name, seed, options):
     clf = encoder({**SETTINGS["short"], **LOSSES[name], "temperature": "auto"}, seed)
     clf.set_params(classes=np.unique(y), decision="tuned" if options.decisions else "argmax")
     clf.fit([X[i] for i in rows], y[rows])
-    logits = clf._logits(X_test)
+    logits = FittedModel.of(clf).logits(X_test)
     about = {"name": name, "seed": seed, "documents": options.documents, "device": device_name()}
     probabilities = [about | row for row in probabilities_of(clf, logits, np.asarray(y_test))]
     decisions = [about | row for row in decisions_of(clf, logits, np.asarray(y_test))]

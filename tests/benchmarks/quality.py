@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from common import DOCS, device_name, run, table
-from skfocal import BertFocalClassifier, fetch_minilm
-from skfocal.classifier import _cpu_has_bfloat16
+from skfocal import BertFocalClassifier, EffectiveNumber, fetch_minilm
+from skfocal._estimator.advice import cpu_has_bfloat16
 
 # Chosen so that two cores can pay for 18 fits; docs/benchmarks/defaults.md has what was tried.
 SETTINGS = {
@@ -40,7 +40,11 @@ OTHERS = {
     "logit-adjusted, tau 0.5": {"loss": "logit_adjusted", "loss_params": {"tau": 0.5}},
     "balanced softmax": {"loss": "balanced_softmax"},
     "LDAM": {"loss": "ldam"},
-    "LDAM, deferred weights": {"loss": "ldam", "alpha": "effective", "beta": 0.9999, "defer": 0.67},
+    "LDAM, deferred weights": {
+        "loss": "ldam",
+        "alpha": EffectiveNumber(beta=0.9999),
+        "defer": 0.67,
+    },
     "dice, balanced alpha": {"loss": "dice", "alpha": "balanced"},
 }
 
@@ -54,7 +58,7 @@ def linear(class_weight, seed):
 
 def encoder(settings, seed):
     """Return a classifier on MiniLM."""
-    precision = "bfloat16" if _cpu_has_bfloat16() else "auto"
+    precision = "bfloat16" if cpu_has_bfloat16() else "auto"
     return BertFocalClassifier(fetch_minilm(), random_state=seed, precision=precision, **settings)
 
 

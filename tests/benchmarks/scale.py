@@ -21,8 +21,8 @@ from common import DOCS, device_name, write_block
 from contenders import memory_mib, reset_peak
 from overhead import tiny_encoder
 from skfocal import BertFocalClassifier, clear_cache, fetch_reuters
-from skfocal._data.batches import LengthBatches
-from skfocal._data.tokenization import Cutting
+from skfocal._data.batches import BucketBatchSampler
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 
 
@@ -49,9 +49,9 @@ def measure(n, folder, threads, connection):
     reset_peak()
     before = memory_mib("VmRSS")
     start = time.perf_counter()
-    tokens = tokenize(clf.tokenizer_, X, Cutting(64))
+    tokens = tokenize(clf.tokenizer_, X, TruncationSpec(64))
     tokenized = time.perf_counter()
-    batches = LengthBatches(
+    batches = BucketBatchSampler(
         tokens.lengths, 16, lambda e, r: np.arange(n), n, np.random.RandomState(0)
     )
     n_batches = sum(1 for _ in batches)

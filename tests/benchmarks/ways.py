@@ -24,8 +24,8 @@ from transformers.utils import logging
 
 from common import DOCS, device_name, write_block
 from skfocal import fetch_minilm, fetch_reuters
-from skfocal._data.batches import Collate, TokenDataset, sorted_batches
-from skfocal._data.tokenization import Cutting
+from skfocal._data.batches import Collator, TokenDataset, sorted_batches
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder import fast_dropout
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
@@ -45,14 +45,14 @@ class Data:
         X, y = fetch_reuters("r52", subset="train", return_X_y=True)
         rows = np.random.RandomState(0).permutation(len(X))[:n_documents]
         tokenizer = load_tokenizer(fetch_minilm())
-        self.tokens = tokenize(tokenizer, [X[i] for i in rows], Cutting(max_length))
+        self.tokens = tokenize(tokenizer, [X[i] for i in rows], TruncationSpec(max_length))
         self.codes = np.unique(y, return_inverse=True)[1][rows]
         self.n_classes = len(np.unique(y))
         self.pad_id = tokenizer.pad_token_id
 
     def batches(self, batch_size=BATCH, n_tokens=None):
         """Return padded batches in random order."""
-        dataset, collate = TokenDataset(self.tokens, self.codes), Collate(self.pad_id)
+        dataset, collate = TokenDataset(self.tokens, self.codes), Collator(self.pad_id)
         rows = sorted_batches(self.tokens.lengths, batch_size, n_tokens)
         order = np.random.RandomState(1).permutation(len(rows))
         return [collate(dataset.__getitems__(rows[i])) for i in order]

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from skfocal import BertFocalClassifier, persistence
+from skfocal import BertFocalClassifier, Windows, persistence
 from skfocal.serving import _format
 
 HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ def write_encoder(folder):
 
 
 def fitted(encoder):
-    """Return a classifier with moments, class weights, a temperature and documents in pieces."""
+    """Return a classifier with moments, class weights, a temperature and documents in windows."""
     y = ["ham"] * 12 + ["spam"] * 4
     X = [f"{WORDS[label][i % 5]} {WORDS[label][i % 3]}" for i, label in enumerate(y)]
     clf = BertFocalClassifier(
@@ -57,9 +57,7 @@ def fitted(encoder):
         alpha="balanced",
         temperature=0.8,
         max_length=8,
-        long_documents="chunk",
-        stride=2,
-        pooling="logsumexp",
+        long_documents=Windows(stride=2),
         lr=0.02,
         batch_size=4,
         random_state=0,

@@ -1,0 +1,273 @@
+"""The parts of a training, made of parameters, a plan and an encoder."""
+
+import copy
+import functools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import check_scoring
+
+from skfocal._data import labels
+from skfocal._data.texts import take
+from skfocal._data.tokenization import TruncationSpec
+from skfocal._encoder.dropout import set_attention_dropout, set_dropout
+from skfocal._encoder.head import cosine_scale, give_cosine_head
+from skfocal._encoder.module import load_module
+from skfocal._encoder.pretrained import load_tokenizer
+from skfocal._encoder.structure import has_token_types, length_limit
+from skfocal._estimator import advice
+from skfocal._estimator.parameters import (
+    as_callbacks,
+    n_deferred_epochs,
+    parameters_of,
+    renewed_descriptions,
+    validate,
+)
+from skfocal._training.checkpoints import Checkpoints
+from skfocal._training.net import FocalNet
+from skfocal._utils.messages import excerpts
+from skfocal._utils.warnings import warn
+from skfocal.calibration import resolve_proba
+from skfocal.callbacks import (
+    ClassLoss,
+    DeferredWeight,
+    Progress,
+    SkippedUpdates,
+    ValidationScore,
+    WarmupSchedule,
+    copies,
+    takes_weight,
+)
+from skfocal.options import Windows
+
+# -- the encoder ---------------------------------------------------------------------------
+
+
+def check_earlier(parameters, classes, earlier):
+    """Refuse to go on from weights that were trained for other classes or of another model."""
+    if not np.array_equal(classes, earlier.classes_):
+        raise ValueError(
+            "warm_start=True needs the classes of the last fit, "
+            f"{excerpts(earlier.classes_.tolist())}. Got {excerpts(classes.tolist())}."
+        )
+    if str(parameters.model) != earlier._fitted_model:
+        raise ValueError(
+            "warm_start=True goes on from the weights of the last fit, of model="
+            f"{earlier._fitted_model!r}. Got model={str(parameters.model)!r}."
+        )
+
+
+def load_encoder(parameters, classes):
+    """Return the pretrained encoder with a new head, as a module, and its tokenizer."""
+    tokenizer = load_tokenizer(parameters.model, trust_remote_code=parameters.trust_remote_code)
+    module = load_module(
+        parameters.model,
+        classes.tolist(),
+        pad_token_id=tokenizer.pad_token_id,
+        dropout=parameters.dropout,
+        attention_dropout=parameters.attention_dropout,
+        trust_remote_code=parameters.trust_remote_code,
+    )
+    return module, tokenizer
+
+
+def copied_encoder(earlier, parameters=None):
+    """Return a copy of the module that was trained, and its tokenizer.
+
+    A copy, since what ends a training early must not leave the weights half way. With
+    `parameters`, those of a new training, it gets their dropout.
+    """
+    module = copy.deepcopy(earlier.net_.plain_module())
+    if parameters is not None and parameters.dropout is not None:
+        set_dropout(module.model, parameters.dropout)
+    if parameters is not None and parameters.attention_dropout is not None:
+        set_attention_dropout(module.model, parameters.attention_dropout)
+    return module, earlier.tokenizer_
+
+
+def fit_head(encoder, loss, name):
+    """Give the encoder the head that the loss is made for."""
+    present = cosine_scale(encoder)
+    if loss.cosine_scale not in (None, present):
+        give_cosine_head(encoder, loss.cosine_scale)
+    elif loss.cosine_scale != present:
+        raise ValueError(
+            f"loss={name!r} needs a linear head, and the model to go on from has the "
+            "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
+        )
+
+
+def checkpoints_of(checkpoint, processes) -> Checkpoints:
+    """Return the checkpoints of a fit by the parameter `checkpoint`, spelled out."""
+    settings = {"folder": None} if checkpoint is None else checkpoint.get_params()
+    return Checkpoints(**settings, processes=processes, renewed=renewed_descriptions)
+
+
+# -- tokens --------------------------------------------------------------------------------
+
+
+def check_pairs(parameters, pairs):
+    """Refuse another way to keep long pairs of texts than to truncate them."""
+    if pairs and parameters.long_documents != "truncate":
+        raise ValueError(
+            "long_documents must be 'truncate' for pairs of texts. Got "
+            f"{parameters.long_documents!r}."
+        )
+
+
+def long_document_settings(long_documents):
+    """Return what is stored of the parameter `long_documents`, and how windows are pooled."""
+    windows = long_documents if isinstance(long_documents, Windows) else Windows()
+    most = windows.max_windows
+    settings = {
+        "long_documents": "windows" if windows is long_documents else long_documents,
+        "stride": int(windows.stride),
+        "max_windows": None if most is None else int(most),
+    }
+    return settings, windows.pooling
+
+
+def chosen_truncation(parameters, module, tokenizer, pairs) -> TruncationSpec:
+    """Return how a fit makes tokens of documents.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot take as many tokens as `max_length`, or windows have no room for text.
+    """
+    limit = length_limit(module.model, tokenizer)
+    if parameters.max_length is not None and parameters.max_length > limit:
+        raise ValueError(
+            f"max_length must be at most {limit}, the limit of the model. "
+            f"Got {parameters.max_length}."
+        )
+    settings, _ = long_document_settings(parameters.long_documents)
+    max_length = int(parameters.max_length or limit)
+    spec = truncation(module, tokenizer, max_length, pairs, settings)
+    spec.check()
+    return spec
+
+
+def tokenizer_and_truncation(estimator, texts):
+    """Return what an estimator's fit would make tokens with."""
+    validate(estimator)
+    parameters, pairs = parameters_of(estimator), isinstance(texts[0], tuple)
+    check_pairs(parameters, pairs)
+    with torch.random.fork_rng(devices=[]):
+        module, tokenizer = load_encoder(parameters, np.arange(2))
+    return tokenizer, chosen_truncation(parameters, module, tokenizer, pairs)
+
+
+def truncation(module, tokenizer, max_length, pairs, settings) -> TruncationSpec:
+    """Return how tokens are made of documents, from what is stored of a fit."""
+    return TruncationSpec(
+        max_length,
+        side=tokenizer.truncation_side,
+        n_special=tokenizer.backend_tokenizer.num_special_tokens_to_add(pairs),
+        marks_second=pairs and has_token_types(module.model, tokenizer),
+        **settings,
+    )
+
+
+# -- the net -------------------------------------------------------------------------------
+
+
+def learning_rate(parameters, module):
+    """Return the peak learning rate."""
+    if parameters.lr != "auto":
+        return parameters.lr
+    lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
+    return lr if parameters.peft is None else 10 * lr
+
+
+def _precision(parameters, device):
+    if parameters.precision == "auto":
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    advice.warn_bfloat16("precision", parameters.precision, device)
+    return parameters.precision
+
+
+def make_net(parameters, module, loss, *, pad_id, device, freeze, pooling, **kwargs) -> FocalNet:
+    """Return the net of a training, or of a fitted model that is restored."""
+    settings = {
+        "pad_id": pad_id,
+        "precision": _precision(parameters, device),
+        "freeze": freeze,
+        "pooling": pooling,
+        "accumulate": parameters.accumulate,
+        "gradient_clip": parameters.gradient_clip,
+        "nonfinite": parameters.nonfinite,
+        "weight_decay": parameters.weight_decay,
+        "layer_decay": parameters.layer_decay,
+        "optimizer": torch.optim.AdamW,
+        "lr": learning_rate(parameters, module),
+        "max_epochs": parameters.max_epochs,
+        "batch_size": parameters.batch_size,
+        "train_split": None,
+        "device": device,
+        "verbose": 0,
+        "predict_nonlinearity": functools.partial(torch.softmax, dim=-1),
+        "callbacks__print_log": None,
+    }
+    settings |= kwargs | (parameters.net_params or {})
+    if settings["optimizer"] is torch.optim.AdamW:
+        settings.setdefault("optimizer__fused", True)
+    return FocalNet(module, loss, **settings)
+
+
+def make_callbacks(parameters, loss, score, chunks, is_first) -> list[Any]:
+    """Return the callbacks of a training: ours by name, then the user's.
+
+    Their names are what a checkpoint stores their state by.
+    """
+    callbacks: list[Any] = [
+        ("schedule", _schedule(parameters, chunks)),
+        ("class_loss", ClassLoss()),
+    ]
+    if parameters.nonfinite == "skip" or parameters.precision == "float16":
+        callbacks.append(("skipped", SkippedUpdates()))
+    if parameters.defer and loss.weight is not None:
+        callbacks.append(("defer", DeferredWeight(n_deferred_epochs(parameters))))
+    if score is not None:
+        callbacks.append(("score", score))
+    if parameters.verbose and is_first:
+        callbacks.append(("progress", Progress(score and score.name)))
+    # The user's last: skorch's way to stop, an interrupt, must not keep the others from
+    # seeing the end of the epoch.
+    return callbacks + copies(as_callbacks(parameters.callbacks))
+
+
+def _schedule(parameters, chunks):
+    schedule, warmup, n_updates = parameters.schedule, parameters.warmup, parameters.n_updates
+    if chunks is None:
+        return WarmupSchedule(schedule, warmup, n_updates)
+    if n_updates is None:
+        return WarmupSchedule("constant", warmup, chunks.n_first, chunks.n_updates)
+    if chunks.n_updates >= n_updates and schedule != "constant":
+        warn(
+            f"The schedule of n_updates={n_updates} has ended: the learning rate is 0 "
+            "and this call of partial_fit teaches nothing."
+        )
+    return WarmupSchedule(schedule, warmup, n_updates, chunks.n_updates)
+
+
+def make_score(parameters, data, calibration) -> ValidationScore | None:
+    """Return the callback that scores the held-out documents after each epoch, if there are any."""
+    if data.held_out is None:
+        return None
+    scorer = check_scoring(scoring=parameters.scoring)
+    weight = data.weight[data.held_out]
+    even = np.allclose(weight, weight[0])
+    proba = resolve_proba(parameters.proba, calibration.loss)
+    return ValidationScore(
+        scorer,
+        parameters.scoring if isinstance(parameters.scoring, str) else "score",
+        calibration.classes,
+        take(data.texts, data.held_out),
+        labels.decode(calibration.classes, data.codes[data.held_out]),
+        None if even or not takes_weight(scorer) else weight,
+        replace(calibration, proba=proba).answers,
+        parameters.early_stopping or None,
+    )

@@ -1,0 +1,181 @@
+"""A fitted estimator as texts to logits to answers."""
+
+import contextlib
+import functools
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from skfocal._data.document_streams import joined, parts
+from skfocal._data.texts import is_stream
+from skfocal._data.tokenization import TruncationSpec
+from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
+from skfocal._estimator import advice, build
+from skfocal._estimator.inputs import fingerprint, read_documents
+from skfocal._estimator.parameters import check_settable, parameters_of
+from skfocal._estimator.plan import check_answers
+from skfocal._runtime import process_group
+from skfocal._training.net import FocalNet
+from skfocal.calibration import Calibration, FixedPredictions, prior_offset
+
+_SLICE = 32_768  # documents that are tokenised and sorted together for prediction
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """What predicts: a view of a fitted estimator with its present `proba` and `decision`.
+
+    Attributes
+    ----------
+    net : FocalNet
+    tokenizer : transformers.PreTrainedTokenizerFast
+    truncation : skfocal._data.tokenization.TruncationSpec
+        How documents become tokens.
+    calibration : skfocal.calibration.Calibration
+        How logits become answers.
+    precision : {None, "float32", "bfloat16", "int8"}
+        What is computed in; None: as in training.
+    read : callable ``(X) -> texts``
+        Reads documents of the kind that the fit had.
+    """
+
+    net: FocalNet
+    tokenizer: Any
+    truncation: TruncationSpec
+    calibration: Calibration
+    precision: str | None
+    read: Any
+
+    @classmethod
+    def of(cls, estimator) -> Self:
+        """Return the view of an estimator, after a check of what may be set after `fit`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        ValueError
+            If `proba`, `temperature`, `decision`, `prior` or `predict_precision` is wrong.
+        """
+        check_is_fitted(estimator)
+        _check_settings(estimator)
+        calibration = present_calibration(estimator)
+        return cls(
+            estimator.net_,
+            estimator.tokenizer_,
+            present_truncation(estimator),
+            calibration,
+            estimator.predict_precision,
+            functools.partial(read_documents, estimator, reset=False, pairs=estimator._pairs),
+        )
+
+    def answer(self, X, method):
+        """Return what a method of the answers gives, made of some documents at a time.
+
+        Parameters
+        ----------
+        X : container of texts, or iterator of such
+        method : callable ``(FixedPredictions) -> ndarray``
+        """
+        answers = self.calibration.answers
+        return joined([method(answers(logits)) for logits in self._slices(X)])
+
+    def logits(self, X) -> np.ndarray:
+        """Return the logits of documents, float32 of shape (n, n_classes)."""
+        return joined(list(self._slices(X)))
+
+    def logits_and_answers(self, X) -> tuple[np.ndarray, FixedPredictions]:
+        """Return the logits of documents and all that they are answered with."""
+        logits = self.logits(X)
+        return logits, self.calibration.answers(logits)
+
+    def _slices(self, X):
+        """Yield the logits of some documents at a time: all else that grows with X is its own."""
+        processes = process_group.join()
+        for texts in parts(X, self.read, _SLICE):
+            processes.check_same(X=functools.partial(fingerprint, texts))
+            keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
+            compute = functools.partial(self._logits_of, texts, keep)
+            yield processes.map_rows(len(texts), compute)
+            del texts, compute  # before the next are read
+        processes.check_same(X=lambda: "its end")
+
+    def _logits_of(self, texts, keep, rows):
+        tokens = tokenize(self.tokenizer, texts[rows], self.truncation, keep)
+        return self.net.logits(tokens, self.precision)
+
+
+@contextlib.contextmanager
+def predicting(estimator):
+    """Let all processes predict together; yield the :class:`FittedModel` of an estimator."""
+    with process_group.join().together():
+        yield FittedModel.of(estimator)
+
+
+# -- what an estimator answers with at present ---------------------------------------------
+
+
+def plain_calibration(estimator) -> Calibration:
+    """Return how logits become their softmax, and what else could be made of them."""
+    return Calibration(
+        estimator.loss_, estimator.classes_, estimator.effective_class_weight_, estimator._shift
+    )
+
+
+def present_calibration(estimator) -> Calibration:
+    """Return how logits become answers with the present parameters."""
+    return Calibration(
+        estimator.loss_,
+        estimator.classes_,
+        estimator.effective_class_weight_,
+        estimator._shift,
+        proba=estimator.proba_,
+        temperature=estimator.temperature_,
+        decision=estimator.decision,
+        offset=estimator.decision_offset_,
+    )
+
+
+def present_truncation(estimator) -> TruncationSpec:
+    """Return how documents become tokens in prediction, as in the fit."""
+    return build.truncation(
+        estimator.net_.plain_module(),
+        estimator.tokenizer_,
+        estimator.max_length_,
+        estimator._pairs,
+        estimator._cutting,
+    )
+
+
+def present_offset(estimator) -> np.ndarray | None:
+    """Return what the present `decision` adds to log-probabilities."""
+    if estimator.decision == "argmax":
+        return None
+    if estimator.decision == "tuned":
+        if estimator._tuned_offset is None:
+            raise ValueError("decision='tuned' must be set before fit: it holds documents out.")
+        return estimator._tuned_offset
+    multilabel = estimator.class_weight_.ndim == 2
+    return prior_offset(estimator.prior, estimator.classes_, estimator.class_prior_, multilabel)
+
+
+def present_temperature(estimator) -> float:
+    """Return the temperature of the present `proba`."""
+    if estimator.temperature == "auto":
+        if estimator.proba_ not in estimator._temperatures:
+            raise ValueError("temperature='auto' must be set before fit: it holds documents out.")
+        return estimator._temperatures[estimator.proba_]
+    return 1.0 if estimator.temperature is None else float(estimator.temperature)
+
+
+def _check_settings(estimator):
+    """Check the parameters that may be set after `fit`; give advice on them once."""
+    check_settable(estimator)
+    check_answers(parameters_of(estimator), plain_calibration(estimator), estimator.class_prior_)
+    present = (estimator.proba_, estimator.decision, estimator.predict_precision)
+    if present != estimator._warned_for:
+        estimator._warned_for = present
+        device = str(estimator.net_.device)
+        advice.warn_bfloat16("predict_precision", estimator.predict_precision, device)
+        advice.advise_answers(parameters_of(estimator), estimator.proba_, estimator.loss_)

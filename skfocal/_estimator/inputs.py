@@ -1,0 +1,183 @@
+"""From what a user hands in to the documents and labels of one training."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    check_consistent_length,
+)
+
+from skfocal import balance
+from skfocal._data import labels
+from skfocal._data.texts import as_texts, check_kind, columns_named
+from skfocal._estimator.parameters import needs_held_out
+from skfocal._training.checkpoints import describe
+from skfocal._utils.hashing import digest
+from skfocal._utils.messages import excerpt, excerpts
+from skfocal._utils.warnings import warn
+
+_AT_ONCE = 32_768  # documents that are read together to tell them from others
+# Parameters that may differ between the processes that train together.
+_OF_A_PROCESS = {"device", "random_state", "callbacks", "net_params", "verbose"}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Documents and labels of one training.
+
+    Attributes
+    ----------
+    texts : list of str or of (str, str), or skfocal._data.texts.Texts
+        All documents, or pairs.
+    classes : ndarray of shape (n_classes,)
+        Labels.
+    codes : int64 ndarray of shape (n,), or float32 of shape (n, n_classes)
+        Class codes of the documents, or indicators of their labels.
+    weight : float64 ndarray of shape (n,)
+        Weights of mean 1 over the rows to train on.
+    train : int64 ndarray
+        Rows to train on.
+    held_out : int64 ndarray or None
+        Rows that score each epoch.
+    """
+
+    texts: Sequence
+    classes: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+    train: np.ndarray
+    held_out: np.ndarray | None = None
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the documents are pairs of texts."""
+        return isinstance(self.texts[0], tuple)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a document may have several labels."""
+        return self.codes.ndim == 2
+
+
+def read_documents(estimator, X, *, reset, pairs=None):
+    """Return the documents of X; keep, or hold X to, the names and number of its columns.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+        Gets `n_features_in_` and `feature_names_in_` with `reset`.
+    X : container of texts
+    reset : bool
+        Whether this X decides what others have to be like.
+    pairs : bool, default=None
+        What the documents have to be: pairs of texts or not. None: either.
+    """
+    texts = as_texts(X)
+    if len(getattr(X, "shape", ())) == 2:
+        if reset or hasattr(estimator, "n_features_in_"):
+            columns = columns_named(X)
+            _check_feature_names(estimator, columns, reset=reset)
+            _check_n_features(estimator, columns, reset=reset)
+    elif reset:
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(name, None)
+    if pairs is not None:
+        check_kind(texts, pairs)
+    return texts
+
+
+def training_data(parameters, texts, y, sample_weight, groups, rng, processes) -> TrainingData:
+    """Return what `fit` trains on: labels as codes, some documents held out, weights of mean 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If y, `sample_weight` or `groups` cannot be used; the message names a row.
+    """
+    classes, codes = labels.encode(y, texts, parameters.classes)
+    _warn_absent(classes, codes)
+    check_same(parameters, texts, classes, codes, processes)
+    # By one process: a splitter may have a generator of its own.
+    train, held_out = processes.first(_split, parameters, codes, texts, groups, rng)
+    processes.sync_rng(rng)
+    weight = checked_weight(sample_weight, texts, train, held_out)
+    return TrainingData(texts, classes, codes, weight, train, held_out)
+
+
+def check_same(parameters, texts, classes, codes, processes):
+    """Refuse documents or parameters that differ in another process."""
+    processes.check_same(
+        X=functools.partial(fingerprint, texts),
+        y=functools.partial(digest, *classes.tolist(), codes.tobytes()),
+        **{
+            name: functools.partial(describe, value)
+            for name, value in vars(parameters).items()
+            if name not in _OF_A_PROCESS
+        },
+    )
+
+
+def fingerprint(texts):
+    """Return a key that tells these documents from others, reading some at a time."""
+    key = b""
+    for start in range(0, len(texts), _AT_ONCE):
+        key = digest(key, *texts[start : start + _AT_ONCE])
+    return key
+
+
+def checked_weight(sample_weight, texts, train, held_out=None):
+    """Return the weights, of mean 1 over the rows to train on."""
+    try:
+        weight = _check_sample_weight(
+            sample_weight, texts, dtype=np.float64, ensure_non_negative=True
+        )
+    except (TypeError, ValueError):
+        if np.asarray(sample_weight).dtype.kind in "biuf":
+            raise
+        raise ValueError(
+            f"sample_weight must be an array of numbers. Got {excerpt(sample_weight)}."
+        ) from None
+    for rows, which in ((train, "documents to train on"), (held_out, "held-out documents")):
+        if rows is not None and not weight[rows].any():
+            raise ValueError(
+                f"sample_weight must have a positive weight among the {which}. Got zeros only."
+            )
+    return weight / weight[train].mean()
+
+
+def _split(parameters, codes, texts, groups, rng):
+    """Return the rows to train on and the rows to score, or None for the latter."""
+    split = parameters.train_split
+    if groups is not None and not hasattr(split, "split"):
+        raise ValueError(
+            "groups are for a splitter in train_split, for example "
+            f"GroupShuffleSplit(1, test_size=0.1). Got train_split={split!r}."
+        )
+    if split is None and (parameters.early_stopping or needs_held_out(parameters)):
+        split = 0.1
+    if split is None:
+        return np.arange(len(codes)), None
+    if hasattr(split, "split"):
+        check_consistent_length(texts, groups)
+        return next(split.split(np.zeros(len(texts)), codes, groups))
+    train, held_out = balance.stratified_holdout(labels.strata(codes), split, rng)
+    if len(held_out) == 0:
+        raise ValueError(
+            f"train_split={split} of {len(codes)} documents leaves none to score: give more "
+            "documents or a larger fraction."
+        )
+    return train, held_out
+
+
+def _warn_absent(classes, codes):
+    absent = labels.absent(classes, codes).tolist()
+    if absent:
+        warn(
+            f"y has no document of {len(absent)} declared classes: {excerpts(absent)}. They get "
+            "class weight 1 and a column in predict_proba, but nothing can be learned of them."
+        )

@@ -1,0 +1,298 @@
+"""The parameters of the estimator: what each may be, their short forms, their checks."""
+
+import contextlib
+import json
+import os
+from numbers import Integral, Real
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from skorch import NeuralNet
+from torch import nn
+
+from skfocal._encoder import adapters
+from skfocal._encoder.quantization import PRECISIONS
+from skfocal._storage.renamed import OLD, renewed
+from skfocal._training.checkpoints import describe
+from skfocal._utils.messages import excerpt, short_errors
+from skfocal._utils.settings import Settings
+from skfocal.balance import EffectiveNumber
+from skfocal.calibration import DECISIONS, PROBAS
+from skfocal.callbacks import SCHEDULES
+from skfocal.losses import LOSSES, MULTILABEL_LOSSES
+from skfocal.options import Checkpoint, Windows
+
+_PATIENCE = 3  # epochs, of early_stopping=True
+_KINDS = {"long_documents": Windows, "alpha": EffectiveNumber, "checkpoint": Checkpoint}
+_SHORT = {"long_documents": "'windows'", "alpha": "'effective'", "checkpoint": "a folder"}
+_SETTABLE = ("proba", "temperature", "decision", "prior", "predict_precision")
+# What FocalNet takes beside what skorch does.
+_OF_OUR_NET = {
+    "accumulate",
+    "freeze",
+    "gradient_clip",
+    "layer_decay",
+    "nonfinite",
+    "pad_id",
+    "pooling",
+    "precision",
+    "processes",
+    "train_batches",
+    "weight_decay",
+}
+
+# In the groups of the constructor.
+CONSTRAINTS: dict = {
+    # model
+    "model": [str, os.PathLike],
+    "freeze": [Interval(Integral, 0, None, closed="left")],
+    "peft": "no_validation",  # check: peft itself knows what it has
+    "dropout": [None, Interval(Real, 0, 1, closed="left")],
+    "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
+    "trust_remote_code": ["boolean"],
+    "warm_start": ["boolean"],
+    # text
+    "max_length": [None, Interval(Integral, 3, None, closed="left")],
+    "long_documents": [StrOptions({"truncate", "head_tail", "windows"}), Windows],
+    # loss and balance
+    "loss": [StrOptions({*LOSSES, *MULTILABEL_LOSSES}), callable],
+    "gamma": [Interval(Real, 0, None, closed="left")],
+    "alpha": "no_validation",  # plan.check knows the classes
+    "sampler": "no_validation",  # plan.check knows the classes
+    "defer": [Interval(Real, 0, 1, closed="left")],
+    "normalize": [StrOptions({"samples", "weights", "sum"})],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "loss_params": [None, dict],
+    "classes": [None, "array-like"],
+    # optimisation
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "accumulate": [Interval(Integral, 1, None, closed="left")],
+    "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+    "layer_decay": [Interval(Real, 0, 1, closed="right")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "warmup": [Interval(Real, 0, 1, closed="left")],
+    "schedule": [StrOptions(set(SCHEDULES))],
+    "n_updates": [None, Interval(Integral, 1, None, closed="left")],
+    "gradient_clip": [None, Interval(Real, 0, None, closed="neither")],
+    "nonfinite": [StrOptions({"raise", "skip"})],
+    "callbacks": [None, list, tuple],
+    "net_params": [None, dict],
+    # validation
+    "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
+    "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
+    "scoring": [StrOptions(set(get_scorer_names())), callable],
+    # answers
+    "proba": [StrOptions({"auto", *PROBAS})],
+    "temperature": [None, StrOptions({"auto"}), Interval(Real, 1e-3, 1e3, closed="both")],
+    "decision": [StrOptions(set(DECISIONS))],
+    "prior": [None, StrOptions({"uniform"}), dict, "array-like"],
+    # checkpoint
+    "checkpoint": [None, str, os.PathLike, Checkpoint],
+    # machine
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+    "predict_precision": [None, StrOptions(set(PRECISIONS))],
+    "gradient_checkpointing": ["boolean"],
+    "deterministic": ["boolean"],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+def parameters_of(estimator) -> SimpleNamespace:
+    """Return the parameters, short forms spelled out: all that a training reads of an estimator."""
+    given = estimator.get_params(deep=False)
+    return SimpleNamespace(**{name: spelled_out(name, value) for name, value in given.items()})
+
+
+# -- checks --------------------------------------------------------------------------------
+
+
+def validate(estimator, names=None):
+    """Raise if a parameter is wrong by itself, without a look at any document.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+    names : collection of str, default=None
+        The parameters to look at; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The message names the parameter, what it may be and what it is.
+    ImportError
+        If `peft` is given and peft is not installed.
+    """
+    given = estimator.get_params(deep=False)
+    chosen = {name: value for name, value in given.items() if names is None or name in names}
+    with short_errors():
+        validate_parameter_constraints(
+            {name: CONSTRAINTS[name] for name in chosen},
+            chosen,
+            caller_name=type(estimator).__name__,
+        )
+    for value in chosen.values():
+        if isinstance(value, Settings):
+            value.check()
+    if names is None:
+        _check_together(parameters_of(estimator))
+
+
+def check_settable(estimator):
+    """Raise if a parameter that may be set after `fit` is wrong by itself."""
+    validate(estimator, _SETTABLE)
+
+
+def _check_together(parameters):
+    """Raise what other libraries say of their own objects, and what does not go together."""
+    check_scoring(scoring=parameters.scoring)
+    as_callbacks(parameters.callbacks)
+    _check_net_params(parameters.net_params)
+    if parameters.peft is not None:
+        adapters.resolve_config(parameters.peft)
+    if parameters.early_stopping and parameters.defer:
+        raise ValueError(
+            f"defer={parameters.defer} and early_stopping={parameters.early_stopping} cannot be "
+            "combined: the best epoch may be one before alpha set in. Leave one of the two out."
+        )
+    windows, max_length = parameters.long_documents, parameters.max_length
+    if isinstance(windows, Windows) and max_length is not None and windows.stride >= max_length:
+        raise ValueError(
+            f"stride must be less than the tokens of a window, max_length={max_length}. "
+            f"Got {windows.stride}."
+        )
+
+
+def _check_net_params(net_params):
+    """Refuse what skorch's net has no argument for, by way of a net with one weight."""
+    if not net_params:
+        return
+    if "callbacks" in net_params:
+        raise ValueError("net_params must not hold 'callbacks': give them as callbacks=.")
+    settings = {"optimizer": torch.optim.AdamW, "lr": 1e-3, **net_params}
+    settings |= {"device": "cpu", "verbose": 0, "callbacks": None}
+    if "compile" in settings:
+        settings["compile"] = False
+    for name in _OF_OUR_NET & set(settings):
+        del settings[name]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            NeuralNet(nn.Linear(1, 1), nn.MSELoss(), **settings).initialize()
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"net_params must hold arguments of skorch's NeuralNet. Got {excerpt(net_params)}: "
+            f"{error}"
+        ) from error
+
+
+def as_callbacks(callbacks):
+    """Return the parameter `callbacks` as a list.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no skorch callback.
+    """
+    callbacks = list(callbacks or [])
+    for i, item in enumerate(callbacks):
+        callback = item[-1] if isinstance(item, tuple) and item else item
+        if not hasattr(callback, "on_epoch_end"):
+            raise TypeError(
+                "callbacks must hold skorch callbacks or pairs of a name and a callback. "
+                f"Got {excerpt(item)} in place {i}."
+            )
+    return callbacks
+
+
+# -- what they imply -----------------------------------------------------------------------
+
+
+def needs_held_out(parameters) -> bool:
+    """Say whether something is fitted to held-out documents after the training."""
+    return parameters.temperature == "auto" or parameters.decision == "tuned"
+
+
+def n_deferred_epochs(parameters) -> int:
+    """Return how many epochs train without `alpha`; it gets one at least."""
+    return min(round(parameters.defer * parameters.max_epochs), parameters.max_epochs - 1)
+
+
+# -- short forms ---------------------------------------------------------------------------
+
+
+def spelled_out(name, value):
+    """Return what the short form of a parameter stands for, and any other value as it is.
+
+    Examples
+    --------
+    >>> spelled_out("long_documents", "windows")
+    Windows()
+    >>> spelled_out("early_stopping", True), spelled_out("early_stopping", 5)
+    (3, 5)
+    """
+    if name == "early_stopping" and isinstance(value, bool | np.bool_):
+        return _PATIENCE if value else False
+    if name == "checkpoint" and isinstance(value, str | os.PathLike):
+        return Checkpoint(value)
+    if isinstance(value, str) and (name, value) == ("long_documents", "windows"):
+        return Windows()
+    if isinstance(value, str) and (name, value) == ("alpha", "effective"):
+        return EffectiveNumber()
+    return value
+
+
+def spell_out_nested(estimator, names):
+    """Spell out the parameters of an estimator that settings such as ``alpha__beta`` belong to."""
+    for nested in names:
+        name = nested.partition("__")[0]
+        if name not in _KINDS:
+            continue
+        value = spelled_out(name, getattr(estimator, name))
+        if not isinstance(value, Settings):
+            raise ValueError(
+                f"{nested} needs {name} to be {_SHORT[name]} or {_KINDS[name].__name__}(...). "
+                f"Got {name}={excerpt(value)}."
+            )
+        setattr(estimator, name, value)
+
+
+def to_plain(value):
+    """Return settings as ``{"Windows": {"stride": 64, ...}}``, and any other value as it is."""
+    if type(value) in _KINDS.values():
+        return {type(value).__name__: value.get_params(deep=False)}
+    return value
+
+
+def from_plain(name, value):
+    """Return what :func:`to_plain` made plain data of; a parameter takes its own kind only."""
+    kind = _KINDS.get(name)
+    if kind is None or not isinstance(value, dict) or list(value) != [kind.__name__]:
+        return value
+    return kind(**value[kind.__name__])
+
+
+def renewed_descriptions(described):
+    """Return the descriptions of an earlier version's parameters as this one has them.
+
+    What has been removed and was at work stays, and so the checkpoint is refused by its name.
+    """
+    kept, values = dict(described), {}
+    for name in ("long_documents", "alpha", "early_stopping", *sorted(OLD & set(described))):
+        with contextlib.suppress(ValueError):  # what is no JSON has no short form either
+            value = json.loads(described[name])
+            if name in ("prune", "compile") and value:
+                continue
+            values[name] = value
+            del kept[name]
+    values = {name: from_plain(name, value) for name, value in renewed(values).items()}
+    return kept | {name: describe(spelled_out(name, value)) for name, value in values.items()}

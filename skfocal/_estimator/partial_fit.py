@@ -1,0 +1,139 @@
+"""What `partial_fit` remembers from chunk to chunk, and what it cannot do."""
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from skfocal._data import labels
+from skfocal._estimator.inputs import TrainingData, check_same, checked_weight
+from skfocal._utils.messages import excerpts
+
+# Parameters that need all epochs to be known, and the value that asks for nothing.
+_NEED_ALL_EPOCHS = {"early_stopping": False, "train_split": None, "defer": 0, "checkpoint": None}
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """The chunks so far.
+
+    Attributes
+    ----------
+    rng : numpy.random.RandomState
+        Goes on from chunk to chunk.
+    support, drawn : ndarrays of shape (n_classes,), or (n_labels, 2)
+        Amount of each class in the data, and in what the sampler drew of them.
+    n_first : int or None
+        Updates of the first chunk.
+    n_updates : int
+        Updates of all chunks.
+    adapters : dict or None
+        What merging them into the weights has lost.
+    """
+
+    rng: np.random.RandomState
+    support: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    n_first: int | None = None
+    n_updates: int = 0
+    adapters: dict | None = None
+
+    def after(self, plan, n_updates, adapters) -> Self:
+        """Return what is remembered after another chunk."""
+        return replace(
+            self,
+            support=plan.support,
+            drawn=plan.drawn,
+            n_first=self.n_first or n_updates,
+            n_updates=self.n_updates + n_updates,
+            adapters=adapters,
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain data, but for a generator that is not numpy's usual one."""
+        state = self.rng.get_state(legacy=False)
+        usual = state["bit_generator"] == "MT19937"
+        plain = {**vars(self), "rng": state if usual else self.rng}
+        plain["raw"] = plain.pop("support")  # the name in files
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain) -> Self:
+        """Return what :meth:`to_plain` took apart."""
+        rng = plain["rng"]
+        if isinstance(rng, dict):
+            rng = np.random.RandomState(np.random.MT19937())
+            rng.set_state(plain["rng"])
+        plain = {**plain, "rng": rng, "support": plain["raw"]}
+        del plain["raw"]
+        return cls(**plain)
+
+
+def check_parameters(parameters):
+    """Refuse what cannot be done with one chunk at a time."""
+    for name, needless in _NEED_ALL_EPOCHS.items():
+        value = getattr(parameters, name)
+        if value != needless:
+            raise ValueError(
+                f"partial_fit needs {name}={needless}: it sees one chunk at a time. Got {value!r}."
+            )
+    for name, value in (("temperature", "auto"), ("decision", "tuned")):
+        if getattr(parameters, name) == value:
+            raise ValueError(
+                f"{name}={value!r} needs held-out documents, which partial_fit has not."
+            )
+    if isinstance(parameters.sampler, str) and parameters.sampler == "progressive":
+        raise ValueError(
+            "sampler='progressive' needs to know how many epochs come, which partial_fit "
+            "does not: give a number or 'balanced'."
+        )
+
+
+def chunks_so_far(parameters, earlier, processes) -> Chunks:
+    """Return what earlier calls left, to go on from; a copy, since a call may fail."""
+    chunks = None if earlier is None else copy.deepcopy(earlier._chunks)
+    if chunks is None:
+        chunks = Chunks(check_random_state(parameters.random_state))
+    processes.sync_rng(chunks.rng)
+    return chunks
+
+
+def chunk_data(parameters, texts, y, classes, sample_weight, earlier, processes) -> TrainingData:
+    """Return what a call of `partial_fit` trains on: all of its documents.
+
+    Parameters
+    ----------
+    classes : array-like or None
+        All labels that any chunk has.
+    earlier : Fit or None
+        The training before this one.
+    """
+    known = parameters.classes if earlier is None else earlier.classes_
+    multilabel = None if earlier is None else earlier.class_weight_.ndim == 2
+    declared = _declared_classes(known, classes, multilabel)
+    classes, codes = labels.encode(y, texts, declared, multilabel)
+    check_same(parameters, texts, classes, codes, processes)
+    rows = np.arange(len(codes))
+    return TrainingData(texts, classes, codes, checked_weight(sample_weight, texts, rows), rows)
+
+
+def _declared_classes(known, classes, multilabel):
+    """Return the labels of all chunks; a later call may repeat them."""
+    if known is None and classes is None:
+        raise ValueError("classes must name all labels in the first call of partial_fit. Got None.")
+    if known is None:
+        return classes
+    if classes is not None and not np.array_equal(np.unique(classes), np.unique(known)):
+        raise ValueError(
+            "classes must be those of the earlier calls, "
+            f"{excerpts(np.unique(known).tolist())}. "
+            f"Got {excerpts(np.unique(classes).tolist())}."
+        )
+    if multilabel and classes is not None and list(classes) != list(known):
+        raise ValueError(
+            "classes must come in the order of the earlier calls, which is that of y's "
+            f"columns, {excerpts(known)}. Got {excerpts(classes)}."
+        )
+    return known

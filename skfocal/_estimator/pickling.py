@@ -1,0 +1,138 @@
+"""A fitted estimator as plain data, and back: what pickles, skops files and folders hold."""
+
+import copy
+
+import numpy as np
+import torch
+
+from skfocal._encoder import adapters
+from skfocal._encoder.structure import freeze_layers
+from skfocal._estimator import build, parameters
+from skfocal._estimator.partial_fit import Chunks
+from skfocal._runtime.devices import resolve_device
+from skfocal._storage import renamed
+from skfocal._storage.encoder_state import module_from_plain, module_to_plain
+from skfocal.losses._state import loss_from_plain, loss_to_plain
+
+# Every attribute of a fitted estimator that is stored, with the version that brought it. Those
+# below "net_" are stored as `_plain`.
+STORED = {
+    "classes_": "0.1.0",
+    "class_weight_": "0.1.0",
+    "effective_class_weight_": "0.1.0",
+    "class_prior_": "0.1.0",
+    "class_loss_": "0.1.0",
+    "loss_": "0.1.0",
+    "lr_": "0.1.0",
+    "max_length_": "0.1.0",
+    "n_truncated_": "0.1.0",
+    "n_features_in_": "0.1.0",  # of X with columns
+    "feature_names_in_": "0.1.0",  # of X with named columns
+    "_shift": "0.1.0",
+    "_n_frozen": "0.1.0",
+    "_pairs": "0.1.0",
+    "_cutting": "0.1.0",
+    "_pooling": "0.1.0",
+    "_temperatures": "0.1.0",
+    "_tuned_offset": "0.1.0",
+    "_fitted_model": "0.1.0",
+    "_warned_for": "0.1.0",
+    "_chunks": "0.1.0",  # after partial_fit
+}
+_LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
+_BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # not stored by earlier versions
+
+
+def to_plain(estimator, state):
+    """Return an estimator's state as plain data: arrays and text in place of the net.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+    state : dict
+        What scikit-learn would pickle.
+    """
+    state = state.copy()
+    net, tokenizer = state.pop("net_", None), state.pop("tokenizer_", None)
+    if net is not None:
+        state["_plain"] = {
+            **module_to_plain(net.plain_module(), tokenizer),
+            "history": [dict(row) for row in net.history],
+            "moments": _as_arrays(net.moments()),
+        }
+        state["loss_"] = copy.deepcopy(estimator.loss_).cpu()
+    if "_chunks" in state:
+        state["_chunks"] = state["_chunks"].to_plain()
+    state["peft"] = adapters.config_to_plain(state["peft"])
+    state = {name: parameters.to_plain(value) for name, value in state.items()}
+    return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
+
+
+def from_plain(state, defaults):
+    """Return the attributes and, of a fitted estimator, what its net is built of.
+
+    Parameters
+    ----------
+    state : dict
+        What :func:`to_plain` returned, in this version or an earlier one.
+    defaults : dict
+        Parameters for those that an earlier version did not have.
+
+    Returns
+    -------
+    attributes : dict
+    plain : dict or None
+        For :func:`build_net`.
+    """
+    state = {**defaults, **renamed.renewed(state)}
+    state = {name: parameters.from_plain(name, value) for name, value in state.items()}
+    plain = state.pop("_plain", None)
+    state["peft"] = adapters.config_from_plain(state["peft"])
+    state |= {name: loss_from_plain(state[name]) for name in _LOSSES & set(state)}
+    if isinstance(state.get("_chunks"), dict):
+        state["_chunks"] = Chunks.from_plain(state["_chunks"])
+    if "_cutting" in state:
+        state["_cutting"] = renamed.renewed_cutting(state["_cutting"])
+    return ({**_BEFORE, **state} if plain else state), plain
+
+
+def build_net(estimator, plain):
+    """Give an estimator the tokenizer and the net that were stored, on the device there is now."""
+    module, estimator.tokenizer_ = module_from_plain(
+        plain, trust_remote_code=estimator.trust_remote_code
+    )
+    freeze_layers(module.model, estimator._n_frozen)
+    net = build.make_net(
+        parameters.parameters_of(estimator),
+        module,
+        estimator.loss_,
+        pad_id=estimator.tokenizer_.pad_token_id,
+        device=_device_at_hand(estimator.device),
+        freeze=estimator._n_frozen,
+        pooling=estimator._pooling,
+    )
+    estimator.net_ = net.initialize()
+    net.module_.eval()
+    net.history.extend(plain["history"])
+    net.set_moments(_as_tensors(plain.get("moments", {})))
+
+
+def _device_at_hand(device):
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return "cpu"
+
+
+def _as_arrays(moments):
+    return {
+        name: {k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()}
+        for name, state in moments.items()
+    }
+
+
+def _as_tensors(moments):
+    return {
+        name: {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
+        for name, state in moments.items()
+    }

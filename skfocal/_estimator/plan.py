@@ -1,0 +1,194 @@
+"""What a training needs to know beside its documents, resolved from parameters and labels.
+
+None of it takes a model or a token, so that whatever is wrong with it is said in milliseconds.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from skfocal import balance
+from skfocal._data import labels
+from skfocal._runtime.process_group import ALONE
+from skfocal.balance import Sampling
+from skfocal.calibration import Calibration, prior_offset, resolve_proba
+from skfocal.losses import Loss, make_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the classes count in one training.
+
+    Attributes
+    ----------
+    sampling : skfocal.balance.Sampling
+        Which rows each epoch draws.
+    class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels
+        What `alpha` is for these classes, or the weights that an instance in `loss` came with.
+    shift : ndarray of the same shape
+        How much more often the sampler draws a class than the data have it.
+    effective_class_weight : ndarray of the same shape
+        `class_weight` times `shift` times the loss's own adjustment.
+    loss : skfocal.losses.Loss
+        What is minimised.
+    support : ndarray of the same shape
+        Amount of each class in the data, of all chunks so far.
+    drawn : ndarray of the same shape
+        Amount of each class in what the sampler drew of them.
+    """
+
+    sampling: Sampling
+    class_weight: np.ndarray
+    shift: np.ndarray
+    effective_class_weight: np.ndarray
+    loss: Loss
+    support: np.ndarray
+    drawn: np.ndarray
+    calibration: Calibration
+
+    @property
+    def class_prior(self) -> np.ndarray:
+        """Share of each class in the data."""
+        return labels.shares(self.support)
+
+
+def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
+    """Return the plan of a training.
+
+    Parameters
+    ----------
+    parameters : SimpleNamespace
+        Those of the estimator.
+    data : TrainingData
+    rng : numpy.random.RandomState
+        An imbalanced-learn sampler draws its seed from it.
+    chunks : Chunks, default=None
+        What `partial_fit` remembers of earlier chunks.
+    processes : Processes, default=ALONE
+        Those that train together: the first one counts what a sampler draws.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter does not fit the labels or another parameter; the message names it.
+    """
+    balanced = _balance_labels if data.multilabel else _balance_classes
+    sampling, alpha, support, drawn, shift = balanced(parameters, data, rng, chunks, processes)
+    loss = make_loss(
+        parameters.loss,
+        gamma=parameters.gamma,
+        label_smoothing=parameters.label_smoothing,
+        normalize=parameters.normalize,
+        weight=None if parameters.alpha is None else alpha.astype(np.float32),
+        counts=drawn,
+        support=support,
+        params=parameters.loss_params,
+        multilabel=data.multilabel,
+    )
+    weight = _weight_at_work(parameters.alpha, alpha, loss)
+    effective = weight * shift * implied_weight(loss)
+    calibration = Calibration(loss, data.classes, effective, shift)
+    plan = Plan(sampling, weight, shift, effective, loss, support, drawn, calibration)
+    check_answers(parameters, calibration, plan.class_prior)
+    return plan
+
+
+def check(parameters, data, rng, *, chunks=None):
+    """Raise what :func:`resolve` would, before anything is loaded and without drawing a number.
+
+    A callable sampler is not called: it draws from torch's generator, after the new head.
+    """
+    if not data.multilabel and _is_called(parameters.sampler):
+        parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
+    with torch.random.fork_rng(devices=[]):
+        resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
+
+
+def _is_called(sampler):
+    return (
+        callable(sampler) and not isinstance(sampler, type) and not hasattr(sampler, "fit_resample")
+    )
+
+
+def _balance_classes(parameters, data, rng, chunks, processes):
+    """Return the sampling, the class weights, the amounts in the data and drawn, and the shift."""
+    codes, weight = data.codes[data.train], data.weight[data.train]
+    n_classes = len(data.classes)
+    sampling = balance.resolve_sampling(
+        parameters.sampler,
+        codes,
+        data.classes[codes],
+        n_classes=n_classes,
+        n_epochs=parameters.max_epochs if chunks is None else 1,
+        sample_weight=weight,
+        random_state=rng,
+    )
+    # Of one process, as the draws: counted where the sampler has a generator of its own.
+    n_draws, drawn, drawn_last = processes.broadcast(
+        (sampling.n_draws, sampling.drawn, sampling.drawn_last)
+    )
+    sampling = replace(sampling, n_draws=n_draws)
+    support = labels.amounts(codes, weight, n_classes)
+    if chunks is not None:
+        support, drawn = chunks.support + support, chunks.drawn + drawn
+        drawn_last = drawn
+    alpha = balance.class_weight(parameters.alpha, data.classes, drawn)
+    shift = balance.effective_class_weight(np.ones(n_classes), support, drawn_last)
+    return sampling, alpha, support, drawn, shift
+
+
+def _balance_labels(parameters, data, rng, chunks, processes):
+    """Return the same for documents of several labels: pairs of absence and presence."""
+    if parameters.sampler is not None:
+        raise ValueError(
+            "sampler must be None for multi-label y: a document drawn for its rare label "
+            "brings its frequent ones along, so no drawing balances them. Use alpha. Got "
+            f"{parameters.sampler!r}."
+        )
+    support = labels.amounts(data.codes[data.train], data.weight[data.train], len(data.classes))
+    n = int(support[0].sum().round())
+    if chunks is not None:
+        support = chunks.support + support
+    alpha = balance.label_weight(parameters.alpha, data.classes, support)
+    return balance.each_once(n, support), alpha, support, support, np.ones_like(support)
+
+
+def implied_weight(loss):
+    """Return what the loss itself multiplies a class by: 1, or an array of shape (n_classes,)."""
+    implied = loss.implied_class_weight()
+    return 1.0 if implied is None else implied.cpu().numpy()
+
+
+def _weight_at_work(alpha, class_weight, loss):
+    """Return the class weights of `alpha`, or those that an instance in `loss` came with."""
+    if alpha is not None or loss.weight is None:
+        return class_weight
+    weight = loss.weight.detach().cpu().double().numpy()
+    if weight.shape != class_weight.shape:
+        raise ValueError(
+            f"the weight of the loss must have shape {class_weight.shape}, for the classes of "
+            f"y. Got {weight.shape}."
+        )
+    return weight
+
+
+def check_answers(parameters, calibration, class_prior):
+    """Refuse a `proba` or `decision` that the loss does not allow, and a wrong `prior`."""
+    loss, proba = calibration.loss, resolve_proba(parameters.proba, calibration.loss)
+    if proba != "softmax" and not loss.has_posterior:
+        raise ValueError(
+            f"proba={proba!r} needs a loss with an inverse to the posterior, which "
+            f"{loss} has not: use proba='softmax', with temperature='auto' for calibration."
+        )
+    if parameters.decision == "prior":
+        if parameters.prior is None:
+            raise ValueError("decision='prior' needs prior='uniform' or shares. Got None.")
+        if not loss.has_posterior:
+            raise ValueError(
+                "decision='prior' needs a loss with an inverse to the posterior, which "
+                f"{loss} has not: use decision='tuned'."
+            )
+        prior_offset(parameters.prior, calibration.classes, class_prior, calibration.multilabel)
