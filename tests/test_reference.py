@@ -184,3 +184,13 @@ def test_the_picture_of_the_layers_is_that_of_the_table():
 def test_the_page_of_the_architecture_has_every_room():
     rows = re.findall(r"^\| (`.+?`) \|", (DOCS / "architecture.md").read_text(), re.M)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(LAYERS)
+
+
+def test_the_files_that_contributors_are_sent_to_exist():
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text().partition("## Where to change what")[2]
+    files = re.findall(r"^\| .*$", text, re.M)
+    names = re.findall(r"`([\w/]+\.(?:py|css))`", " ".join(files))
+    assert len(names) > 20
+    for name in names:
+        root = DOCS.parent if name.startswith(("docs/", "tests/")) else DOCS.parent / "skfocal"
+        assert (root / name).exists(), name
