@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
 from skfocal._data.texts import as_texts, joined
+from skfocal._storage.renamed import OLD
 from skfocal.metrics import expected_calibration_error
 
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
@@ -143,10 +144,16 @@ def _candidates(estimator, settings):
         raise ValueError(f"settings must have different names. Got {twice} more than once.")
     known = set(estimator.get_params())
     for name, setting in items:
-        unknown = sorted(set(setting) - known)
+        # Settings of a parameter that has its short form, and old names, are set_params' to judge.
+        unknown = sorted(n for n in set(setting) - known if not _may_be(n, known))
         if unknown:
             raise ValueError(f"settings: {name!r} has unknown parameters {unknown}.")
     return {name: clone(estimator).set_params(**setting) for name, setting in items}
+
+
+def _may_be(name, known):
+    owner, _, last = name.rpartition("__")
+    return owner in known or last in OLD
 
 
 def _ending(model, *names):

@@ -21,10 +21,11 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
-from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss, classifier
+from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.module import load_module
+from skfocal._estimator import fitted_model
 from skfocal._estimator.build import learning_rate
 from skfocal._estimator.parameters import parameters_of
 from skfocal.losses import CrossEntropyLoss
@@ -825,21 +826,21 @@ def test_callbacks_in_net_params_are_refused_before_training(make, data):
         make(net_params={"callbacks": []}).fit(*data)
 
 
-def test_a_long_list_is_predicted_in_chunks_with_the_same_answers(make, data, monkeypatch):
+def test_a_long_list_is_predicted_in_slices_with_the_same_answers(make, data, monkeypatch):
     X, y = data
     clf = make().fit(X, y)
     whole = clf.predict_proba(X)
     sizes, kept = [], []
-    tokenize = classifier.tokenize
+    tokenize = fitted_model.tokenize
     monkeypatch.setattr(
-        classifier,
+        fitted_model,
         "tokenize",
         lambda t, texts, n, keep: (
             sizes.append(len(texts)) or kept.append(keep) or tokenize(t, texts, n, keep)
         ),
     )
-    monkeypatch.setattr(classifier, "_CHUNK", 15)
+    monkeypatch.setattr(fitted_model, "_SLICE", 15)
     np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-6)
-    monkeypatch.setattr(classifier, "CACHED_DOCUMENTS", 39)
+    monkeypatch.setattr(fitted_model, "CACHED_DOCUMENTS", 39)
     np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-6)
     assert sizes == [15, 15, 10] * 2 and kept == [True] * 3 + [False] * 3

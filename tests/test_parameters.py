@@ -16,6 +16,7 @@ from skorch.callbacks import Callback
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
 from skfocal._training.checkpoints import _FORMAT, describe
 from skfocal._utils.files import sha256
+from skfocal.comparison import _candidates
 
 GOLDEN = Path(__file__).parent / "golden"
 VALUES = [
@@ -284,3 +285,15 @@ def test_the_same_fit_goes_on_from_an_older_versions_checkpoint(make, data, tmp_
     clf.fit(*data)
     alone = make(**settings).fit(*data)
     assert np.array_equal(clf.predict_proba(data[0]), alone.predict_proba(data[0]))
+
+
+# -- where parameters go through -------------------------------------------------------------
+
+
+def test_comparisons_take_single_settings_and_tell_old_names():
+    candidates = _candidates(
+        BertFocalClassifier(), {"few": {"alpha": "effective", "alpha__beta": 0.9}}
+    )
+    assert candidates["few"].alpha == EffectiveNumber(0.9)
+    with pytest.raises(ValueError, match="beta is now written alpha=EffectiveNumber"):
+        _candidates(BertFocalClassifier(), {"few": {"beta": 0.9}})

@@ -46,7 +46,10 @@ def public_objects():
         module = importlib.import_module(f"skfocal.{name}")
         for attribute, value in vars(module).items():
             own = getattr(value, "__module__", "").startswith(f"skfocal.{name}")
-            if attribute[0] != "_" and own and callable(value) and hasattr(value, "__name__"):
+            is_public = attribute in getattr(module, "__all__", [attribute])
+            if attribute[0] == "_" or not is_public:
+                continue
+            if own and callable(value) and hasattr(value, "__name__"):
                 yield f"{module.__name__}.{attribute}", value
     for name in set(skfocal.__all__) - {"__version__"}:
         yield f"skfocal.{name}", getattr(skfocal, name)

@@ -287,7 +287,7 @@ def renewed_descriptions(described):
     What has been removed and was at work stays, and so the checkpoint is refused by its name.
     """
     kept, values = dict(described), {}
-    for name in ("long_documents", "alpha", "early_stopping", *sorted(OLD & set(described))):
+    for name in described.keys() & {"long_documents", "alpha", "early_stopping", *OLD}:
         with contextlib.suppress(ValueError):  # what is no JSON has no short form either
             value = json.loads(described[name])
             if name in ("prune", "compile") and value:

@@ -15,7 +15,7 @@ from skfocal._data import labels
 from skfocal._runtime.process_group import ALONE
 from skfocal.balance import Sampling
 from skfocal.calibration import Calibration, prior_offset, resolve_proba
-from skfocal.losses import Loss, make_loss
+from skfocal.losses import CustomLoss, Loss, make_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,16 @@ def check(parameters, data, rng, *, chunks=None):
     if not data.multilabel and _is_called(parameters.sampler):
         parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
     with torch.random.fork_rng(devices=[]):
-        resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
+        plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
+        _try_loss(plan.loss, data)
+
+
+def _try_loss(loss, data):
+    """Let a loss of the user's own answer two documents, if it is on a CPU as they are."""
+    on_cpu = all(tensor.device.type == "cpu" for tensor in loss.state_dict().values())
+    if isinstance(loss, CustomLoss) and on_cpu:
+        codes = torch.from_numpy(data.codes[data.train[:2]])
+        loss.per_sample(torch.zeros(len(codes), len(data.classes)), codes)
 
 
 def _is_called(sampler):

@@ -12,6 +12,8 @@ import typer
 from skfocal._storage.renamed import refuse
 from skfocal.cli._tables import check_writable, read_columns, write_columns
 
+__all__ = ["app", "evaluate", "fit", "main", "predict", "report"]
+
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
     "(.jsonl) or Parquet, by their names' end.",
