@@ -31,7 +31,7 @@ LAYERS = {
         "_training",
     ],
     "caches": ["_runtime", "_data", "_encoder"],
-    "comparison": ["_data", "metrics"],
+    "comparison": ["_data", "_storage", "metrics"],
     "displays": ["_utils", "metrics"],
     "serving": ["_version", "_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "displays", "_estimator"],

@@ -11,34 +11,10 @@ from skfocal._estimator import build, parameters
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._runtime.devices import resolve_device
 from skfocal._storage import renamed
+from skfocal._storage.attribute_checks import check_complete
 from skfocal._storage.encoder_state import module_from_plain, module_to_plain
 from skfocal.losses._state import loss_from_plain, loss_to_plain
 
-# Every attribute of a fitted estimator that is stored, with the version that brought it. Those
-# below "net_" are stored as `_plain`.
-STORED = {
-    "classes_": "0.1.0",
-    "class_weight_": "0.1.0",
-    "effective_class_weight_": "0.1.0",
-    "class_prior_": "0.1.0",
-    "class_loss_": "0.1.0",
-    "loss_": "0.1.0",
-    "lr_": "0.1.0",
-    "max_length_": "0.1.0",
-    "n_truncated_": "0.1.0",
-    "n_features_in_": "0.1.0",  # of X with columns
-    "feature_names_in_": "0.1.0",  # of X with named columns
-    "_shift": "0.1.0",
-    "_n_frozen": "0.1.0",
-    "_pairs": "0.1.0",
-    "_cutting": "0.1.0",
-    "_pooling": "0.1.0",
-    "_temperatures": "0.1.0",
-    "_tuned_offset": "0.1.0",
-    "_fitted_model": "0.1.0",
-    "_warned_for": "0.1.0",
-    "_chunks": "0.1.0",  # after partial_fit
-}
 _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # not stored by earlier versions
 
@@ -93,7 +69,10 @@ def from_plain(state, defaults):
         state["_chunks"] = Chunks.from_plain(state["_chunks"])
     if "_cutting" in state:
         state["_cutting"] = renamed.renewed_cutting(state["_cutting"])
-    return ({**_BEFORE, **state} if plain else state), plain
+    if plain is not None:
+        state = {**_BEFORE, **state}
+        check_complete(state)
+    return state, plain
 
 
 def build_net(estimator, plain):

@@ -11,7 +11,45 @@ from skfocal._encoder.pooling import POOLINGS
 from skfocal.losses import Loss
 from skfocal.losses._state import loss_from_plain
 
+# The attributes of a fitted estimator that are stored, with the version that brought each; `net_`
+# and `tokenizer_` are built from plain data. To rename one is to change the format.
+STORED = {
+    "classes_": "0.1.0",
+    "class_weight_": "0.1.0",
+    "effective_class_weight_": "0.1.0",
+    "class_prior_": "0.1.0",
+    "class_loss_": "0.1.0",
+    "loss_": "0.1.0",
+    "lr_": "0.1.0",
+    "max_length_": "0.1.0",
+    "n_truncated_": "0.1.0",
+    "_shift": "0.1.0",
+    "_n_frozen": "0.1.0",
+    "_pairs": "0.1.0",
+    "_cutting": "0.1.0",
+    "_pooling": "0.1.0",
+    "_temperatures": "0.1.0",
+    "_tuned_offset": "0.1.0",
+    "_fitted_model": "0.1.0",
+    "_warned_for": "0.1.0",
+}
+# Those that only some fits leave.
+OPTIONAL = {
+    "n_features_in_": "0.1.0",  # of X with columns
+    "feature_names_in_": "0.1.0",  # of X with named columns
+    "_chunks": "0.1.0",  # of partial_fit
+}
 _BUILT = {"net_", "tokenizer_"}
+
+
+def check_complete(attributes):
+    """Refuse the attributes of a fit that lack some: half of it must not be restored."""
+    missing = sorted(set(STORED) - set(attributes))
+    if missing:
+        raise ValueError(
+            f"A fitted classifier must have the attributes {sorted(STORED)}. Got none named "
+            f"{missing}: it was stored by another version of skfocal or changed since."
+        )
 
 
 def checked_dropouts(dropouts):
@@ -35,6 +73,13 @@ def check_attributes(kind, attributes, params):
         is_name = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and not name.startswith("__")
         if not is_name or name in _BUILT or name in params or hasattr(kind, name):
             raise ValueError(f"attributes must be those of a fit. Got {name!r:.60}.")
+        # A class made from ours may keep others.
+        if kind.__module__ == "skfocal.classifier" and name not in {*STORED, *OPTIONAL}:
+            raise ValueError(
+                f"attributes must be those that this version stores. Got {name!r:.60}: was it "
+                "saved by a newer skfocal?"
+            )
+    check_complete({"_pairs": 0, "_cutting": 0, "_pooling": 0, **attributes})
     classes = attributes["classes_"]
     n = len(classes)
     labels = str | Real | np.generic
