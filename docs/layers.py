@@ -17,7 +17,7 @@ LAYERS = {
     "calibration": ["_utils", "losses"],
     "_training": ["_utils", "_runtime", "_data", "_encoder", "_storage", "callbacks"],
     "caches": ["_runtime", "_data", "_encoder"],
-    "comparison": ["_data", "metrics"],
+    "comparison": ["_utils", "_data", "metrics"],
     "displays": ["_utils", "metrics"],
     "serving": ["_version", "_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "displays"],
@@ -40,6 +40,6 @@ LAYERS = {
         "persistence",
     ],
     "sharing": ["_utils", "_runtime", "_data", "_encoder", "classifier"],
-    "cli": ["persistence", "classifier"],
+    "cli": ["_utils", "persistence", "classifier"],
     "__main__": ["cli"],
 }

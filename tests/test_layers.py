@@ -23,6 +23,7 @@ TORCH_FREE = [
     "skfocal._utils.files",
     "skfocal._utils.hashing",
     "skfocal._utils.messages",
+    "skfocal._utils.optional",
     "skfocal._runtime.allocator",
     "skfocal._runtime.array_store",
     "skfocal._runtime.shared_payload",

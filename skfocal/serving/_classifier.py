@@ -1,6 +1,5 @@
 """Predictions of an exported classifier, by numpy, onnxruntime and tokenizers alone."""
 
-import importlib
 import re
 import threading
 from dataclasses import replace
@@ -20,6 +19,7 @@ from skfocal._data.tokenization import (
     piece_table,
 )
 from skfocal._utils import files
+from skfocal._utils.optional import import_optional
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
@@ -71,7 +71,10 @@ class OnnxClassifier:
         providers: Any = ("CPUExecutionProvider",),
         n_threads: int | None = None,
     ) -> None:
-        tokenizers, onnxruntime = (_import(name) for name in ("tokenizers", "onnxruntime"))
+        tokenizers, onnxruntime = (
+            import_optional(name, "OnnxClassifier", "onnx")
+            for name in ("tokenizers", "onnxruntime")
+        )
         folder = Path(folder).expanduser()
         with files.refusing(folder, "to_onnx"):
             head = _read_head(folder)
@@ -287,10 +290,3 @@ def _checked_tokenizer(tokenizer, head):
             f"Got {max(ids)}."
         )
     return tokenizer
-
-
-def _import(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"OnnxClassifier needs {name}: pip install skfocal[onnx]") from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import importlib
 import importlib.metadata
 import json
 import logging
@@ -15,6 +14,7 @@ from torch import nn
 from skfocal._encoder.pooling import pool
 from skfocal._storage import encoder_checks, tokenizer_files
 from skfocal._utils import files as _files
+from skfocal._utils.optional import import_optional
 from skfocal._version import __version__
 from skfocal.serving._format import (
     FILES,
@@ -146,10 +146,7 @@ def _forget_sources(model):
 
 def _translations():
     """Return how to write what the exporter would write with a loss of digits."""
-    try:
-        op: Any = importlib.import_module("onnxscript").opset18
-    except ImportError as error:
-        raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
+    op = import_optional("onnxscript", "to_onnx", "onnx").opset18
 
     def log1p(x):
         # Exact where 1 + x is rounded: the error of the sum is divided out again (Goldberg 1991).
