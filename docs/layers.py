@@ -19,9 +19,9 @@ LAYERS = {
     "caches": ["_runtime", "_data", "_encoder"],
     "comparison": ["_utils", "_data", "metrics"],
     "displays": ["_utils", "metrics"],
-    "serving": ["_version", "_utils", "_data", "_encoder", "_storage"],
+    "serving": ["_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "displays"],
-    "persistence": ["_version", "_utils", "losses", "_data", "_encoder", "_storage"],
+    "persistence": ["_utils", "losses", "_data", "_encoder", "_storage"],
     "_estimator": [],
     "classifier": [
         "_utils",

@@ -30,6 +30,7 @@ TORCH_FREE = [
     "skfocal._runtime.signals",
     "skfocal._runtime.workers",
     "skfocal._data.document_streams",
+    "skfocal._storage.format_head",
     "skfocal._data.labels",
     "skfocal._data.texts",
     "skfocal._data.tokenization",

@@ -17,11 +17,14 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfocal._runtime.process_group import ALONE
+from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
 from skfocal._utils.files import sha256, to_disk
 from skfocal._utils.hashing import digest
 
-_FORMAT = 1
+_FORMAT = "skfocal.checkpoint"
+_VERSION = 2  # 1: the format was its number
+_PACKAGES = ("numpy", "torch", "transformers")
 _KEPT = 2
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
 
@@ -132,7 +135,8 @@ class Checkpoints:
 
     def _write(self, state):
         plain, tensors = split({**state, "begin": self.begin}, "state")
-        content = {"format": _FORMAT, "fit": self.identity, "state": plain}
+        head = format_head(_FORMAT, _VERSION, _PACKAGES)
+        content = {**head, "fit": self.identity, "state": plain}
         numbers = [number for number, _ in self._all()]
         used = [number for number, _ in self._all("broken-checkpoint-")] + numbers
         name = f"checkpoint-{max(used, default=0) + 1:06d}"
@@ -220,10 +224,9 @@ def _read(folder):
         if sums.get(file) != sha256(folder / file):
             raise ValueError(f"{file} does not have the checksum in {_SUMS}.")
     content = json.loads((folder / _STATE).read_text())
-    if content["format"] > _FORMAT:
-        raise ValueError(
-            f"format {content['format']} is of a newer skfocal, this one knows {_FORMAT}."
-        )
+    if content.get("format") == 1:
+        content |= {"format": _FORMAT, "format_version": 1}
+    check_head(content, _STATE, _FORMAT, _VERSION)
     return content, safetensors.torch.load_file(folder / _TENSORS)
 
 

@@ -18,6 +18,7 @@ from skfocal._data.tokenization import (
     padded,
     piece_table,
 )
+from skfocal._storage.format_head import check_head
 from skfocal._utils import files
 from skfocal._utils.optional import import_optional
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
@@ -232,14 +233,7 @@ class OnnxClassifier:
 
 def _read_head(folder):
     head = files.as_json(files.read_bytes(folder, HEAD, _LIMITS[HEAD]), HEAD)
-    if head.get("format") != FORMAT:
-        raise ValueError(f"{HEAD} must have format {FORMAT!r}. Got {head.get('format')!r:.60}.")
-    version = head.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"{HEAD} has format_version {version!r:.60}, and this skfocal reads 1 to "
-            f"{FORMAT_VERSION}: a newer one may read it."
-        )
+    version = check_head(head, HEAD, FORMAT, FORMAT_VERSION)
     for name, most in (("max_length", 2**20), ("vocab_size", 2**24), ("pad_id", 2**24)):
         if type(head[name]) is not int or not 0 <= head[name] < most:
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import importlib.metadata
 import json
 import logging
 import warnings
@@ -13,9 +12,9 @@ from torch import nn
 
 from skfocal._encoder.pooling import pool
 from skfocal._storage import encoder_checks, tokenizer_files
+from skfocal._storage.format_head import format_head
 from skfocal._utils import files as _files
 from skfocal._utils.optional import import_optional
-from skfocal._version import __version__
 from skfocal.serving._format import (
     FILES,
     FORMAT,
@@ -77,11 +76,8 @@ def export(estimator, calibration, folder):
 
 def _head(estimator, cutting, sums):
     classes, encoder = estimator.classes_, estimator.net_.plain_module().model
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "versions": {"skfocal": __version__, **versions},
+        **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
         "sha256": sums,
         "classes": classes.tolist(),
         "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
