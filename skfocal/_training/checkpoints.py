@@ -19,7 +19,7 @@ from torch import nn
 from skfocal._runtime.process_group import ALONE
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
-from skfocal._utils.files import sha256, to_disk
+from skfocal._utils.files import sha256_of_file, to_disk
 from skfocal._utils.hashing import digest
 
 _FORMAT = "skfocal.checkpoint"
@@ -145,7 +145,7 @@ class Checkpoints:
             unfinished.mkdir()
             (unfinished / _STATE).write_text(json.dumps(content))
             safetensors.torch.save_file(_unshared(tensors), unfinished / _TENSORS)
-            sums = [f"{sha256(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
+            sums = [f"{sha256_of_file(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
             (unfinished / _SUMS).write_text("".join(sums))
             for file in (_STATE, _TENSORS, _SUMS, "."):
                 to_disk(unfinished / file)
@@ -221,7 +221,7 @@ def _read(folder):
         raise OSError(f"{_SUMS} is missing.")
     sums = dict(reversed(line.split()) for line in (folder / _SUMS).read_text().splitlines())
     for file in (_STATE, _TENSORS):
-        if sums.get(file) != sha256(folder / file):
+        if sums.get(file) != sha256_of_file(folder / file):
             raise ValueError(f"{file} does not have the checksum in {_SUMS}.")
     content = json.loads((folder / _STATE).read_text())
     if content.get("format") == 1:

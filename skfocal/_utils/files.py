@@ -89,12 +89,12 @@ def _refuse_constant(name):
     raise ValueError(f"the number {name}")
 
 
-def digest(content):
+def sha256_of_bytes(content):
     """Return the SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256(path):
+def sha256_of_file(path):
     """Return the SHA-256 of a file, in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

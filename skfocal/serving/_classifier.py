@@ -267,7 +267,7 @@ def _checked(folder, name, head):
     """Return a file's content if it is what was exported: onnxruntime ends at some others."""
     content = files.read_bytes(folder, name, _LIMITS[name])
     expected = head["sha256"][name]
-    found = files.digest(content)
+    found = files.sha256_of_bytes(content)
     if found != expected:
         raise ValueError(
             f"{name} must be the file that was exported. Got another: its SHA-256 is {found}, not "

@@ -69,7 +69,9 @@ def export(estimator, calibration, folder):
         _write_graph(graph, _example(cutting), work / GRAPH)
         (work / TOKENIZER).write_bytes(tokenizer)
         head = _head(
-            estimator, cutting, {name: _files.sha256(work / name) for name in (GRAPH, TOKENIZER)}
+            estimator,
+            cutting,
+            {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)},
         )
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
