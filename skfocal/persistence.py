@@ -118,7 +118,7 @@ def save(estimator, folder, metrics=None):
         "history": _stored_history(plain["history"]),
         "moments": plain["moments"],
     }
-    with _files.whole_folder(folder, _STATE, _FILES) as work:
+    with _files.users_folder(folder, _STATE, _FILES) as work:
         (work / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
         for name, content in tokenizer.items():
             (work / name).write_bytes(content)
@@ -209,11 +209,10 @@ def _write_state(work, parts, left_out):
     if moments:
         _write_tensors(work / _MOMENTS, moments)
     _write_tensors(work / _ARRAYS, {k: v for k, v in tensors.items() if k not in moments})
+    written = [path for path in sorted(work.iterdir()) if path.name in _LIMITS]
     head = {
         **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
-        "sha256": {
-            p.name: _files.sha256_of_file(p) for p in sorted(work.iterdir()) if p.name in _LIMITS
-        },
+        "sha256": {path.name: _files.sha256_of_file(path) for path in written},
         "left_out": left_out,
     }
     (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")

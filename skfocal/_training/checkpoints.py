@@ -19,7 +19,7 @@ from torch import nn
 from skfocal._runtime.process_group import ALONE
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
-from skfocal._utils.files import sha256_of_file, to_disk
+from skfocal._utils.files import UNFINISHED, sha256_of_file, whole_folder
 from skfocal._utils.hashing import digest
 
 _FORMAT = "skfocal.checkpoint"
@@ -79,7 +79,7 @@ class Checkpoints:
                 f"checkpoint={str(self.folder)!r} is in use by another fit: give each its own."
             ) from error
         try:
-            for left_over in self.folder.glob(".unfinished-*"):
+            for left_over in self.folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(left_over)
             return self._newest()
         except BaseException:
@@ -140,19 +140,13 @@ class Checkpoints:
         numbers = [number for number, _ in self._all()]
         used = [number for number, _ in self._all("broken-checkpoint-")] + numbers
         name = f"checkpoint-{max(used, default=0) + 1:06d}"
-        unfinished = self.folder / f".unfinished-{name}"
         try:
-            unfinished.mkdir()
-            (unfinished / _STATE).write_text(json.dumps(content))
-            safetensors.torch.save_file(_unshared(tensors), unfinished / _TENSORS)
-            sums = [f"{sha256_of_file(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
-            (unfinished / _SUMS).write_text("".join(sums))
-            for file in (_STATE, _TENSORS, _SUMS, "."):
-                to_disk(unfinished / file)
-            unfinished.rename(self.folder / name)
-            to_disk(self.folder)
+            with whole_folder(self.folder / name) as work:
+                (work / _STATE).write_text(json.dumps(content))
+                safetensors.torch.save_file(_unshared(tensors), work / _TENSORS)
+                sums = [f"{sha256_of_file(work / file)}  {file}\n" for file in (_STATE, _TENSORS)]
+                (work / _SUMS).write_text("".join(sums))
         except (OSError, safetensors.SafetensorError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
             before = f"{numbers[0]:06d} is" if numbers else "There is none before it that is"
             raise OSError(
                 f"A checkpoint cannot be written to {str(self.folder)!r}: {error}. "
@@ -164,7 +158,7 @@ class Checkpoints:
 
     def _remove(self, folder):
         # A name of its own first: half a checkpoint must not look like one.
-        shutil.rmtree(folder.rename(self.folder / f".unfinished-{folder.name}"))
+        shutil.rmtree(folder.rename(self.folder / f"{UNFINISHED}{folder.name}"))
 
     def _all(self, prefix="checkpoint-"):
         """Return ``(number, folder)`` of the checkpoints, newest first."""

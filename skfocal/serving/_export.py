@@ -65,14 +65,11 @@ def export(estimator, calibration, folder):
     tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
     cutting = estimator._present_cutting()
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
-    with _files.whole_folder(folder, HEAD, FILES) as work:
+    with _files.users_folder(folder, HEAD, FILES) as work:
         _write_graph(graph, _example(cutting), work / GRAPH)
         (work / TOKENIZER).write_bytes(tokenizer)
-        head = _head(
-            estimator,
-            cutting,
-            {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)},
-        )
+        sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
+        head = _head(estimator, cutting, sums)
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
