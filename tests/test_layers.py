@@ -20,6 +20,7 @@ PUBLIC = {name for name in LAYERS if not name.startswith("_")}
 TORCH_FREE = [
     "skfocal",
     "skfocal._version",
+    "skfocal._utils.arrays",
     "skfocal._utils.files",
     "skfocal._utils.hashing",
     "skfocal._utils.messages",
