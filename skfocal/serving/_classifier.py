@@ -14,9 +14,9 @@ from skfocal._data.tokenization import (
     checked_cutting,
     encode,
     encoder_inputs,
-    n_pieces,
-    padded,
+    laid_out,
     piece_table,
+    pieces_of,
 )
 from skfocal._storage.format_head import check_head
 from skfocal._utils import files
@@ -212,19 +212,11 @@ class OnnxClassifier:
         }
 
     def _run(self, documents):
-        size = self._cutting.max_length
-        counts = n_pieces([len(ids) for ids in documents], size)
-        rows = [
-            ids[size * i : size * (i + 1)]
-            for ids, count in zip(documents, counts, strict=True)
-            for i in range(count)
-        ]
-        ids, inside = padded(rows)
-        inputs = {
-            "token_type_ids": np.zeros_like(ids),
-            "pieces": piece_table(counts),
-            **encoder_inputs(ids, inside, self._pad_id),
-        }
+        flat, starts, lengths = laid_out(documents)
+        starts, lengths, counts = pieces_of(starts, lengths, self._cutting.max_length)
+        inputs = encoder_inputs(flat, starts, lengths, self._pad_id)
+        inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
+        inputs["pieces"] = piece_table(counts)
         return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
 
 
