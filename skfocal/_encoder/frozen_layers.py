@@ -83,7 +83,8 @@ class FrozenLayers:
 
     def _run(self, rows, width):
         """Return the output of the last frozen layer; the layers above do not run."""
-        inputs = encoder_inputs(*laid_out(rows), pad_id=0, width=width).items()
+        flat, starts, lengths = laid_out(rows)
+        inputs = encoder_inputs(flat, starts, lengths, pad_id=0, width=width).items()
         caught = []
 
         def catch(module, args, output):
