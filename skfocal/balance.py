@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval
 
+from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.settings import Settings
 
@@ -102,10 +103,8 @@ def class_weight(alpha, classes, counts):
         return np.ones(len(classes))
     if isinstance(alpha, str | EffectiveNumber):
         return _named_weight(alpha, counts, len(classes))
-    if hasattr(alpha, "to_dict"):  # a pandas Series goes by its index, not by position
-        alpha = alpha.to_dict()
-    if isinstance(alpha, dict):
-        return _positive(_by_label(alpha, classes), "alpha")
+    if (weights := values_by_label(alpha, classes.tolist(), "alpha")) is not None:
+        return _positive(_numbers(weights), "alpha")
     if isinstance(alpha, Real) and not isinstance(alpha, bool):
         return _two_weights(float(alpha), classes)
     weight = np.asarray(alpha)
@@ -134,18 +133,7 @@ def _named_weight(alpha, counts, n_classes):
     return result
 
 
-def _by_label(alpha, classes):
-    labels = classes.tolist()
-    unknown = [label for label in alpha if label not in labels]
-    missing = [label for label in labels if label not in alpha]
-    if unknown or missing:
-        problems = [f"unknown: {excerpts(unknown)}"] * bool(unknown)
-        problems += [f"missing: {excerpts(missing)}"] * bool(missing)
-        raise ValueError(
-            "alpha as a dict must give one weight for each class and nothing else. "
-            f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
-        )
-    weights = [alpha[label] for label in labels]
+def _numbers(weights):
     if not all(isinstance(weight, Real) for weight in weights):
         raise ValueError(f"alpha must hold positive finite weights only. Got {excerpts(weights)}.")
     return np.array(weights, dtype=np.float64)

@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal.losses import Loss
 
@@ -334,16 +335,13 @@ def prior_offset(prior, classes, class_prior, multilabel):
 
 def _given_shares(prior, labels, multilabel):
     """Return the shares that a dict or Series gives by label, any other in their order."""
-    by_label = prior.to_dict() if hasattr(prior, "to_dict") else prior
-    known = not isinstance(by_label, dict) or set(by_label) == set(labels)
-    if isinstance(by_label, dict):
-        by_label = [by_label.get(label, np.nan) for label in labels]
+    shares = values_by_label(prior, labels, "prior")
     try:
-        shares = np.asarray(by_label, dtype=np.float64)
+        shares = np.asarray(prior if shares is None else shares, dtype=np.float64)
     except (TypeError, ValueError):
         shares = np.zeros(0)
     top = 1 if multilabel else np.inf
-    if not known or shares.shape != (len(labels),) or not ((shares > 0) & (shares < top)).all():
+    if shares.shape != (len(labels),) or not ((shares > 0) & (shares < top)).all():
         raise ValueError(
             "prior must be 'uniform' or give each of the classes a positive share"
             f"{' below 1' * multilabel}, as a dict or in the order of {excerpts(labels)}. "

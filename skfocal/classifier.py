@@ -742,7 +742,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         FileExistsError
             If the folder holds files that this method did not write.
         ImportError
-            If onnx or onnxscript is not installed: ``pip install skfocal[onnx]``.
+            If onnx or onnxscript is not installed: ``pip install 'skfocal[onnx]'``.
         """
         from skfocal.serving import _export
 

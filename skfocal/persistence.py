@@ -5,7 +5,6 @@ or function that it names and opens no file elsewhere; everything is checked bef
 size is built. What is wrong raises ValueError, what is missing or cannot be read OSError.
 """
 
-import importlib.metadata
 import json
 import os
 import tempfile
@@ -26,11 +25,11 @@ from skfocal._encoder.structure import length_limit
 from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
 from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
+from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.model_card import model_card
 from skfocal._storage.plain_data import is_plain, join, split
 from skfocal._storage.renamed import renewed, renewed_cutting
 from skfocal._utils import files as _files
-from skfocal._version import __version__
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
@@ -49,7 +48,7 @@ _LIMITS = {  # bytes
     "tokenizer_config.json": 2**20,
 }
 _FILES = {*_LIMITS, "README.md"}
-_PACKAGES = ("skfocal", "numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
+_PACKAGES = ("numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
 # Of a machine, of the trust in somebody or of another package: a folder from elsewhere must not
 # set them.
 _NOT_RESTORED = {"checkpoint", "net_params", "peft", "trust_remote_code"}
@@ -122,7 +121,7 @@ def save(estimator, folder, metrics=None):
         "history": _stored_history(plain["history"]),
         "moments": plain["moments"],
     }
-    with _files.whole_folder(folder, _STATE, _FILES) as work:
+    with _files.users_folder(folder, _STATE, _FILES) as work:
         (work / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
         for name, content in tokenizer.items():
             (work / name).write_bytes(content)
@@ -214,20 +213,13 @@ def _write_state(work, parts, left_out):
     if moments:
         _write_tensors(work / _MOMENTS, moments)
     _write_tensors(work / _ARRAYS, {k: v for k, v in tensors.items() if k not in moments})
+    written = [path for path in sorted(work.iterdir()) if path.name in _LIMITS]
     head = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "sha256": {p.name: _files.sha256(p) for p in sorted(work.iterdir()) if p.name in _LIMITS},
+        **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
+        "sha256": {path.name: _files.sha256_of_file(path) for path in written},
         "left_out": left_out,
     }
     (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")
-
-
-def _version(package):
-    if package == "skfocal":
-        return __version__
-    return importlib.metadata.version(package)
 
 
 def _write_tensors(path, tensors):
@@ -315,7 +307,7 @@ def _read(folder):
     state = _files.as_json(_files.read_bytes(folder, _STATE, _LIMITS[_STATE]), _STATE)
     head = _checked_head(state)
     for name, expected in head["sha256"].items():
-        found = _files.sha256(_files.checked_path(folder, name, _LIMITS[name]))
+        found = _files.sha256_of_file(_files.checked_path(folder, name, _LIMITS[name]))
         if found != expected:
             raise ValueError(
                 f"{name} must be the file that was saved. Got another: its SHA-256 is {found}, "
@@ -336,16 +328,7 @@ def _read(folder):
 
 
 def _checked_head(state):
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{_STATE} must have format {FORMAT!r}. Got {state.get('format')!r:.60}.")
-    version = state.get("format_version")
-    if type(version) is not int or version < 1:
-        raise ValueError(f"{_STATE} must have a format_version. Got {version!r:.60}.")
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"{_STATE} has format_version {version!r:.60}, and skfocal {__version__} reads "
-            f"up to {FORMAT_VERSION}: install a newer skfocal."
-        )
+    version = check_head(state, _STATE, FORMAT, FORMAT_VERSION)
     sums, left_out = state.get("sha256", {}), state.get("left_out", [])
     if not isinstance(sums, dict) or not set(sums) <= set(_LIMITS) - {_STATE}:
         raise ValueError(f"sha256 in {_STATE} must be of the other files. Got {sums!r:.80}.")

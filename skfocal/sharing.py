@@ -14,6 +14,7 @@ from skfocal._encoder.pretrained import to_share
 from skfocal._estimator.build import tokenizer_and_truncation
 from skfocal._runtime.shared_payload import PackedTexts, Payload, open_payload
 from skfocal._utils.messages import excerpt
+from skfocal._utils.optional import import_optional
 from skfocal.classifier import BertFocalClassifier
 
 
@@ -148,8 +149,7 @@ class _InRay:
 
     @classmethod
     def put(cls, parcel):
-        import ray
-
+        ray = import_optional("ray", "cluster='ray'", "ray")
         if not ray.is_initialized():
             ray.init()
         return cls(ray.put(parcel))

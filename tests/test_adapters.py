@@ -437,7 +437,7 @@ def test_pickles_and_folders_need_no_peft(make, data, tmp_path):
         [sys.executable, "-c", _WITHOUT_PEFT, *map(str, paths)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "peft=... needs the package peft: pip install 'skfocal[peft]'"
+    assert done.stdout.strip() == "peft=... needs peft: pip install 'skfocal[peft]'"
 
 
 def test_a_folder_is_that_of_plain_weights(make, data, tmp_path):

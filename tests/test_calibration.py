@@ -508,8 +508,8 @@ def test_a_class_without_documents_wins_nothing_by_the_prior(make):
     [
         [1],
         [1, 0],
-        {"ham": 1},
-        {"ham": 1, "spam": 1, "eggs": 1},
+        {"ham": 1, "spam": 0},
+        {"ham": 1, "spam": "much"},
         [1, np.nan],
         [[1, 2]],
         [-1, 2],
@@ -520,6 +520,19 @@ def test_a_wrong_prior_is_named(make, data, prior):
     clf = make(decision="prior", prior=prior)
     with pytest.raises(ValueError, match="prior must be 'uniform' or give each of the classes"):
         clf.fit(*data)
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        ({"ham": 1}, r"missing: \['spam'\]"),
+        (pd.Series({"ham": 1, "spam": 1, "eggs": 1}), r"unknown: \['eggs'\]"),
+    ],
+)
+def test_labels_of_a_prior_that_are_not_those_of_the_classes_are_named(prior, found):
+    message = f"prior as a dict must give one number for each class and nothing else.*{found}"
+    with pytest.raises(ValueError, match=message):
+        prior_offset(prior, np.array(["ham", "spam"]), np.array([0.9, 0.1]), False)
 
 
 def test_decisions_that_need_something_say_so(make, data):

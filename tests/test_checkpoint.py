@@ -1,5 +1,6 @@
 """A fit that is killed goes on where it was, and never from anything else."""
 
+import hashlib
 import json
 import os
 import resource
@@ -451,11 +452,25 @@ def test_partial_fit_has_no_checkpoints(stopping, data):
 
 def test_a_checkpoint_of_a_newer_version_is_not_read(stopping, data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("skfocal._training.checkpoints._FORMAT", 99)
+        patch.setattr("skfocal._training.checkpoints._VERSION", 99)
         with pytest.raises(Stop):
             stopping(4).fit(*data)
-    with pytest.warns(UserWarning, match="format 99 is of a newer skfocal, this one knows"):
+    with pytest.warns(UserWarning, match="format_version 99.*install a newer skfocal"):
         stopping(None).fit(*data)
+
+
+def test_a_checkpoint_of_the_first_version_is_read(stopping, make, data, tmp_path):
+    with pytest.raises(Stop):
+        stopping(4).fit(*data)
+    for name in checkpoints(tmp_path / "run"):
+        state, sums = (tmp_path / "run" / name / file for file in ("state.json", "sha256.txt"))
+        content = json.loads(state.read_text())
+        first = {"format": 1, "fit": content["fit"], "state": content["state"]}
+        before = hashlib.sha256(state.read_bytes()).hexdigest()
+        state.write_text(json.dumps(first))
+        after = hashlib.sha256(state.read_bytes()).hexdigest()
+        sums.write_text(sums.read_text().replace(before, after))
+    assert same(stopping(None).fit(*data), make().fit(*data))
 
 
 def test_settings_are_described_alike_in_another_process():

@@ -189,13 +189,13 @@ def test_what_is_no_list_of_texts_is_refused(served, X):
 @pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers"])
 def test_missing_package_is_named_with_the_extra(served, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=rf"{missing}: pip install skfocal\[onnx\]"):
+    with pytest.raises(ImportError, match=rf"{missing}: pip install 'skfocal\[onnx\]'"):
         OnnxClassifier(served[0])
 
 
 def test_missing_exporter_is_named_with_the_extra(served, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"pip install skfocal\[onnx\]"):
+    with pytest.raises(ImportError, match=r"onnxscript: pip install 'skfocal\[onnx\]'"):
         served[1].to_onnx(tmp_path / "served")
     assert not (tmp_path / "served").exists()
 

@@ -17,7 +17,13 @@ from transformers import AutoTokenizer
 
 from skfocal import BertFocalClassifier, OnnxClassifier, as_column, compare_losses
 from skfocal._data.texts import as_texts
-from skfocal._data.tokenization import TruncationSpec, encode, encoder_inputs, padded, stored_ids
+from skfocal._data.tokenization import (
+    TruncationSpec,
+    encode,
+    encoder_inputs,
+    laid_out,
+    stored_ids,
+)
 from skfocal._estimator.fitted_model import present_truncation
 
 PAIRS = [("first text", "its answer"), ("", "b \U0001f600"), ("third", "")]
@@ -86,13 +92,23 @@ def test_ids_and_types_are_those_of_transformers(tokenizer, side):
 def test_padded_rows_come_back_as_they_were_stored(tokenizer):
     cutting = TruncationSpec(16, marks_second=True)
     rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
-    ids, inside = padded(rows)
+    inputs = encoder_inputs(*laid_out(rows), pad_id=9)
+    inside = inputs["attention_mask"] == 1
     assert inside.sum(1).tolist() == [len(row) for row in rows]
-    inputs = encoder_inputs(ids, inside, pad_id=9)
     assert (inputs["input_ids"][~inside] == 9).all()
     assert not inputs["token_type_ids"][~inside].any() and (inputs["input_ids"] >= 0).all()
     back = stored_ids(**inputs)
     assert [row.tolist() for row in back] == [row.tolist() for row in rows]
+
+
+def test_rows_are_padded_to_the_width_that_is_asked_for():
+    rows = [np.array([5, ~6], np.int32), np.array([7], np.int32)]
+    inputs = {k: v.tolist() for k, v in encoder_inputs(*laid_out(rows), pad_id=9, width=4).items()}
+    assert inputs == {
+        "input_ids": [[5, 6, 9, 9], [7, 9, 9, 9]],
+        "attention_mask": [[1, 1, 0, 0], [1, 0, 0, 0]],
+        "token_type_ids": [[0, 1, 0, 0], [0, 0, 0, 0]],
+    }
 
 
 @pytest.fixture

@@ -402,7 +402,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path):
         check=True,
         env={**os.environ, "PYTHONPATH": path},
     )
-    assert done.stdout.strip() == "Report needs matplotlib: pip install skfocal[examples]"
+    assert done.stdout.strip() == "Report needs matplotlib: pip install 'skfocal[examples]'"
 
 
 def test_figures_leave_the_styles_of_matplotlib_alone(make, data):

@@ -53,10 +53,7 @@ class Collator:
         """Return the encoder's inputs with the sample weights, and the codes."""
         tokens, codes, weight = batch
         rows, counts = tokens.pieces()
-        columns = np.arange(rows.lengths.max())
-        inside = columns < rows.lengths[:, None]
-        places = np.minimum(rows.starts[:, None] + columns, len(rows.flat) - 1)
-        inputs = encoder_inputs(rows.flat[places].astype(np.int64), inside, self.pad_id)
+        inputs = encoder_inputs(rows.flat, rows.starts, rows.lengths, self.pad_id)
         inputs["sample_weight"] = weight
         if len(rows) > len(tokens):
             inputs["pieces"] = window_table(counts)

@@ -233,45 +233,59 @@ def window_table(counts):
     return np.where(columns < counts[:, None], rows, -1)
 
 
-def padded(rows, shape=None):
-    """Return rows of ids one below the other, and which places are of them.
+def windows_of(starts, lengths, max_length):
+    """Return where the pieces of documents start, their lengths, and how many a document has.
 
     Parameters
     ----------
-    rows : list of int32 ndarray
-    shape : (int, int), default=None
-        At least as many rows and as long; None for just that.
+    starts, lengths : int ndarrays of shape (n,)
+        Where the ids of each document are, as :func:`laid_out` gives them.
+    max_length : int
+        Of a piece.
 
     Returns
     -------
-    ids : int64 ndarray, with zeros where there is none
-    inside : bool ndarray of the same shape
+    starts, lengths : int ndarrays of shape (n_windows,)
+    counts : int64 ndarray of shape (n,)
     """
-    lengths = np.array([len(row) for row in rows])
-    shape = shape or (len(rows), lengths.max())
-    inside = np.zeros(shape, bool)
-    inside[: len(rows)] = np.arange(shape[1]) < lengths[:, None]
-    ids = np.zeros(shape, np.int64)
-    ids[inside] = np.concatenate(rows)
-    return ids, inside
+    counts = n_windows(lengths, max_length)
+    documents = np.repeat(np.arange(len(counts)), counts)
+    begins = max_length * (np.arange(len(documents)) - (np.cumsum(counts) - counts)[documents])
+    return starts[documents] + begins, np.minimum(lengths[documents] - begins, max_length), counts
 
 
-def encoder_inputs(ids, inside, pad_id):
-    """Return what an encoder takes, from rows of ids as :func:`encode` stores them.
+# -- what an encoder takes -----------------------------------------------------------------
+
+
+def laid_out(rows):
+    """Return the ids of a list of rows one behind the other, where each starts and its length."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return np.concatenate(rows), np.cumsum(lengths) - lengths, lengths
+
+
+def encoder_inputs(flat, starts, lengths, pad_id, width=None):
+    """Return what an encoder takes, from ids as :func:`encode` makes them, one row a piece.
 
     Parameters
     ----------
-    ids : int64 ndarray of shape (n, length)
-        Overwritten.
-    inside : bool ndarray of shape (n, length)
-        Which of them are tokens and not padding.
+    flat : int32 ndarray
+        Ids of all rows, and maybe of others.
+    starts, lengths : int ndarrays of shape (n,)
+        Where each row is in `flat`.
     pad_id : int
+        Stands behind the ids of a row that is shorter than others.
+    width : int, default=None
+        Ids and padding of each row; None: the length of the longest.
 
     Returns
     -------
-    dict of str -> int64 ndarray of shape (n, length)
+    dict of str -> int64 ndarray of shape (n, width)
         "input_ids" and "attention_mask"; "token_type_ids" if there are second texts.
     """
+    columns = np.arange(lengths.max() if width is None else width)
+    inside = columns < lengths[:, None]
+    places = np.minimum(starts[:, None] + columns, len(flat) - 1)
+    ids = flat[places].astype(np.int64)
     ids[~inside] = pad_id
     second = ids < 0
     inputs = {"input_ids": ids, "attention_mask": inside.astype(np.int64)}

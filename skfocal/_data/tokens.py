@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skfocal._data.document_streams import joined
-from skfocal._data.tokenization import TruncationSpec, encode, n_windows
+from skfocal._data.tokenization import TruncationSpec, encode, windows_of
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
 from skfocal._runtime.process_group import ALONE
@@ -63,11 +63,8 @@ class Tokens:
         size = self.cutting.max_length
         if not len(self) or self.lengths.max() <= size:
             return self, np.ones(len(self), np.int64)
-        counts = n_windows(self.lengths, size)
-        documents = np.repeat(np.arange(len(self)), counts)
-        begins = size * (np.arange(len(documents)) - (np.cumsum(counts) - counts)[documents])
-        lengths = np.minimum(self.lengths[documents] - begins, size).astype(np.int32)
-        starts = self.starts[documents] + begins
+        starts, lengths, counts = windows_of(self.starts, self.lengths, size)
+        lengths = lengths.astype(np.int32)
         return replace(self, starts=starts, lengths=lengths, full_lengths=lengths), counts
 
     @property

@@ -14,6 +14,7 @@ from torch import nn
 
 from skfocal._encoder.structure import layers_of, parameter_depths
 from skfocal._utils.messages import excerpt
+from skfocal._utils.optional import import_optional
 
 _NAME = "adapter"
 _SETTINGS = "peft settings"  # what a configuration is in a pickle
@@ -60,11 +61,7 @@ def resolve_config(setting):
 
 
 def _peft():
-    try:
-        import peft
-    except ImportError as error:
-        raise ImportError("peft=... needs the package peft: pip install 'skfocal[peft]'") from error
-    return peft
+    return import_optional("peft", "peft=...", "peft")
 
 
 def _from_settings(peft, settings):

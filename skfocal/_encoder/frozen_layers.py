@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skfocal._data.tokenization import encoder_inputs, padded, stored_ids
+from skfocal._data.tokenization import encoder_inputs, laid_out, stored_ids
 from skfocal._encoder.structure import layers_of, parameter_depths
 from skfocal._runtime.array_store import FileStore
 from skfocal._runtime.devices import AUTOCAST
@@ -53,7 +53,7 @@ class FrozenLayers:
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
         with torch.enable_grad():
-            probe = self._run(np.zeros((1, 2), np.int64), np.ones((1, 2), bool))
+            probe = self._run([np.zeros(2, np.int32)], 2)
         # Some architectures let a weight that learns into the lower layers: nothing to keep then.
         self.is_constant = not probe.requires_grad
         self.dtype = probe.dtype
@@ -81,8 +81,10 @@ class FrozenLayers:
 
     # -- compute ---------------------------------------------------------------------------
 
-    def _run(self, ids, inside):
+    def _run(self, rows, width):
         """Return the output of the last frozen layer; the layers above do not run."""
+        flat, starts, lengths = laid_out(rows)
+        inputs = encoder_inputs(flat, starts, lengths, pad_id=0, width=width).items()
         caught = []
 
         def catch(module, args, output):
@@ -97,7 +99,6 @@ class FrozenLayers:
         half = AUTOCAST.get(self.precision)
         try:
             with torch.autocast(self.device.type, half, enabled=half is not None):
-                inputs = encoder_inputs(ids, inside, pad_id=0).items()
                 self.encoder(**{k: torch.from_numpy(v).to(self.device) for k, v in inputs})
         except _Caught:
             pass
@@ -130,9 +131,9 @@ class FrozenLayers:
                 rows = order[start : start + n_rows]
                 length = len(ids[rows[-1]])
                 length = min(-(-length // multiple) * multiple, max(longest, length))
-                input_ids, inside = padded([ids[i] for i in rows], (n_rows, length))
-                inside[:, 0] = True  # rows that only fill the shape
-                hidden = self._run(input_ids, inside).float().cpu().numpy()
+                filling = [np.zeros(1, np.int32)] * (n_rows - len(rows))  # up to the shape
+                batch = [ids[i] for i in rows] + filling
+                hidden = self._run(batch, length).float().cpu().numpy()
                 for row, i in enumerate(rows):
                     result[i] = hidden[row, : len(ids[i])].copy()
         return result

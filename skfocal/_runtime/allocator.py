@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 import os
 import sys
-import threading
+
+from skfocal._runtime.process_settings import counted
 
 # glibc's <malloc.h>: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
 _TRIM, _MMAP = -1, -3
@@ -15,10 +16,8 @@ _ADJUSTED = {_MMAP: 32 * 2**20, _TRIM: 64 * 2**20}
 _DASKS_NAME, _DASKS_VALUE = "MALLOC_TRIM_THRESHOLD_", "65536"
 _DASKS = {_MMAP: 128 * 2**10, _TRIM: int(_DASKS_VALUE)}
 
-_lock = threading.Lock()
-_n_users = 0
 
-
+@counted
 @contextlib.contextmanager
 def kept_memory():
     """Keep freed memory in the process for the time of a training or a long prediction.
@@ -28,20 +27,14 @@ def kept_memory():
     depends on it. Memory goes back at the end. Settings of the allocator in the environment, but
     for Dask's, another allocator and other systems are left alone.
     """
-    global _n_users
     libc = _glibc()
-    with _lock:
-        _n_users += 1
-        if libc and _n_users == 1:
-            _set(libc, _KEEP)
-    try:
+    if libc is None:
         yield
-    finally:
-        with _lock:
-            _n_users -= 1
-            if libc and _n_users == 0:
-                _set(libc, _DASKS if _DASKS_NAME in os.environ else _ADJUSTED)
-                libc.malloc_trim(0)
+        return
+    _set(libc, _KEEP)
+    yield
+    _set(libc, _DASKS if _DASKS_NAME in os.environ else _ADJUSTED)
+    libc.malloc_trim(0)
 
 
 def _glibc():

@@ -9,6 +9,7 @@ import warnings
 import torch
 from filelock import FileLock, Timeout
 
+from skfocal._runtime.process_settings import counted
 from skfocal._runtime.workers import shared_folder
 from skfocal._utils.messages import excerpt
 
@@ -97,10 +98,6 @@ def mind_fork():
 
 # -- the same result in every run ------------------------------------------------------------
 
-_lock = threading.Lock()
-_n_users = 0
-_found: tuple = ()  # what torch was set to before the first user
-
 
 @contextlib.contextmanager
 def deterministic_algorithms():
@@ -115,23 +112,22 @@ def deterministic_algorithms():
     -----
     The setting is the process's: other threads have it meanwhile.
     """
-    global _n_users, _found
-    with _lock:
-        _n_users += 1
-        if _n_users == 1:
-            _found = _torch_settings()
-            _set_torch(True, False, False, _deterministic_workspace())
     try:
-        yield
+        with _deterministic_torch():
+            yield
     except RuntimeError as error:
         if "use_deterministic_algorithms" not in str(error):
             raise
         raise RuntimeError(f"deterministic=True cannot be had: {error}") from error
-    finally:
-        with _lock:
-            _n_users -= 1
-            if _n_users == 0:
-                _set_torch(*_found)
+
+
+@counted
+@contextlib.contextmanager
+def _deterministic_torch():
+    found = _torch_settings()
+    _set_torch(True, False, False, _deterministic_workspace())
+    yield
+    _set_torch(*found)
 
 
 def _torch_settings():

@@ -17,11 +17,14 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfocal._runtime.process_group import ALONE
+from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
-from skfocal._utils.files import sha256, to_disk
+from skfocal._utils.files import UNFINISHED, sha256_of_file, whole_folder
 from skfocal._utils.hashing import digest
 
-_FORMAT = 2  # 1: parameters had other names
+_FORMAT = "skfocal.checkpoint"
+_VERSION = 2  # 1: parameters had other names, and the format was its number
+_PACKAGES = ("numpy", "torch", "transformers")
 _KEPT = 2
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
 
@@ -79,7 +82,7 @@ class Checkpoints:
                 f"checkpoint={str(self.folder)!r} is in use by another fit: give each its own."
             ) from error
         try:
-            for left_over in self.folder.glob(".unfinished-*"):
+            for left_over in self.folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(left_over)
             return self._newest()
         except BaseException:
@@ -135,23 +138,18 @@ class Checkpoints:
 
     def _write(self, state):
         plain, tensors = split({**state, "begin": self.begin}, "state")
-        content = {"format": _FORMAT, "fit": self.identity, "state": plain}
+        head = format_head(_FORMAT, _VERSION, _PACKAGES)
+        content = {**head, "fit": self.identity, "state": plain}
         numbers = [number for number, _ in self._all()]
         used = [number for number, _ in self._all("broken-checkpoint-")] + numbers
         name = f"checkpoint-{max(used, default=0) + 1:06d}"
-        unfinished = self.folder / f".unfinished-{name}"
         try:
-            unfinished.mkdir()
-            (unfinished / _STATE).write_text(json.dumps(content))
-            safetensors.torch.save_file(_unshared(tensors), unfinished / _TENSORS)
-            sums = [f"{sha256(unfinished / file)}  {file}\n" for file in (_STATE, _TENSORS)]
-            (unfinished / _SUMS).write_text("".join(sums))
-            for file in (_STATE, _TENSORS, _SUMS, "."):
-                to_disk(unfinished / file)
-            unfinished.rename(self.folder / name)
-            to_disk(self.folder)
+            with whole_folder(self.folder / name) as work:
+                (work / _STATE).write_text(json.dumps(content))
+                safetensors.torch.save_file(_unshared(tensors), work / _TENSORS)
+                sums = [f"{sha256_of_file(work / file)}  {file}\n" for file in (_STATE, _TENSORS)]
+                (work / _SUMS).write_text("".join(sums))
         except (OSError, safetensors.SafetensorError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
             before = f"{numbers[0]:06d} is" if numbers else "There is none before it that is"
             raise OSError(
                 f"A checkpoint cannot be written to {str(self.folder)!r}: {error}. "
@@ -163,7 +161,7 @@ class Checkpoints:
 
     def _remove(self, folder):
         # A name of its own first: half a checkpoint must not look like one.
-        shutil.rmtree(folder.rename(self.folder / f".unfinished-{folder.name}"))
+        shutil.rmtree(folder.rename(self.folder / f"{UNFINISHED}{folder.name}"))
 
     def _all(self, prefix="checkpoint-"):
         """Return ``(number, folder)`` of the checkpoints, newest first."""
@@ -185,7 +183,7 @@ class Checkpoints:
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue
             self.identity = content["fit"]
-            if content["format"] < 2:
+            if content["format_version"] < 2:
                 self.identity["parameters"] = self.renewed(self.identity["parameters"])
             return join(content["state"], tensors)
         return None
@@ -222,13 +220,12 @@ def _read(folder):
         raise OSError(f"{_SUMS} is missing.")
     sums = dict(reversed(line.split()) for line in (folder / _SUMS).read_text().splitlines())
     for file in (_STATE, _TENSORS):
-        if sums.get(file) != sha256(folder / file):
+        if sums.get(file) != sha256_of_file(folder / file):
             raise ValueError(f"{file} does not have the checksum in {_SUMS}.")
     content = json.loads((folder / _STATE).read_text())
-    if content["format"] > _FORMAT:
-        raise ValueError(
-            f"format {content['format']} is of a newer skfocal, this one knows {_FORMAT}."
-        )
+    if content.get("format") == 1:
+        content |= {"format": _FORMAT, "format_version": 1}
+    check_head(content, _STATE, _FORMAT, _VERSION)
     return content, safetensors.torch.load_file(folder / _TENSORS)
 
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import copy
-import importlib.util
 import os
 
 import torch
 import torch.distributed as dist
 
 from skfocal._encoder.structure import layers_of
+from skfocal._utils.optional import import_optional
 
 
 class SingleProcess:
@@ -158,11 +158,8 @@ def _wants(name):
 
 def _settings_of_accelerate(net):
     """Return what the configuration says, as arguments of ``fully_shard``."""
-    if importlib.util.find_spec("accelerate") is None:
-        raise ImportError("FSDP needs accelerate: pip install 'skfocal[accelerate]'.")
-    from accelerate import FullyShardedDataParallelPlugin
-
-    plugin = FullyShardedDataParallelPlugin()
+    accelerate = import_optional("accelerate", "FSDP", "accelerate")
+    plugin = accelerate.FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
         raise ValueError(
             f"accelerate's configuration must have fsdp_version: 2. Got {plugin.fsdp_version}."

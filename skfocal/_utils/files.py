@@ -89,12 +89,12 @@ def _refuse_constant(name):
     raise ValueError(f"the number {name}")
 
 
-def digest(content):
+def sha256_of_bytes(content):
     """Return the SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256(path):
+def sha256_of_file(path):
     """Return the SHA-256 of a file, in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -102,10 +102,50 @@ def sha256(path):
 
 # -- writing -------------------------------------------------------------------------------
 
+UNFINISHED = ".unfinished-"
+
 
 @contextlib.contextmanager
-def whole_folder(folder, marker, names):
-    """Give a new folder to write into; when all is written it takes the place of `folder`.
+def whole_folder(target, replace=True):
+    """Give a new folder to write files into, which is at `target` once all are on the disk.
+
+    Where the writing fails nothing of it is left; a process that is killed leaves a folder beside
+    the target whose name begins with `UNFINISHED`.
+
+    Parameters
+    ----------
+    target : path
+    replace : bool, default=True
+        Whether a folder that is there is replaced. If False it stays: another process may have
+        written it, and readers may have it open.
+    """
+    work = _sibling(target)
+    work.mkdir()
+    try:
+        yield work
+        for path in work.iterdir():
+            path.chmod(work.stat().st_mode & 0o666)  # some writers make files for their owner alone
+            to_disk(path)
+        to_disk(work)
+        _put_in_place(work, target, replace)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def users_folder(folder, marker, names):
+    """Give a folder to write files into, as :func:`whole_folder` does, for one that users chose.
+
+    Parameters and errors are those of :func:`check_replaceable`; folders above it are made.
+    """
+    target = check_replaceable(folder, marker, names)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(target) as work:
+        yield work
+
+
+def check_replaceable(folder, marker, names):
+    """Return the path of a folder that may be replaced.
 
     Parameters
     ----------
@@ -121,23 +161,6 @@ def whole_folder(folder, marker, names):
     FileExistsError
         If the folder holds anything else, which would be lost.
     """
-    target = check_replaceable(folder, marker, names)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = _sibling(target)
-    work.mkdir()
-    try:
-        yield work
-        for path in work.iterdir():
-            path.chmod(work.stat().st_mode & 0o666)  # some writers make files for their owner alone
-            to_disk(path)
-        to_disk(work)
-        _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def check_replaceable(folder, marker, names):
-    """Return the path that :func:`whole_folder` would write to; raise as it does."""
     # Of a link to a folder the folder is replaced.
     target = Path(os.path.realpath(Path(folder).expanduser()))
     if not os.path.lexists(target):
@@ -154,17 +177,19 @@ def check_replaceable(folder, marker, names):
 
 
 def _sibling(target):
-    return target.parent / f".{target.name}-{secrets.token_hex(4)}"
+    return target.parent / f"{UNFINISHED}{target.name}-{secrets.token_hex(4)}"
 
 
-def _put_in_place(work, target):
+def _put_in_place(work, target, replace):
     """Rename; a crash between the two renames leaves no folder of that name, never a mixed one."""
     before = None
-    if target.exists():
+    if replace and target.exists():
         before = target.rename(_sibling(target))
     try:
         work.rename(target)
     except OSError:
+        if not replace and target.is_dir():
+            return
         if before is not None:
             before.rename(target)
         raise

@@ -5,6 +5,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from skfocal._utils.optional import import_optional
+
 KINDS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -158,12 +160,8 @@ def _json_lines(path, names):
 
 
 def _pyarrow():
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ImportError("Parquet files need pyarrow: pip install 'skfocal[cli]'.") from error
-    return pyarrow, parquet
+    names = "pyarrow", "pyarrow.parquet"
+    return [import_optional(name, "Parquet", "cli") for name in names]
 
 
 def check_writable(path, known=True):

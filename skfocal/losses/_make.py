@@ -142,34 +142,57 @@ def make_loss(
         If a setting is unknown to the loss or clashes with it.
     """
     params = dict(params or {})
-    if isinstance(loss, str):
-        table = MULTILABEL_LOSSES if multilabel else LOSSES
-        if loss not in table:
-            raise ValueError(
-                f"loss for {_KINDS[multilabel]} must be one of {list(table)}. "
-                f"Got {repr(loss)[:100]}."
-            )
-        loss = table[loss]
+    loss = _named(loss, multilabel)
     bound: dict = {}
     if isinstance(loss, functools.partial):
         loss, bound = _taken_apart(loss)
     _check_kind(loss, multilabel)
     if isinstance(loss, nn.Module):
-        if params:
-            raise ValueError(
-                f"loss_params are for a name, a class or a function. Got {sorted(params)} with an "
-                f"instance of {type(loss).__name__}, which has its settings already."
-            )
-        own = getattr(loss, "label_smoothing", 0)
-        if label_smoothing and own != label_smoothing:
-            raise ValueError(
-                f"label_smoothing={label_smoothing} is not given to an instance: give it to "
-                f"{type(loss).__name__} when you make it. Got one with label_smoothing={own}."
-            )
-        loss = copy.deepcopy(loss)
-        if isinstance(loss, Loss):
-            return _completed(loss, normalize, weight)
-        return CustomLoss(_checked(loss), weight=weight, normalize=normalize)
+        return _from_instance(loss, params, label_smoothing, normalize, weight)
+    offered = {
+        "gamma": gamma,
+        "label_smoothing": label_smoothing,
+        "counts": counts,
+        "support": counts if support is None else support,
+    }
+    return _made(loss, _settings(loss, offered, bound, params), normalize, weight)
+
+
+def _named(loss: Any, multilabel: bool) -> Any:
+    """Return the class that a name stands for, or what is no name."""
+    if not isinstance(loss, str):
+        return loss
+    table = MULTILABEL_LOSSES if multilabel else LOSSES
+    if loss not in table:
+        raise ValueError(
+            f"loss for {_KINDS[multilabel]} must be one of {list(table)}. Got {repr(loss)[:100]}."
+        )
+    return table[loss]
+
+
+def _from_instance(
+    loss: nn.Module, params: dict, label_smoothing: float, normalize: str, weight: Any
+) -> Loss:
+    """Return a copy of an instance, whose settings are its own."""
+    if params:
+        raise ValueError(
+            f"loss_params are for a name, a class or a function. Got {sorted(params)} with an "
+            f"instance of {type(loss).__name__}, which has its settings already."
+        )
+    own = getattr(loss, "label_smoothing", 0)
+    if label_smoothing and own != label_smoothing:
+        raise ValueError(
+            f"label_smoothing={label_smoothing} is not given to an instance: give it to "
+            f"{type(loss).__name__} when you make it. Got one with label_smoothing={own}."
+        )
+    loss = copy.deepcopy(loss)
+    if isinstance(loss, Loss):
+        return _completed(loss, normalize, weight)
+    return CustomLoss(_checked(loss), weight=weight, normalize=normalize)
+
+
+def _settings(loss: Callable, offered: dict, bound: dict, params: dict) -> dict:
+    """Return the settings of a class or function: bound and given ones win over offered ones."""
     names = _setting_names(loss)
     if reserved := sorted({*params, *bound} & {"weight", "normalize"}):
         raise ValueError(
@@ -179,6 +202,18 @@ def make_loss(
     if unknown:
         own = sorted(set(names) - {"weight", "normalize", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {str(unknown)[:300]}.")
+    _check_label_smoothing(loss, names, offered["label_smoothing"], bound)
+    n_classes = len(offered["counts"])
+    for name in {"counts", "support"} & set(params):
+        if len(params[name]) != n_classes:
+            raise ValueError(
+                f"{name} in loss_params must have one number for each of the {n_classes} "
+                f"classes. Got {len(params[name])}."
+            )
+    return {name: value for name, value in offered.items() if name in names} | bound | params
+
+
+def _check_label_smoothing(loss: Any, names: list, label_smoothing: float, bound: dict) -> None:
     if label_smoothing and bound.get("label_smoothing", label_smoothing) != label_smoothing:
         raise ValueError(
             f"label_smoothing={label_smoothing} and the {bound['label_smoothing']} of the loss "
@@ -189,24 +224,14 @@ def make_loss(
             f"label_smoothing={label_smoothing} is not defined for loss="
             f"{getattr(loss, '__name__', loss)!r}."
         )
-    offered = {
-        "gamma": gamma,
-        "label_smoothing": label_smoothing,
-        "counts": counts,
-        "support": counts if support is None else support,
-    }
-    settings: dict[str, Any] = {k: value for k, value in offered.items() if k in names}
-    settings |= bound | params
-    for name in {"counts", "support"} & set(params):
-        if len(params[name]) != len(counts):
-            raise ValueError(
-                f"{name} in loss_params must have one number for each of the {len(counts)} "
-                f"classes. Got {len(params[name])}."
-            )
+
+
+def _made(loss: Any, settings: dict, normalize: str, weight: Any) -> Loss:
+    """Return the loss of a class or function with its settings."""
     if isinstance(loss, type) and issubclass(loss, Loss):
         return loss(**settings, weight=weight, normalize=normalize)
     if isinstance(loss, type):
-        if "reduction" in names:
+        if "reduction" in _setting_names(loss):
             settings.setdefault("reduction", "none")
         function = _checked(loss(**settings))
     else:

@@ -1,6 +1,5 @@
 """Predictions of an exported classifier, by numpy, onnxruntime and tokenizers alone."""
 
-import importlib
 import re
 import threading
 from dataclasses import replace
@@ -15,12 +14,14 @@ from skfocal._data.tokenization import (
     checked_truncation,
     encode,
     encoder_inputs,
-    n_windows,
-    padded,
+    laid_out,
     window_table,
+    windows_of,
 )
+from skfocal._storage.format_head import check_head
 from skfocal._storage.renamed import renewed_cutting
 from skfocal._utils import files
+from skfocal._utils.optional import import_optional
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
@@ -72,7 +73,10 @@ class OnnxClassifier:
         providers: Any = ("CPUExecutionProvider",),
         n_threads: int | None = None,
     ) -> None:
-        tokenizers, onnxruntime = (_import(name) for name in ("tokenizers", "onnxruntime"))
+        tokenizers, onnxruntime = (
+            import_optional(name, "OnnxClassifier", "onnx")
+            for name in ("tokenizers", "onnxruntime")
+        )
         folder = Path(folder).expanduser()
         with files.refusing(folder, "to_onnx"):
             head = _read_head(folder)
@@ -209,19 +213,11 @@ class OnnxClassifier:
         }
 
     def _run(self, documents):
-        size = self._cutting.max_length
-        counts = n_windows([len(ids) for ids in documents], size)
-        rows = [
-            ids[size * i : size * (i + 1)]
-            for ids, count in zip(documents, counts, strict=True)
-            for i in range(count)
-        ]
-        ids, inside = padded(rows)
-        inputs = {
-            "token_type_ids": np.zeros_like(ids),
-            "pieces": window_table(counts),
-            **encoder_inputs(ids, inside, self._pad_id),
-        }
+        flat, starts, lengths = laid_out(documents)
+        starts, lengths, counts = windows_of(starts, lengths, self._cutting.max_length)
+        inputs = encoder_inputs(flat, starts, lengths, self._pad_id)
+        inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
+        inputs["pieces"] = window_table(counts)
         return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
 
 
@@ -230,14 +226,7 @@ class OnnxClassifier:
 
 def _read_head(folder):
     head = files.as_json(files.read_bytes(folder, HEAD, _LIMITS[HEAD]), HEAD)
-    if head.get("format") != FORMAT:
-        raise ValueError(f"{HEAD} must have format {FORMAT!r}. Got {head.get('format')!r:.60}.")
-    version = head.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"{HEAD} has format_version {version!r:.60}, and this skfocal reads 1 to "
-            f"{FORMAT_VERSION}: a newer one may read it."
-        )
+    version = check_head(head, HEAD, FORMAT, FORMAT_VERSION)
     for name, most in (("max_length", 2**20), ("vocab_size", 2**24), ("pad_id", 2**24)):
         if type(head[name]) is not int or not 0 <= head[name] < most:
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
@@ -274,7 +263,7 @@ def _checked(folder, name, head):
     """Return a file's content if it is what was exported: onnxruntime ends at some others."""
     content = files.read_bytes(folder, name, _LIMITS[name])
     expected = head["sha256"][name]
-    found = files.digest(content)
+    found = files.sha256_of_bytes(content)
     if found != expected:
         raise ValueError(
             f"{name} must be the file that was exported. Got another: its SHA-256 is {found}, not "
@@ -291,10 +280,3 @@ def _checked_tokenizer(tokenizer, head):
             f"Got {max(ids)}."
         )
     return tokenizer
-
-
-def _import(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"OnnxClassifier needs {name}: pip install skfocal[onnx]") from error

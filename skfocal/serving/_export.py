@@ -2,8 +2,6 @@
 
 import contextlib
 import copy
-import importlib
-import importlib.metadata
 import json
 import logging
 import warnings
@@ -14,8 +12,9 @@ from torch import nn
 
 from skfocal._encoder.pooling import pool
 from skfocal._storage import encoder_checks, tokenizer_files
+from skfocal._storage.format_head import format_head
 from skfocal._utils import files as _files
-from skfocal._version import __version__
+from skfocal._utils.optional import import_optional
 from skfocal.serving._format import (
     FILES,
     FORMAT,
@@ -67,22 +66,18 @@ def export(estimator, model, folder):
     tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
     cutting = model.truncation
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
-    with _files.whole_folder(folder, HEAD, FILES) as work:
+    with _files.users_folder(folder, HEAD, FILES) as work:
         _write_graph(graph, _example(cutting), work / GRAPH)
         (work / TOKENIZER).write_bytes(tokenizer)
-        head = _head(
-            estimator, cutting, {name: _files.sha256(work / name) for name in (GRAPH, TOKENIZER)}
-        )
+        sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
+        head = _head(estimator, cutting, sums)
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
 def _head(estimator, cutting, sums):
     classes, encoder = estimator.classes_, estimator.net_.plain_module().model
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "versions": {"skfocal": __version__, **versions},
+        **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
         "sha256": sums,
         "classes": classes.tolist(),
         "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
@@ -147,10 +142,7 @@ def _forget_sources(model):
 
 def _translations():
     """Return how to write what the exporter would write with a loss of digits."""
-    try:
-        op: Any = importlib.import_module("onnxscript").opset18
-    except ImportError as error:
-        raise ImportError("to_onnx needs onnx and onnxscript: pip install skfocal[onnx]") from error
+    op = import_optional("onnxscript", "to_onnx", "onnx").opset18
 
     def log1p(x):
         # Exact where 1 + x is rounded: the error of the sum is divided out again (Goldberg 1991).

@@ -1,0 +1,39 @@
+"""From what users hand in to arrays."""
+
+from skfocal._utils.messages import excerpts
+
+
+def values_by_label(values, labels, name):
+    """Return the values that a dict or a Series gives by label, in the order of the labels.
+
+    Parameters
+    ----------
+    values : dict, pandas Series or any other
+    labels : list
+    name : str
+        The parameter, for messages.
+
+    Returns
+    -------
+    list, or None if the values are not given by label
+
+    Raises
+    ------
+    ValueError
+        If a label is missing or unknown.
+    """
+    if hasattr(values, "to_dict"):  # a pandas Series goes by its index, not by position
+        values = values.to_dict()
+    if not isinstance(values, dict):
+        return None
+    known = set(labels)
+    unknown = [label for label in values if label not in known]
+    missing = [label for label in labels if label not in values]
+    if unknown or missing:
+        problems = [f"unknown: {excerpts(unknown)}"] * bool(unknown)
+        problems += [f"missing: {excerpts(missing)}"] * bool(missing)
+        raise ValueError(
+            f"{name} as a dict must give one number for each class and nothing else. "
+            f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
+        )
+    return [values[label] for label in labels]
