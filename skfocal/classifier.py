@@ -4,7 +4,6 @@ import contextlib
 import copy
 import functools
 import os
-import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self
@@ -54,6 +53,7 @@ from skfocal._encoder.structure import (
 from skfocal._estimator import advice
 from skfocal._runtime import process_group
 from skfocal._runtime.devices import deterministic_algorithms, hold_device, resolve_device
+from skfocal._runtime.warnings import warn
 from skfocal._storage.encoder_state import module_from_plain, module_to_plain
 from skfocal._training.checkpoints import Checkpoints, describe
 from skfocal._training.net import FocalNet
@@ -1233,10 +1233,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         if self.n_updates is None:
             return WarmupSchedule("constant", self.warmup, chunks.n_first, chunks.n_updates)
         if chunks.n_updates >= self.n_updates and self.schedule != "constant":
-            warnings.warn(
+            warn(
                 f"The schedule of n_updates={self.n_updates} has ended: the learning rate is 0 "
-                "and this call of partial_fit teaches nothing.",
-                stacklevel=4,
+                "and this call of partial_fit teaches nothing."
             )
         return WarmupSchedule(self.schedule, self.warmup, self.n_updates, chunks.n_updates)
 
@@ -1249,10 +1248,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
                 "documents that stay weigh more. Got normalize='weights'."
             )
         if self.max_epochs < 3:
-            warnings.warn(
+            warn(
                 f"prune={self.prune} has no effect with max_epochs={self.max_epochs}: the first "
-                "and the last epoch have all documents.",
-                stacklevel=4,
+                "and the last epoch have all documents."
             )
         return Pruning(self.prune, n_documents, self.max_epochs)
 
@@ -1736,10 +1734,9 @@ def _fingerprint(texts):
 def _warn_absent(classes, codes):
     absent = _targets.absent(classes, codes).tolist()
     if absent:
-        warnings.warn(
+        warn(
             f"y has no document of {len(absent)} declared classes: {excerpts(absent)}. They get "
-            "class weight 1 and a column in predict_proba, but nothing can be learned of them.",
-            stacklevel=4,
+            "class weight 1 and a column in predict_proba, but nothing can be learned of them."
         )
 
 
@@ -1776,15 +1773,14 @@ def _as_tensors(moments):
 def _tell_loss(tokens):
     message = tokens.loss_message()
     if message:
-        warnings.warn(message, stacklevel=4)
+        warn(message)
 
 
 def _warn_bfloat16(name, precision, device):
     if precision == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
-        warnings.warn(
+        warn(
             f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
-            "instructions for it.",
-            stacklevel=2,
+            "instructions for it."
         )
 
 

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from skfocal._data.texts import a_document
 from skfocal._encoder.structure import length_limit
+from skfocal._runtime.warnings import warn
 from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
 from skfocal._storage.model_card import model_card
 from skfocal._storage.plain_data import is_plain, join, split
@@ -97,10 +97,9 @@ def save(estimator, folder, metrics=None):
         state["_chunks"].pop("adapters")
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
-        warnings.warn(
+        warn(
             f"loss={estimator.loss!r} has a head of cosines that transformers does not know: "
-            "from_pretrained reads the folder, transformers.pipeline gives other scores.",
-            stacklevel=3,
+            "from_pretrained reads the folder, transformers.pipeline gives other scores."
         )
     config = _stored_config(plain["config"], state)
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
@@ -296,10 +295,9 @@ def load(kind, folder):
         estimator.__setstate__({**estimator.get_params(deep=False), **attributes, "_plain": plain})
         _check_built(estimator)
     if head["left_out"]:
-        warnings.warn(
+        warn(
             f"{head['left_out']} of the estimator in {str(folder)!r} were not stored and have "
-            "their defaults; predictions do not need them. Set them before another fit.",
-            stacklevel=3,
+            "their defaults; predictions do not need them. Set them before another fit."
         )
     return estimator
 

@@ -27,6 +27,7 @@ TORCH_FREE = [
     "skfocal._runtime.array_store",
     "skfocal._runtime.shared_payload",
     "skfocal._runtime.signals",
+    "skfocal._runtime.warnings",
     "skfocal._runtime.workers",
     "skfocal._data.document_streams",
     "skfocal._data.labels",
