@@ -10,11 +10,11 @@ LAYERS = {
     "_runtime": ["_utils"],
     "_data": ["_utils", "_runtime"],
     "_encoder": ["_utils", "_runtime", "_data"],
-    "callbacks": ["_utils"],
+    "callbacks": ["_utils", "_runtime"],
     "balance": ["_utils"],
     "metrics": ["_utils"],
     "options": ["_utils", "_encoder"],
-    "calibration": ["_utils", "losses"],
+    "calibration": ["_utils", "losses", "_runtime"],
     "_storage": ["_version", "_utils", "losses", "_data", "_encoder"],
     "_training": ["_utils", "_runtime", "_data", "_encoder", "callbacks", "_storage"],
     "_estimator": [
@@ -35,7 +35,7 @@ LAYERS = {
     "displays": ["_utils", "metrics"],
     "serving": ["_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays"],
-    "persistence": ["_utils", "losses", "_data", "_encoder", "_storage", "_estimator"],
+    "persistence": ["_utils", "losses", "_runtime", "_data", "_encoder", "_storage", "_estimator"],
     "classifier": [
         "_runtime",
         "_data",

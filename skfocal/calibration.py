@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from skfocal._runtime.warnings import warn
 from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal.losses import Loss
@@ -266,11 +267,10 @@ class Calibration:
             if found > best + 1e-12:
                 best, start = found, common + 0.0  # without -0
         if not any(trial.has_decided_ for trial in trials):
-            warnings.warn(
+            warn(
                 "decision='tuned' has no effect: scoring asks for no predictions, only for "
                 "probabilities, which the decision does not change. Tune for a score like "
-                "'f1_macro'.",
-                stacklevel=2,
+                "'f1_macro'."
             )
             return start
         offset = start

@@ -6,13 +6,13 @@ import inspect
 import math
 import sys
 import time
-import warnings
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+from skfocal._runtime.warnings import warn
 from skfocal._utils.messages import excerpts
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -107,10 +107,9 @@ class DeferredWeight(Callback):
         """Put them back also if training ended before, and say so."""
         net.criterion_.weight.copy_(self.weight_)
         if len(net.history) <= self.n_epochs:
-            warnings.warn(
+            warn(
                 f"Training ended after {len(net.history)} epochs, before the {self.n_epochs} "
-                "epochs without alpha were over: alpha had no effect.",
-                stacklevel=2,
+                "epochs without alpha were over: alpha had no effect."
             )
 
 

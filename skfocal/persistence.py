@@ -8,7 +8,6 @@ size is built. What is wrong raises ValueError, what is missing or cannot be rea
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -24,6 +23,7 @@ from skfocal._data.texts import a_document
 from skfocal._encoder.structure import length_limit
 from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
+from skfocal._runtime.warnings import warn
 from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.model_card import model_card
@@ -99,10 +99,9 @@ def save(estimator, folder, metrics=None):
         state["_chunks"].pop("adapters")
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
-        warnings.warn(
+        warn(
             f"loss={estimator.loss!r} has a head of cosines that transformers does not know: "
-            "from_pretrained reads the folder, transformers.pipeline gives other scores.",
-            stacklevel=3,
+            "from_pretrained reads the folder, transformers.pipeline gives other scores."
         )
     config = _stored_config(plain["config"], state)
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
@@ -294,10 +293,9 @@ def load(kind, folder):
         estimator.__setstate__({**estimator.get_params(deep=False), **attributes, "_plain": plain})
         _check_built(estimator)
     if head["left_out"]:
-        warnings.warn(
+        warn(
             f"{head['left_out']} of the estimator in {str(folder)!r} were not stored and have "
-            "their defaults; predictions do not need them. Set them before another fit.",
-            stacklevel=3,
+            "their defaults; predictions do not need them. Set them before another fit."
         )
     return estimator
 

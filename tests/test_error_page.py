@@ -49,7 +49,7 @@ def messages_of(tree):
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.Raise)
-        or (isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn")
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) == "warn")
     ]
     makers = set().union(*map(called_in, told))
     for node in ast.walk(tree):

@@ -30,6 +30,7 @@ TORCH_FREE = [
     "skfocal._runtime.process_settings",
     "skfocal._runtime.shared_payload",
     "skfocal._runtime.signals",
+    "skfocal._runtime.warnings",
     "skfocal._runtime.workers",
     "skfocal._data.document_streams",
     "skfocal._storage.format_head",

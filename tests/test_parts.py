@@ -112,7 +112,7 @@ def test_the_smaller_size_is_remembered_and_told_once(make, texts):
     clf = make(max_epochs=3, batch_size=16)
     with memory_for(150) as tried, pytest.warns(UserWarning, match="not enough memory") as caught:
         clf.fit(*texts)
-    assert len(caught) == 1
+    assert len(caught) == 1 and caught[0].filename == __file__
     # Halving begins at 16 documents; after that nothing larger is tried.
     too_large = [i for i, n in enumerate(tried) if n > 150]
     assert 1 <= len(too_large) <= 4
@@ -140,7 +140,7 @@ def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
         with pytest.warns(UserWarning, match="not enough memory for .* in prediction") as caught:
             parts = clf.predict_proba(X)
         again = clf.predict_proba(X[::-1])
-    assert len(caught) == 1
+    assert len(caught) == 1 and caught[0].filename == __file__
     assert max(tried) > 120
     tolerance = 2e-2 if "predict_precision" in settings else 1e-6
     np.testing.assert_allclose(parts, whole, atol=tolerance)

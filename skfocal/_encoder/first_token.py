@@ -14,12 +14,13 @@ attended to without an error. So the two ways are compared once for each encoder
 
 import contextlib
 import functools
-import warnings
 
 import torch
 import torch.nn.functional as F
 import transformers
 from torch import nn
+
+from skfocal._runtime.warnings import warn
 
 # In these the head, or the pooler before it, reads the first token of the last layer.
 _BERT_LIKE = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
@@ -110,12 +111,11 @@ def _same(short, whole):
 
 @functools.cache
 def _warn_once(name, why):
-    warnings.warn(
+    warn(
         f"The last layer of {name} is computed for all tokens, not for the first alone, because "
         f"the short form does not fit transformers {transformers.__version__} and torch "
         f"{torch.__version__} ({why}). Results are right; training and prediction take longer. "
-        "Please report it.",
-        stacklevel=2,
+        "Please report it."
     )
 
 

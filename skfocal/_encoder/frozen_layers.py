@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import threading
-import warnings
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from skfocal._data.tokenization import encoder_inputs, laid_out, stored_ids
 from skfocal._encoder.structure import layers_of, parameter_depths
 from skfocal._runtime.array_store import FileStore
 from skfocal._runtime.devices import AUTOCAST
+from skfocal._runtime.warnings import warn
 from skfocal._runtime.workers import shared_folder
 from skfocal._utils.hashing import digest
 
@@ -172,11 +172,10 @@ class FrozenLayers:
         used = sum(map(_size, folder.parent.glob("frozen-*/*.data")))
         if used + n_bytes <= _LIMIT and 2 * n_bytes < shutil.disk_usage(folder.parent).free:
             return True
-        warnings.warn(
+        warn(
             f"The kept outputs of frozen layers fill {used / 1e9:.1f} GB in {str(folder.parent)!r} "
             "and no more are kept: the others are computed in each epoch. "
-            "skfocal.clear_cache() empties it.",
-            stacklevel=2,
+            "skfocal.clear_cache() empties it."
         )
         return False
 

@@ -1,7 +1,5 @@
 """Warnings about settings that are allowed and seldom meant."""
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn.metrics import get_scorer
@@ -9,8 +7,8 @@ from skorch.callbacks import EarlyStopping
 
 from skfocal._estimator.parameters import n_deferred_epochs
 from skfocal._estimator.plan import implied_weight
+from skfocal._runtime.warnings import warn
 from skfocal._utils.settings import Settings
-from skfocal._utils.warnings import warn
 from skfocal.calibration import resolve_proba
 
 _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
@@ -70,10 +68,9 @@ def warn_gamma(loss):
     """Warn beyond the gammas that anybody has found useful."""
     gamma = max(getattr(loss, name, 0) for name in ("gamma", "gamma_pos", "gamma_neg"))
     if gamma > 5:
-        warnings.warn(
+        warn(
             f"gamma={gamma} leaves a document of p = 0.5 less than {0.5**gamma:.1g} of its loss: "
-            "training is slow and the softmax close to uniform. Values from 0.5 to 5 are usual.",
-            stacklevel=3,
+            "training is slow and the softmax close to uniform. Values from 0.5 to 5 are usual."
         )
 
 
@@ -93,12 +90,11 @@ def warn_corrected_twice(raw, weight, shift, implied):
     effective = (weight * shift * implied)[present]
     spread, needed = effective.max() / effective.min(), raw[present].max() / raw[present].min()
     if len(active) > 1 and spread > 1.5 * needed:
-        warnings.warn(
+        warn(
             f"{' and '.join(active)} all correct the imbalance: together they weigh some class "
             f"{spread:.3g} times as much as another, where the data have {needed:.3g} times as "
             "many documents. If that is too much, leave one out, or use a named alpha, which is "
-            "computed from what the sampler draws.",
-            stacklevel=3,
+            "computed from what the sampler draws."
         )
 
 
@@ -110,31 +106,25 @@ def warn_no_effect(alpha, weight, shift, implied):
     adjusts = implied is not None
     idle += ["The loss's logit adjustment"] * (adjusts and np.allclose(implied, 1, rtol=0.05))
     for name in idle:
-        warnings.warn(
+        warn(
             f"{name} has no effect: it is computed from what the sampler draws, which is "
-            "balanced already. Leave one of the two out.",
-            stacklevel=3,
+            "balanced already. Leave one of the two out."
         )
 
 
 def warn_deferred(defer, n_epochs, weighted, sampler, shift):
     """Warn when there is nothing to defer, or the sampler does not wait for it."""
     if not weighted:
-        warnings.warn(
+        warn(
             f"defer={defer} has no effect without alpha: deferred re-weighting is "
-            "alpha=EffectiveNumber(beta=0.9999).",
-            stacklevel=3,
+            "alpha=EffectiveNumber(beta=0.9999)."
         )
     elif n_epochs == 0:
-        warnings.warn(
-            f"defer={defer} has no effect: it is less than half of one epoch of max_epochs.",
-            stacklevel=3,
-        )
+        warn(f"defer={defer} has no effect: it is less than half of one epoch of max_epochs.")
     elif not np.allclose(shift, 1, rtol=0.05):
-        warnings.warn(
+        warn(
             f"defer={defer} lets the classes wait for their weights, but sampler={sampler!r} "
-            "balances them from the first epoch on: leave one of the two out.",
-            stacklevel=3,
+            "balances them from the first epoch on: leave one of the two out."
         )
 
 
@@ -143,11 +133,10 @@ def warn_reweighted_score(scoring, proba, class_weight):
     scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
     function = getattr(getattr(scorer, "_score_func", None), "__name__", None)
     if function in _PROBABILITY_SCORES and proba != "natural" and _uneven(class_weight):
-        warnings.warn(
+        warn(
             f"early_stopping watches scoring={scoring!r}, but alpha, sampler or loss reweight the "
             f"classes and proba={proba!r} leaves it so: the score does not tell when to stop. "
-            "Use proba='natural' or scoring='f1_macro'.",
-            stacklevel=3,
+            "Use proba='natural' or scoring='f1_macro'."
         )
 
 
@@ -158,22 +147,20 @@ def warn_reweighted_loss(callbacks, class_weight):
         watched = getattr(callback, "monitor", None)
         stops = isinstance(callback, EarlyStopping) and watched == "valid_loss"
         if stops and _uneven(class_weight):
-            warnings.warn(
+            warn(
                 "EarlyStopping watches 'valid_loss', which is weighted by class as the training "
                 "is: a few rare documents decide it. Use early_stopping=True, or "
-                "monitor='valid_score'.",
-                stacklevel=3,
+                "monitor='valid_score'."
             )
 
 
 def warn_temperature(temperature, proba, class_weight):
     """Warn when a temperature is to repair what class weights have done."""
     if temperature == "auto" and proba != "natural" and _uneven(class_weight):
-        warnings.warn(
+        warn(
             f"temperature='auto' cannot undo class weights, and proba={proba!r} leaves them in: "
             "it is fitted to few documents of the rare classes or to the wrong shares. Use "
-            "proba='natural' with it.",
-            stacklevel=3,
+            "proba='natural' with it."
         )
 
 
@@ -187,20 +174,17 @@ def warn_inexact(proba, decision, normalize, weighted, sampler, defer):
         return
     name = "proba='natural'" if proba == "natural" else "decision='prior'"
     if weighted and normalize == "weights":
-        warnings.warn(
+        warn(
             f"{name} is exact for a mean over samples: with normalize='weights' a batch's "
-            "divisor takes away a part of alpha that depends on the batch.",
-            stacklevel=3,
+            "divisor takes away a part of alpha that depends on the batch."
         )
     if isinstance(sampler, str) and sampler == "progressive":
-        warnings.warn(
+        warn(
             f"{name} undoes the distribution of the last epoch: with "
-            "sampler='progressive' the earlier ones drew others, so it is approximate.",
-            stacklevel=3,
+            "sampler='progressive' the earlier ones drew others, so it is approximate."
         )
     if weighted and defer:
-        warnings.warn(
+        warn(
             f"{name} undoes alpha as if it had been there from the first epoch: with "
-            f"defer={defer} it is approximate.",
-            stacklevel=3,
+            f"defer={defer} it is approximate."
         )

@@ -25,10 +25,10 @@ from skfocal._estimator.parameters import (
     renewed_descriptions,
     validate,
 )
+from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import Checkpoints
 from skfocal._training.net import FocalNet
 from skfocal._utils.messages import excerpts
-from skfocal._utils.warnings import warn
 from skfocal.calibration import resolve_proba
 from skfocal.callbacks import (
     ClassLoss,

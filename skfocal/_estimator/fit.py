@@ -27,9 +27,9 @@ from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
 from skfocal._runtime.devices import deterministic_algorithms, hold_device
 from skfocal._runtime.process_group import Processes
+from skfocal._runtime.warnings import warn
 from skfocal._training.net import FocalNet
 from skfocal._utils.hashing import digest
-from skfocal._utils.warnings import warn
 from skfocal.calibration import PROBAS, prior_offset, resolve_proba
 from skfocal.losses import Loss
 

@@ -16,10 +16,10 @@ from skfocal import balance
 from skfocal._data import labels
 from skfocal._data.texts import as_texts, check_kind, columns_named
 from skfocal._estimator.parameters import needs_held_out
+from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import describe
 from skfocal._utils.hashing import digest
 from skfocal._utils.messages import excerpt, excerpts
-from skfocal._utils.warnings import warn
 
 _AT_ONCE = 32_768  # documents that are read together to tell them from others
 # Parameters that may differ between the processes that train together.

@@ -4,12 +4,12 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 
 import torch
 from filelock import FileLock, Timeout
 
 from skfocal._runtime.process_settings import counted
+from skfocal._runtime.warnings import warn
 from skfocal._runtime.workers import shared_folder
 from skfocal._utils.messages import excerpt
 
@@ -73,11 +73,10 @@ def _first_free(folder, identities, poll=0.2):
                 return number, lock
         if not warned:
             warned = True
-            warnings.warn(
+            warn(
                 f"More jobs than the {len(locks)} CUDA devices: this one waits until a device is "
                 f"free. Give n_jobs={len(locks)}, or let the jobs share a device with "
-                "device='cuda'.",
-                stacklevel=4,
+                "device='cuda'."
             )
         time.sleep(poll)
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skfocal._runtime.process_group import ALONE
+from skfocal._runtime.warnings import warn
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
 from skfocal._utils.files import UNFINISHED, sha256_of_file, whole_folder
@@ -175,10 +175,9 @@ class Checkpoints:
             try:
                 content, tensors = _read(folder)
             except (OSError, ValueError, safetensors.SafetensorError) as error:
-                warnings.warn(
+                warn(
                     f"{str(folder)!r} is not whole and is not used: {error} The one before it is "
-                    "taken, if there is one.",
-                    stacklevel=6,
+                    "taken, if there is one."
                 )
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue

@@ -1,8 +1,8 @@
 """Batches cut into parts that fit into a device's memory."""
 
-import warnings
-
 import torch
+
+from skfocal._runtime.warnings import warn
 
 
 class MicroBatches:
@@ -63,11 +63,10 @@ class MicroBatches:
         self.n_tokens = (n_rows + 1) // 2 * length
         if not self.has_warned:
             self.has_warned = True
-            warnings.warn(
+            warn(
                 f"The device has not enough memory for {n} documents of {length} tokens at once "
                 f"in {self.purpose}: they are computed in parts, with the same result. A smaller "
-                "batch_size or max_length spares the attempt.",
-                stacklevel=2,
+                "batch_size or max_length spares the attempt."
             )
 
 

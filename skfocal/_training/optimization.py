@@ -1,12 +1,11 @@
 """The optimizer's updates: clipped, scaled where float16 needs it, and none that is not finite."""
 
-import warnings
-
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from skfocal._encoder.structure import layers_of, parameter_depths
 from skfocal._runtime.process_group import full
+from skfocal._runtime.warnings import warn
 
 _MOST_SKIPPED = 20  # in a row; float16 begins at a scale of 2**16 and may have to halve it often
 
@@ -91,10 +90,9 @@ class Updates:
             )
         # The scaler finds its scale by trying.
         if self.nonfinite == "skip" and self.n_skipped == 1 and self.scaler is None:
-            warnings.warn(
+            warn(
                 f"The gradient is not finite in {where}: this update is skipped, and others like "
-                "it without another word; history_ counts them as 'n_skipped'.",
-                stacklevel=2,
+                "it without another word; history_ counts them as 'n_skipped'."
             )
 
     def state_dict(self):
