@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 import numpy as np
@@ -18,6 +20,14 @@ from skfocal import BertFocalClassifier, fetch_minilm
 
 # Threads cost a tiny encoder more than they give, and very much on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Start no workers for a file or a test: they take longer to start than it to run."""
+    some = config.option.keyword or any(".py" in arg for arg in config.option.file_or_dir)
+    return 0 if some else None
+
 
 TINY = {
     "vocab_size": 30522,
