@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers sha
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import BertFocalClassifier, fetch_minilm
@@ -100,16 +101,30 @@ def data():
     return imbalanced()
 
 
-def _exported(tiny, folder, X, y):
-    clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
-    clf.fit(X, y).to_onnx(folder / "onnx")
-    return folder / "onnx"
+def made_once(tmp_path_factory, name, make):
+    """Return a folder of this run that the first worker to need it makes."""
+    home = tmp_path_factory.getbasetemp()
+    folder = (home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            make(home / "unfinished" / name).rename(folder)
+    return folder
+
+
+def _exported(tiny, tmp_path_factory, name, X, y):
+    def make(folder):
+        clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
+        folder.parent.mkdir(exist_ok=True)
+        clf.fit(X, y).to_onnx(folder)
+        return folder
+
+    return made_once(tmp_path_factory, name, make)
 
 
 @pytest.fixture(scope="session")
 def onnx_folder(tiny, tmp_path_factory):
     """Folder that ``to_onnx`` wrote of a tiny classifier."""
-    return _exported(tiny, tmp_path_factory.mktemp("texts"), *imbalanced())
+    return _exported(tiny, tmp_path_factory, "texts", *imbalanced())
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +133,7 @@ def onnx_pairs_folder(tiny, tmp_path_factory):
     X, y = imbalanced()
     pairs = [(text, text[:5]) for text in X]
     labels = np.column_stack([y == "ham", y == "spam", [len(text) > 30 for text in X]])
-    return _exported(tiny, tmp_path_factory.mktemp("pairs"), pairs, labels.astype(int))
+    return _exported(tiny, tmp_path_factory, "pairs", pairs, labels.astype(int))
 
 
 ROOT = Path(__file__).parents[1]

@@ -449,6 +449,7 @@ def test_a_folder_is_that_of_plain_weights(make, data, tmp_path):
     read.set_params(peft=LORA).partial_fit(*data)  # new adapters, on the merged weights
 
 
+@pytest.mark.slow
 def test_the_graph_is_that_of_the_merged_weights(make, data, tmp_path):
     pytest.importorskip("onnxscript")
     X, _ = data
