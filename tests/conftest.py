@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import BertFocalClassifier, fetch_minilm
@@ -19,6 +22,14 @@ from skfocal._estimator.fitted_model import FittedModel
 
 # Threads cost a tiny encoder more than they give, and very much on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Start no workers for a file or a test: they take longer to start than it to run."""
+    some = config.option.keyword or any(".py" in arg for arg in config.option.file_or_dir)
+    return 0 if some else None
+
 
 TINY = {
     "vocab_size": 30522,
@@ -91,16 +102,30 @@ def data():
     return imbalanced()
 
 
-def _exported(tiny, folder, X, y):
-    clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
-    clf.fit(X, y).to_onnx(folder / "onnx")
-    return folder / "onnx"
+def made_once(tmp_path_factory, name, make):
+    """Return a folder of this run that the first worker to need it makes."""
+    home = tmp_path_factory.getbasetemp()
+    folder = (home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            make(home / "unfinished" / name).rename(folder)
+    return folder
+
+
+def _exported(tiny, tmp_path_factory, name, X, y):
+    def make(folder):
+        clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
+        folder.parent.mkdir(exist_ok=True)
+        clf.fit(X, y).to_onnx(folder)
+        return folder
+
+    return made_once(tmp_path_factory, name, make)
 
 
 @pytest.fixture(scope="session")
 def onnx_folder(tiny, tmp_path_factory):
     """Folder that ``to_onnx`` wrote of a tiny classifier."""
-    return _exported(tiny, tmp_path_factory.mktemp("texts"), *imbalanced())
+    return _exported(tiny, tmp_path_factory, "texts", *imbalanced())
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +134,7 @@ def onnx_pairs_folder(tiny, tmp_path_factory):
     X, y = imbalanced()
     pairs = [(text, text[:5]) for text in X]
     labels = np.column_stack([y == "ham", y == "spam", [len(text) > 30 for text in X]])
-    return _exported(tiny, tmp_path_factory.mktemp("pairs"), pairs, labels.astype(int))
+    return _exported(tiny, tmp_path_factory, "pairs", pairs, labels.astype(int))
 
 
 ROOT = Path(__file__).parents[1]

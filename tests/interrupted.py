@@ -67,7 +67,7 @@ class Remembers(Callback):
 CONFIGURATIONS = {
     "plain": {},
     "stops": {
-        "dropout": 0.1, "early_stopping": 6, "accumulate": 2, "max_epochs": 12,
+        "dropout": 0.1, "early_stopping": 4, "accumulate": 2, "max_epochs": 7,
         "alpha": "balanced", "sampler": "sqrt", "temperature": "auto",
     },
     "defers": {"defer": 0.5, "alpha": "effective", "freeze": 1, "max_epochs": 6},

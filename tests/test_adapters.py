@@ -394,8 +394,8 @@ def test_a_grid_goes_over_configurations_and_leaves_them_alone(make, data):
     search = GridSearchCV(make(max_epochs=1), {"peft": grid}, cv=2, error_score="raise")
     search.fit(*data)
     assert grid == before
-    assert len(search.cv_results_["param_peft"]) == 4
-    assert search.best_params_["peft"] in grid
+    best = make(max_epochs=1, **search.best_params_).fit(*data)
+    assert np.array_equal(search.predict_proba(data[0]), best.predict_proba(data[0]))
 
 
 def test_a_dict_means_the_same(make, data):
@@ -451,6 +451,7 @@ def test_a_folder_is_that_of_plain_weights(make, data, tmp_path):
     read.set_params(peft=LORA).partial_fit(*data)  # new adapters, on the merged weights
 
 
+@pytest.mark.slow
 def test_the_graph_is_that_of_the_merged_weights(make, data, tmp_path):
     pytest.importorskip("onnxscript")
     X, _ = data

@@ -120,7 +120,10 @@ def test_frames_groups_and_thresholds(noisy):
     grouped = compare_losses(
         linear(), X, y, {"a": {}}, cv=GroupKFold(3), groups=groups, baselines=False, verbose=0
     )
-    assert grouped.values["a"]["accuracy"].shape == (3,)
+    folds = list(GroupKFold(3).split(X, y, groups))
+    by_hand = compare_losses(linear(), X, y, {"a": {}}, cv=folds, baselines=False, verbose=0)
+    for metric, scores in by_hand.values["a"].items():
+        np.testing.assert_array_equal(grouped.values["a"][metric], scores)
 
     strict = FixedThresholdClassifier(linear(), threshold=2.0, response_method="predict_proba")
     never = compare_losses(strict, X, y, {"a": {}}, cv=2, baselines=False, verbose=0)
@@ -131,7 +134,10 @@ def test_one_fold_has_a_mean_and_no_interval(noisy):
     fold = [(np.arange(60), np.arange(60, 90))]
     result = compare_losses(linear(), *noisy, {"a": {}}, cv=fold, baselines=False, verbose=0)
     mean, lower, upper = result.interval("a", "f1_macro")
-    assert 0 < mean < 1 and np.isnan(lower) and np.isnan(upper)
+    X, y = noisy
+    predicted = linear().fit(X[:60], y[:60]).predict(X[60:])
+    assert mean == pytest.approx(f1_score(y[60:], predicted, average="macro"))
+    assert np.isnan(lower) and np.isnan(upper)
     assert "nan" not in str(result)
 
 
@@ -158,10 +164,13 @@ def test_encoder_beside_its_baselines(make, data):
     )
 
 
-def test_a_class_absent_from_a_training_fold_stays_finite(noisy):
+def test_a_class_absent_from_a_training_fold_has_probability_zero(noisy):
     X, y = [*noisy[0], "sole words"], np.append(noisy[1], "sole")
     folds = [(np.arange(60), np.arange(60, 91)), (np.arange(30, 91), np.arange(30))]
     result = compare_losses(linear(), X, y, {"a": {}}, cv=folds, baselines=False, verbose=0)
+    proba = np.insert(linear().fit(X[:60], y[:60]).predict_proba(X[60:]), 1, 0, axis=1)
+    expected = log_loss(y[60:], proba, labels=["ham", "sole", "spam"])
+    assert result.values["a"]["log_loss"][0] == pytest.approx(expected)
     assert all(np.isfinite(scores).all() for scores in result.values["a"].values())
     assert result.values["a"]["recall:1"].tolist() == [0, 0]
 

@@ -378,10 +378,12 @@ def test_the_table_has_sixty_rows_and_no_row_twice():
     assert len({row[0] for row in TABLE}) == len(TABLE) >= 60
 
 
-@pytest.mark.parametrize("row", [r for r in TABLE if r[1] == "X" and r[3] is TypeError], ids=str)
+@pytest.mark.parametrize(
+    "row",
+    [r for r in TABLE if r[1] == "X" and r[3] is TypeError and r[0] != "a generator"],
+    ids=lambda row: row[0],
+)
 def test_predict_refuses_what_fit_refuses(fitted, row):
-    if row[0] == "a generator":
-        return
     with pytest.raises(row[3], match=f"(?s){row[4]}"):
         fitted.predict(row[2])
 

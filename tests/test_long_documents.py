@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoTokenizer,
@@ -352,11 +352,15 @@ def test_search_over_ways_and_poolings(make, texts):
         {"long_documents": ["truncate", "head_tail"]},
         {"long_documents": ["windows"], "long_documents__pooling": list(POOLINGS)},
     ]
-    search = GridSearchCV(make(max_length=16, max_epochs=1), grid, cv=2)
+    clf = make(max_length=16, max_epochs=1)
+    search = GridSearchCV(clf, grid, cv=2, scoring="neg_log_loss", refit=False)
     with pytest.warns(UserWarning, match="lose their"):
         search.fit(*texts)
-    assert len(search.cv_results_["params"]) == 5
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    scores = search.cv_results_["mean_test_score"].tolist()
+    assert len(set(scores)) == 5
+    clf.set_params(**search.cv_results_["params"][-1])
+    by_hand = cross_val_score(clf, *texts, cv=2, scoring="neg_log_loss")
+    assert scores[-1] == by_hand.mean()
 
 
 def test_what_is_lost_beyond_the_most_pieces_is_told(make, texts):
@@ -368,10 +372,12 @@ def test_what_is_lost_beyond_the_most_pieces_is_told(make, texts):
 
 def test_chunks_of_partial_fit_have_pieces(make, texts):
     X, y = texts
-    clf = make(max_length=16, long_documents="windows")
+    clf = make(max_length=16, long_documents=Windows(stride=4), proba="softmax")
     for _ in range(2):
         clf.partial_fit(X, y, classes=["ham", "spam"])
-    assert clf.n_truncated_ == 0 and np.isfinite(clf.predict_proba(X)).all()
+    expected = torch.tensor(logits_by_hand(clf, X)).softmax(1)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
+    assert clf.n_truncated_ == 0
 
 
 @pytest.mark.parametrize(

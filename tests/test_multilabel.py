@@ -14,7 +14,7 @@ from conftest import logits_of
 from scipy import sparse
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from torch import nn
 
@@ -437,9 +437,11 @@ def test_labels_that_no_document_has_and_documents_without_a_label(make):
     assert (y.sum(1) == 0).any()
     with pytest.warns(UserWarning, match=r"no document of 1 declared classes: \[3\]"):
         clf = make(alpha="balanced").fit(X, y)
-    assert np.isfinite(clf.predict_proba(X)).all()
-    assert clf.predict(X).shape == y.shape
     np.testing.assert_array_equal(clf.class_weight_[3], [1, 1])
+    np.testing.assert_allclose(clf.class_prior_, y.mean(0))
+    # Label by label it is the sigmoid: what the others are does not matter.
+    odds = clf.set_params(proba="softmax").decision_function(X)
+    np.testing.assert_allclose(odds, logits_of(clf, X), rtol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["balanced", 0.5, "progressive", lambda y: None])
@@ -458,14 +460,20 @@ def test_losses_of_one_label_are_refused(make, loss):
 
 def test_early_stopping_temperature_and_search(make):
     X, y = documents(90)
-    clf = make(early_stopping=True, temperature="auto", train_split=0.3, max_epochs=4).fit(X, y)
-    assert [row["valid_score"] for row in clf.history_]
+    split = PredefinedSplit(np.where(np.arange(90) < 30, 0, -1))
+    settings = {"early_stopping": True, "scoring": "f1_macro", "temperature": "auto"}
+    clf = make(**settings, train_split=split, max_epochs=4).fit(X, y)
+    best = max(row["valid_score"] for row in clf.history_)
+    assert best == f1_score(y[:30], clf.predict(X[:30]), average="macro", zero_division=0)
     for proba in PROBAS:
-        assert clf.set_params(proba=proba).temperature_ > 0
+        clf.set_params(proba=proba)
+        ones = np.ones((3, 2))
+        calibration = Calibration(clf.loss_, np.arange(3), ones, ones, proba)
+        expected = calibration.fit_temperature(logits_of(clf, X[:30]), y[:30], np.ones(30))
+        assert clf.temperature_ == pytest.approx(expected, rel=1e-3)
     search = GridSearchCV(make(), {"alpha": [None, "balanced"]}, cv=2, scoring="f1_micro")
-    assert 0 <= search.fit(X, y).best_score_ <= 1
-    predicted = cross_val_predict(make(), X, y, cv=2, method="predict_proba")
-    assert predicted.shape == y.shape
+    best = make(**search.fit(X, y).best_params_)
+    assert search.best_score_ == cross_val_score(best, X, y, cv=2, scoring="f1_micro").mean()
 
 
 def test_sample_weight_equals_repetition_in_the_weights(make):

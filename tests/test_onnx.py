@@ -49,7 +49,14 @@ def assert_answers_alike(served, clf, X):
     assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    # Offsets of "tuned" and the softmax of "cosines" are in the graph as these are.
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("prior", "softmax")))
+        for name in SETTINGS
+    ],
+)
 def test_served_answers_are_those_of_the_estimator(make, data, long, tmp_path, name):
     X, y = data
     clf = make(**SETTINGS[name]).fit(X, indicator(y) if name == "labels" else y)
@@ -61,10 +68,9 @@ def test_served_answers_are_those_of_the_estimator(make, data, long, tmp_path, n
     assert served.classes_.dtype == clf.classes_.dtype and served.max_length_ == clf.max_length_
 
 
-def test_chunks_and_arrow_are_answered_as_a_list_of_all(make, data, tmp_path):
-    X, y = data
-    make(max_epochs=1).fit(X, y).to_onnx(tmp_path / "served")
-    served = OnnxClassifier(tmp_path / "served", n_threads=1)
+def test_chunks_and_arrow_are_answered_as_a_list_of_all(onnx_folder, data):
+    X, _ = data
+    served = OnnxClassifier(onnx_folder, n_threads=1)
     for answer in (served.predict, served.predict_proba, served.decision_function):
         chunks = iter([X[:3], pa.array(X[3:30]), [], np.array(X[30:], dtype=object)])
         expected = answer(X)
@@ -138,10 +144,9 @@ print(json.dumps([clf.predict(X).tolist(), clf.predict_proba(X).tolist(), heavy]
 """
 
 
-def test_serving_imports_neither_torch_nor_transformers_nor_sklearn(make, data, tmp_path):
-    clf = make(alpha="balanced").fit(*data)
-    clf.to_onnx(tmp_path / "served")
-    command = [sys.executable, "-c", SERVE, str(tmp_path / "served")]
+def test_serving_imports_neither_torch_nor_transformers_nor_sklearn(served):
+    folder, clf = served
+    command = [sys.executable, "-c", SERVE, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     labels, proba, heavy = json.loads(done.stdout)
     X = ["win money now", "lunch meeting"]
@@ -212,10 +217,9 @@ def test_minilm_on_reuters_is_served(tmp_path):
     assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, X[300:400])
 
 
-def test_three_columns_or_a_bare_text_are_refused(make, data, tmp_path):
-    X, y = data
-    make(max_epochs=1).fit(X, y).to_onnx(tmp_path / "graph")
-    served = OnnxClassifier(tmp_path / "graph")
+def test_three_columns_or_a_bare_text_are_refused(onnx_folder, data):
+    X, _ = data
+    served = OnnxClassifier(onnx_folder)
     for wrong in (np.array([X[:3], X[:3]]), np.array("a text")):
         with pytest.raises(
             ValueError, match="X must have one column, the text, or two .* Got shape"

@@ -11,7 +11,8 @@ import pytest
 import torch
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline
-from sklearn.model_selection import cross_val_score
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoTokenizer
 
@@ -226,8 +227,12 @@ def test_oversampling_and_cross_validation_take_pairs(make, pairs):
     pipeline = make_pipeline(
         FunctionTransformer(as_column), RandomOverSampler(random_state=0), make(max_epochs=1)
     )
-    scores = cross_val_score(pipeline, X, y, cv=2, scoring="f1_macro")
-    assert np.isfinite(scores).all()
+    scores = cross_val_score(pipeline, X, y, cv=2, scoring="neg_log_loss")
+    rows = as_column(X)
+    for score, (train, test) in zip(scores, StratifiedKFold(2).split(rows, y), strict=True):
+        drawn = RandomOverSampler(random_state=0).fit_resample(rows[train], y[train])
+        proba = make(max_epochs=1).fit(*drawn).predict_proba(rows[test])
+        assert score == pytest.approx(-log_loss(y[test], proba), rel=1e-12)
 
 
 def test_comparison_has_its_baselines_on_pairs(make, pairs):

@@ -246,19 +246,20 @@ def test_what_a_process_forks_is_alone(job):
     "how, message",
     [("raises", "ValueError: made to fail"), ("mistaken", "The 'lr' parameter"), ("dies", "-9")],
 )
-def test_one_that_fails_brings_the_job_down(job, how, message):
-    process = start(job, how)
+def test_one_that_fails_brings_the_job_down(tiny, tmp_path, how, message):
+    shutil.copytree(tiny, tmp_path / "tiny")
+    process = start(tmp_path, how)
     output = end(process, 200)
-    assert time.time() - float((job / "failed").read_text()) < 60
+    assert time.time() - float((tmp_path / "failed").read_text()) < 60
     assert process.returncode != 0
     assert message in output
     assert "caught" not in output
 
 
 @pytest.mark.slow
-def test_a_process_holds_its_part_of_the_weights(job, tmp_path):
+def test_a_process_holds_its_part_of_the_weights(tiny, tmp_path):
     X, y = documents()
-    shutil.copytree(job / "tiny", tmp_path / "tiny")
+    shutil.copytree(tiny, tmp_path / "tiny")
     interrupted(tmp_path, "of-one", 16, train_split=0.2)
     settings = tmp_path / "fsdp.yaml"
     settings.write_text(

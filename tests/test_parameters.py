@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
 from skfocal._training.checkpoints import _FORMAT, describe
-from skfocal._utils.files import sha256
+from skfocal._utils.files import sha256_of_file
 from skfocal.comparison import _candidates
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -255,7 +255,7 @@ def make_old(folder, parameters):
     described |= {name: describe(value) for name, value in parameters.items()}
     content["fit"]["parameters"] = described
     file.write_text(json.dumps(content))
-    lines = [f"{sha256(folder / f)}  {f}\n" for f in ("state.json", "state.safetensors")]
+    lines = [f"{sha256_of_file(folder / f)}  {f}\n" for f in ("state.json", "state.safetensors")]
     (folder / "sha256.txt").write_text("".join(lines))
 
 

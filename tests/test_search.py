@@ -65,7 +65,8 @@ def test_loky_workers_share_the_outputs_of_frozen_layers(make):
     assert_same_search(parallel, search(make(max_epochs=1, freeze=1), (X, y)))
 
 
-def test_loky_divides_the_threads(make, data):
+def test_loky_divides_the_threads(make, data, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # with which a worker keeps to it
     grid = GridSearchCV(make(max_epochs=1), {"gamma": [0, 1]}, cv=2, scoring=count_threads)
     scores = grid.set_params(n_jobs=2, refit=False).fit(*data).cv_results_["mean_test_score"]
     assert scores.tolist() == 2 * [max(joblib.cpu_count() // 2, 1)]
