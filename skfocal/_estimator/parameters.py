@@ -137,9 +137,7 @@ def validate(estimator, names=None):
     chosen = {name: value for name, value in given.items() if names is None or name in names}
     with short_errors():
         validate_parameter_constraints(
-            {name: CONSTRAINTS[name] for name in chosen},
-            chosen,
-            caller_name=type(estimator).__name__,
+            estimator._parameter_constraints, chosen, caller_name=type(estimator).__name__
         )
     for value in chosen.values():
         if isinstance(value, Settings):
