@@ -18,7 +18,7 @@ LONG = {"classifier.py: __init__"}
 
 
 def code_lines(source, node=None):
-    """Return how many lines of a file, or of a function, are neither blank, comment nor docstring."""
+    """Return the number of lines of a file or function that are not blank, comment or docstring."""
     tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     prose = {
