@@ -114,7 +114,8 @@ def costs(n_repeats):
                 if turn:  # the first makes the moments
                     seconds[name].append(taken)
     lines = [
-        "| | weights that learn | AdamW's state MB | peak memory of the process MB | s per update |",
+        "| | weights that learn | AdamW's state MB | peak memory of the process MB "
+        "| s per update |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, training in trainings.items():
@@ -153,8 +154,8 @@ def main():
     write_block(
         DOCS / "adapters.md",
         "Gradient checkpointing and adapters",
-        f"An encoder as large as BERT-base, {BATCH} documents of {LENGTH} tokens, float32, one of 2 "
-        f"CPU cores. Time: median and range of {args.repeats} updates, taken in turns.\n\n"
+        f"An encoder as large as BERT-base, {BATCH} documents of {LENGTH} tokens, float32, one of "
+        f"2 CPU cores. Time: median and range of {args.repeats} updates, taken in turns.\n\n"
         + costs(args.repeats)
         + f"\n\nMiniLM on R8, {PART} random training documents, cross-entropy, {EPOCHS} epochs, "
         "64 tokens, published test split, mean ± standard deviation over the seeds.\n\n"

@@ -67,8 +67,8 @@ def main():
     lines = [
         f"MiniLM, {len(X)} documents of Reuters R8 cut to 64 tokens, four candidates on two folds, "
         f"one epoch each; {device_name()}, one for each node. The seconds of Dask and Ray include "
-        "the time in which their workers import torch and transformers. Scores: compared with those "
-        "in sequence.",
+        "the time in which their workers import torch and transformers. Scores: compared with "
+        "those in sequence.",
         "",
         "| | seconds | bytes per task | texts tokenised | weights read | scores |",
         "|---|---:|---:|---:|---:|---|",

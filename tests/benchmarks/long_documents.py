@@ -118,8 +118,8 @@ def main():
         f"{shown}, `max_length=64` unless the row names another. {rows[0]['documents']} training "
         f"messages, with the groups thinned to between {LARGEST} and {SMALLEST}, and {N_TEST} of "
         "the published test split, different ones for each seed; "
-        f"{np.mean([r['long'] for r in rows]):.0%} of these have more than 64 tokens. Mean ± standard deviation over seeds, {device_name()}."
-        f"\n\n{table(rows)}",
+        f"{np.mean([r['long'] for r in rows]):.0%} of these have more than 64 tokens. Mean ± "
+        f"standard deviation over seeds, {device_name()}.\n\n{table(rows)}",
     )
 
 
