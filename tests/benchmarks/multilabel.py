@@ -115,7 +115,9 @@ def main():
         f"with the groups thinned to between {LARGEST} and {SMALLEST}, in another order for each "
         "seed. A tenth of them is held out for the tuned thresholds. Tail: the "
         f"{rows[0]['tail']} labels with at most {TAIL}. The published test split; mean ± "
-        f"standard deviation over seeds, {device_name()}.\n\n" + table(rows, METRICS, "decision", tuple(LOSSES)) + "\n"
+        f"standard deviation over seeds, {device_name()}.\n\n"
+        + table(rows, METRICS, "decision", tuple(LOSSES))
+        + "\n"
     )
 
 

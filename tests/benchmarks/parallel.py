@@ -87,8 +87,8 @@ def table(rows):
     """Return the table, with medians over the runs and ratios of medians."""
     lines = [
         f"MiniLM, documents of Reuters R8 cut to 128 tokens, {WHOLE_BATCH} in a whole batch; "
-        f"{device_name()}. Medians of documents/s, with the lowest and the highest in brackets; then "
-        "the ratio of the median to that of one process with one thread.",
+        f"{device_name()}. Medians of documents/s, with the lowest and the highest in brackets; "
+        "then the ratio of the median to that of one process with one thread.",
         "",
         "| | runs | training | ratio | prediction | ratio |",
         "|---|---:|---:|---:|---:|---:|",
