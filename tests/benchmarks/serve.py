@@ -240,15 +240,14 @@ def section(title, servers, load, options):
         "",
         "Each client asks again as soon as it gets an answer:",
         "",
-        "| clients | server | answers/s (range of the turns) | p50 ms | p95 ms | p99 ms | 200 | 503 "
-        "| other |",
+        "| clients | server | answers/s (range) | p50 ms | p95 ms | p99 ms | 200 | 503 | other |",
         "|---:|---|" + "---:|" * 7,
         *closed,
         "",
         f"{rate:.0f} requests per second, {OVERLOAD} times the most answered above, arriving at",
         "random. Milliseconds are counted from the time when a request was due:",
         "",
-        "| server | answers/s (range of the turns) | p50 ms | p95 ms | p99 ms "
+        "| server | answers/s (range) | p50 ms | p95 ms | p99 ms "
         "| p50 of 503 | p95 of 503 | p99 of 503 | 200 | 503 | other | /health: 200, slowest |",
         "|---|" + "---:|" * 11,
         *overload(servers, load, rate, options),

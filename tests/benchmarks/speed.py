@@ -4,11 +4,11 @@
     python tests/benchmarks/speed.py --quick    # a few minutes; writes nothing
     python tests/benchmarks/speed.py --quality  # what each has learned on R8, over seeds
 
-All contenders get the same documents, weights, batch sizes, learning rate, schedule and seed, on the
-CPU in float32. Each runs in its own process, which is ready before anything is timed. Training is
-timed from texts and labels to a trained model, including the time to read the weights; prediction
-is timed from texts to labels. The contenders take turns, so that anything that slows the machine
-down for a while slows all of them. Ratios are taken within a turn.
+All contenders get the same documents, weights, batch sizes, learning rate, schedule and seed. They
+run on the CPU in float32. Each runs in its own process, which is ready before anything is timed.
+Training is timed from texts and labels to a trained model, including the time to read the weights;
+prediction is timed from texts to labels. The contenders take turns, so that anything that slows the
+machine down for a while slows all of them. Ratios are taken within a turn.
 
 All contenders but skfocal and the bare loops run in an environment with peers-requirements.txt,
 which is created at first use. Writes docs/benchmarks/speed.jsonl and .md.
@@ -262,9 +262,9 @@ def parse():
     """Return the options."""
     every = [*contenders.CONTENDERS, *contenders.PRECISIONS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, help="to train and to predict: 192; 800 with --quality")
-    parser.add_argument("--repeats", type=int, help="5 by default; with --quality the number of seeds")
-    parser.add_argument("--quick", action="store_true", help="32 documents, 2 repeats; writes nothing")
+    parser.add_argument("--documents", type=int, help="192 by default; 800 with --quality")
+    parser.add_argument("--repeats", type=int, help="5 by default; seeds with --quality")
+    parser.add_argument("--quick", action="store_true", help="32 documents, 2 repeats, no writing")
     parser.add_argument("--quality", action="store_true", help="accuracy and macro-F1 on R8")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=every, help="; ".join(every))
     parser.add_argument("--write", action="store_true", help="write even with --quick or --only")

@@ -145,7 +145,8 @@ def describe(settings, setting):
     return (
         f"MiniLM, {setting['documents']} random training documents per seed, and "
         f"{setting['documents']} test documents that are the same for all seeds; "
-        f"{settings['epochs']} epochs, `max_length={settings['max_length']}`, batch {settings['batch_size']}, learning rate "
-        f"{settings['lr']:g}, linear schedule with {settings['warmup']:.0%} warm-up, float32. Mean "
+        f"{settings['epochs']} epochs, `max_length={settings['max_length']}`, "
+        f"batch {settings['batch_size']}, learning rate {settings['lr']:g}, "
+        f"linear schedule with {settings['warmup']:.0%} warm-up, float32. Mean "
         "and standard deviation over the seeds; differences are within a seed."
     )
