@@ -160,8 +160,16 @@ def predicted_by(process_context, clf, texts):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-@pytest.mark.parametrize("settings", [{}, {"freeze": 1, "predict_precision": None}], ids=str)
+@pytest.mark.parametrize(
+    ("how", "settings"),
+    [
+        ("fork", {}),
+        ("fork", {"freeze": 1, "predict_precision": None}),
+        pytest.param("spawn", {}, marks=pytest.mark.slow),
+        ("spawn", {"freeze": 1, "predict_precision": None}),
+    ],
+    ids=str,
+)
 def test_a_new_process_predicts_the_same_bits(make, data, how, settings):
     clf, texts = make(max_epochs=1, **settings).fit(*data), many_texts(100)
     expected = clf.predict_proba(texts)
