@@ -118,11 +118,11 @@ class SkippedUpdates(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         """Begin an epoch."""
-        self.before_ = net.updates_.n_skipped
+        self.before_ = net.loop_.updates.n_skipped
 
     def on_epoch_end(self, net, **kwargs):
         """Record the number, and the mean over the batches that have a finite loss."""
-        net.history.record("n_skipped", net.updates_.n_skipped - self.before_)
+        net.history.record("n_skipped", net.loop_.updates.n_skipped - self.before_)
         for kind in ("train", "valid"):
             rows = [row for row in net.history[-1]["batches"] if f"{kind}_loss" in row]
             rows = [row for row in rows if math.isfinite(row[f"{kind}_loss"])]
@@ -247,7 +247,7 @@ class ValidationScore(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Score the logits that the validation pass left in the net."""
         # By one process: a scorer may draw.
-        score = net.processes.first(self.score, self.answers(net.valid_logits_))
+        score = net.processes.first(self.score, self.answers(net.loop_.valid_logits))
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
         if self.patience is None:
@@ -259,7 +259,7 @@ class ValidationScore(Callback):
             self.best_score_, self.best_epoch_ = score, epoch
             self.best_state_ = {k: v.detach().cpu().clone() for k, v in net.state().items()}
         elif epoch - self.best_epoch_ >= self.patience:
-            net.stop_ = True
+            net.loop_.stop = True
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Go back to the best weights."""
@@ -302,7 +302,7 @@ class Progress(Callback):
         self.start_ = time.perf_counter()
         self.n_documents_ = 0
         self.bar_ = tqdm(
-            total=net.train_batches.n_draws,
+            total=net.loop_.batches.n_draws,
             desc=f"epoch {len(net.history)}/{net.max_epochs}",
             unit=" documents",
             leave=False,
@@ -312,9 +312,9 @@ class Progress(Callback):
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Move the bar by the documents of the batch."""
         if training:
-            self.n_documents_ += len(net.batch_rows_)
+            self.n_documents_ += len(net.loop_.batch_rows)
             self.seconds_ = time.perf_counter() - self.start_
-            self.bar_.update(len(net.batch_rows_))
+            self.bar_.update(len(net.loop_.batch_rows))
 
     def on_epoch_end(self, net, **kwargs):
         """Close the bar and give the line."""

@@ -192,7 +192,7 @@ def test_frozen_layers_get_no_adapters_and_are_replayed(make, data):
     clf = make(peft=LORA, freeze=1, callbacks=[AtTheEnd()]).fit(*data)
     assert not any("layer.0." in name for name in watched(clf).learns_)
     assert any("layer.1." in name and "lora_A" in name for name in watched(clf).learns_)
-    assert clf.net_._frozen_layers().is_constant
+    assert clf.net_.frozen_layers().is_constant
     with pytest.raises(ValueError, match="freeze must leave a layer .* Got freeze=2 of 2"):
         make(peft=LORA, freeze=2).fit(*data)
 

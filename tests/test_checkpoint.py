@@ -20,6 +20,7 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, Freezer, LRScheduler
 
 from skfocal import Checkpoint, FocalLoss
+from skfocal._training import snapshot
 from skfocal._training.checkpoints import describe
 from skfocal._training.net import FocalNet
 
@@ -348,7 +349,7 @@ def test_callbacks_see_a_validation_once_that_sigterm_ended(make, data, tmp_path
     settings = {"checkpoint": tmp_path / "run", "callbacks": [Terminates(), Counts()]}
     settings |= {"train_split": 0.5, "batch_size": 4, "max_epochs": 3}
     # Held-out documents come a few at a time.
-    monkeypatch.setattr("skfocal._training.net._TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("skfocal._training.inference._TOKENS_AT_ONCE", 40)
     Terminates.n, Terminates.training = 2, False
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -490,3 +491,26 @@ def test_settings_are_described_alike_in_another_process():
     assert describe(pd.Series({"ham": 1.0})) != describe(pd.Series({"ham": 2.0}))
     assert describe(StratifiedKFold(3)) != describe(StratifiedKFold(4))
     assert describe(FocalLoss(weight=[1.0, 2.0])) != describe(FocalLoss(weight=[1.0, 3.0]))
+
+
+@pytest.mark.parametrize("change", ["pop", "add"])
+def test_a_checkpoint_with_other_callbacks_is_refused_by_their_name(
+    make, data, tmp_path, monkeypatch, change
+):
+    """What began anew, or was lost, would go unseen."""
+    of_callbacks = snapshot.of_callbacks
+
+    def other(net):
+        kept = of_callbacks(net)
+        if change == "pop":
+            kept.pop("schedule")
+        else:
+            kept["pruning"] = {}
+        return kept
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "of_callbacks", other)
+        make(checkpoint=tmp_path).fit(*data)
+    match = r"lacks \['schedule'\]" if change == "pop" else r"has the unknown \['pruning'\]"
+    with pytest.raises(ValueError, match=match):
+        make(checkpoint=tmp_path).fit(*data)

@@ -22,12 +22,15 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch.utils.data import WeightedRandomSampler
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss
+from skfocal._data.batches import BucketBatchSampler
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.module import load_module
 from skfocal._estimator import fitted_model
 from skfocal._estimator.build import learning_rate
 from skfocal._estimator.parameters import parameters_of
+from skfocal._runtime.process_group import ALONE
+from skfocal._training.loop import TrainingLoop
 from skfocal.losses import CrossEntropyLoss
 
 
@@ -195,10 +198,12 @@ def test_accumulating_small_batches_is_one_large_batch(make, data):
 
 def test_a_document_of_the_short_last_batch_pulls_no_harder(make, data):
     net = make(batch_size=16).fit(*data).net_
-    assert net._share_of_update(16) == pytest.approx(1)
-    assert net._share_of_update(8) == pytest.approx(0.5)  # 40 documents: 16, 16, 8
+    batches = BucketBatchSampler(np.ones(40), 16, None, 40, None)
+    loop = TrainingLoop(net, None, batches, ALONE, None)
+    assert loop._share_of_update(16) == pytest.approx(1)
+    assert loop._share_of_update(8) == pytest.approx(0.5)  # 40 documents: 16, 16, 8
     net.criterion_.normalize = "weights"
-    assert net._share_of_update(8) == 1
+    assert loop._share_of_update(8) == 1
 
 
 @pytest.mark.parametrize("sampler", [None, "sqrt"])

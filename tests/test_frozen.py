@@ -46,7 +46,7 @@ def test_keeping_changes_no_bit(make, data, monkeypatch, precision):
 @pytest.mark.parametrize("freeze", [1, 2])
 def test_training_is_that_of_the_plain_forward_pass(make, data, monkeypatch, freeze):
     replayed = make(freeze=freeze, lr=1e-3).fit(*data)
-    monkeypatch.setattr(FocalNet, "_frozen_layers", lambda self: None)
+    monkeypatch.setattr(FocalNet, "frozen_layers", lambda self: None)
     plain = make(freeze=freeze, lr=1e-3).fit(*data)
     np.testing.assert_allclose(
         replayed.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4
@@ -106,13 +106,13 @@ def test_clone_and_other_freeze_start_afresh(make, data):
     clf = make(freeze=1).fit(*data)
     other = clone(clf).set_params(freeze=0).fit(*data)
     assert same(weights_of(other), weights_of(make().fit(*data)))
-    assert other.net_._frozen_layers() is None
+    assert other.net_.frozen_layers() is None
 
 
 def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
     """On CUDA documents are computed together in one shape."""
     clf = make(freeze=1).fit(*data)
-    frozen = clf.net_._frozen_layers()
+    frozen = clf.net_.frozen_layers()
     ids = [np.arange(1000, 1000 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
     alone = frozen.compute(ids)
     monkeypatch.setitem(frozen_layers._SHAPES, "cpu", (4, 8))

@@ -94,7 +94,7 @@ def test_other_architectures_do_it_too(tmp_path, data, kind, config):
 
 def test_dropped_elements_are_the_same_in_both_passes(make, data, monkeypatch):
     """With torch's own dropout both trainings draw alike, so their weights must be equal."""
-    monkeypatch.setattr("skfocal._training.net.FocalNet._drops_fast", lambda self: False)
+    monkeypatch.setattr("skfocal._training.loop.TrainingLoop._drops_fast", lambda self: False)
     plain = make(dropout=0.3).fit(*data)
     saving = make(dropout=0.3, gradient_checkpointing=True).fit(*data)
     assert same(weights_of(plain), weights_of(saving))
@@ -134,7 +134,7 @@ def test_fewer_bytes_are_kept_for_the_backward_pass(make, data):
 def test_frozen_layers_are_still_replayed(make, data):
     """A hook that lets the embeddings' output require a gradient would end that."""
     clf = make(freeze=1, gradient_checkpointing=True).fit(*data)
-    assert clf.net_._frozen_layers().is_constant
+    assert clf.net_.frozen_layers().is_constant
 
 
 def test_partial_fit_and_warm_start_may_switch_it(make, data):

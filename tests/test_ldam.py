@@ -131,7 +131,7 @@ def test_deferring_is_a_fit_without_alpha_and_then_one_with_it(make, data):
 def test_training_that_ends_before_alpha_sets_in_says_so(make, data):
     class Stop(Callback):
         def on_epoch_end(self, net, **kwargs):
-            net.stop_ = True
+            net.loop_.stop = True
 
     clf = make(alpha="balanced", defer=0.8, max_epochs=4, callbacks=[Stop()])
     with pytest.warns(UserWarning, match="ended after 1 epochs, before the 3 epochs without alpha"):

@@ -24,6 +24,7 @@ from skfocal._data.batches import BucketBatchSampler, Shards
 from skfocal._runtime import process_group
 from skfocal._runtime.process_group import Processes
 from skfocal._runtime.workers import is_launched
+from skfocal._training.loop import TrainingLoop
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 JOB = str(Path(__file__).with_name("parallel_job.py"))
@@ -309,8 +310,8 @@ def test_a_batch_without_weight_is_divided_by_one(make, monkeypatch):
     net = make(normalize="weights", alpha="balanced").fit(*imbalanced()).net_
     batch = {"sample_weight": torch.zeros(3)}, torch.tensor([0, 1, 1])
     monkeypatch.setattr(Processes, "all_reduce_sum", lambda self, value: value)
-    net.processes = Processes(0, 8)
-    assert net._whole_divisor(batch, 24) == net._divisor(batch) == 1
+    loop = TrainingLoop(net, None, None, Processes(0, 8), None)
+    assert loop._whole_divisor(batch, 24) == loop._divisor(batch) == 1
 
 
 def test_a_launcher_is_told_from_what_its_processes_start(monkeypatch):

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.quantization import reduced_copy
-from skfocal._training import net
+from skfocal._training import inference
 
 
 @pytest.fixture(params=["bfloat16", "int8"])
@@ -92,7 +92,9 @@ def test_a_module_in_training_mode_predicts_without_dropout(make, data):
 
 def test_the_copy_is_made_once(fitted, data, precision, monkeypatch):
     made = []
-    monkeypatch.setattr(net, "reduced_copy", lambda *args: made.append(args) or reduced_copy(*args))
+    monkeypatch.setattr(
+        inference, "reduced_copy", lambda *args: made.append(args) or reduced_copy(*args)
+    )
     fitted.set_params(predict_precision=precision)
     for _ in range(3):
         fitted.predict(data[0])

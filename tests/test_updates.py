@@ -60,7 +60,7 @@ def test_of_accumulated_batches_the_last_of_the_update_is_named(make, data):
 
 def test_numbers_read_later_are_named_by_their_own_batch(make, data, monkeypatch):
     """On CUDA losses are read so many batches at a time."""
-    monkeypatch.setattr("skfocal._training.net._BATCHES_PER_READ", {"cpu": 4})
+    monkeypatch.setattr("skfocal._training.loop._BATCHES_PER_READ", {"cpu": 4})
     for spoils, what in ((Spoils([6]), "loss"), (Spoils([6], gradient_only=True), "gradient")):
         with pytest.raises(FloatingPointError, match=f"{what} is nan in epoch 2, train batch 1"):
             make(loss=spoils).fit(*data)
@@ -172,7 +172,7 @@ def test_float16_keeps_gradients_that_it_could_not_hold_without_a_scale(make, da
     whole = gradient("float32")
     error = (gradient("float16") - whole).norm() / whole.norm()
     assert error < 0.02
-    monkeypatch.setattr("skfocal._training.net.make_scaler", lambda precision, device: None)
+    monkeypatch.setattr("skfocal._training.loop.make_scaler", lambda precision, device: None)
     assert (gradient("float16") - whole).norm() / whole.norm() > 10 * error
 
 

@@ -56,7 +56,7 @@ def line_of(call):
 
 class Stop(Callback):
     def on_epoch_end(self, net, **kwargs):
-        net.stop_ = True
+        net.loop_.stop = True
 
 
 def spoiled(logits, target):

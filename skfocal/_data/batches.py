@@ -139,10 +139,6 @@ class BucketBatchSampler(Sampler):
         order = self.random_state.permutation(len(batches))
         self.batches = [batches[i] for i in order]
 
-    def forget(self):
-        """Let go of all that grew with the training."""
-        self.batches, self._begins = [], []
-
     def state(self):
         """Return where in the training the batches are."""
         return {

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
@@ -193,8 +194,9 @@ class Training:
                 self._check_checkpoint(prepared)
             if self.processes.rank:  # each drops others; the new head was the same for all
                 torch.manual_seed(seed + self.processes.rank)
-            self._train(net, prepared)
-            chunks = self._merge(net, prepared)
+            batches = self._batches(prepared)
+            self._train(net, prepared, batches)
+            chunks = self._merge(net, prepared, len(batches))
             temperatures, offset = self._calibrated(net, prepared, score)
         return self._result(net, prepared, chunks, temperatures, offset)
 
@@ -245,16 +247,19 @@ class Training:
             warn(message)
         return Prepared(module, tokenizer, truncation, chosen, adapters, tokens)
 
-    def _net(self, prepared, score, device) -> FocalNet:
-        parameters, data, chosen = self.parameters, self.data, prepared.plan
-        batches = BucketBatchSampler(
-            prepared.tokens.lengths[data.train],
-            parameters.batch_size * self.processes.size,
-            chosen.sampling.draw,
-            chosen.sampling.n_draws,
+    def _batches(self, prepared) -> BucketBatchSampler:
+        sampling = prepared.plan.sampling
+        return BucketBatchSampler(
+            prepared.tokens.lengths[self.data.train],
+            self.parameters.batch_size * self.processes.size,
+            sampling.draw,
+            sampling.n_draws,
             self.rng,
             processes=self.processes,
         )
+
+    def _net(self, prepared, score, device) -> FocalNet:
+        parameters, data, chosen = self.parameters, self.data, prepared.plan
         return build.make_net(
             parameters,
             prepared.module,
@@ -268,8 +273,6 @@ class Training:
                 parameters, chosen.loss, score, self.chunks, self.processes.is_first
             ),
             train_split=score and predefined_split(_dataset(prepared.tokens, data, data.held_out)),
-            train_batches=batches,
-            processes=self.processes,
         )
 
     def _check_checkpoint(self, prepared):
@@ -289,14 +292,16 @@ class Training:
             initial_weights=prepared.module.state_dict().values(),
         )
 
-    def _train(self, net, prepared):
+    def _train(self, net, prepared, batches):
         saving = self.parameters.gradient_checkpointing
         with recomputed_layers(prepared.module.model) if saving else nullcontext():
             net.train(
                 _dataset(prepared.tokens, self.data, self.data.train),
+                batches,
+                processes=self.processes,
+                checkpoints=self.checkpoints,
                 moments=self._moments(prepared.adapters),
                 keep_moments=self.chunks is not None,
-                checkpoints=self.checkpoints,
             )
 
     def _moments(self, adapters):
@@ -305,12 +310,13 @@ class Training:
             return None
         return (adapters and adapters.moments) or self.earlier.net_.moments()
 
-    def _merge(self, net, prepared) -> Chunks | None:
+    def _merge(self, net, prepared, n_batches) -> Chunks | None:
         """Make plain weights of trained adapters; return what a next chunk goes on from."""
         adapters, chunks = prepared.adapters, None
         if self.chunks is not None:
             kept = adapters and adapters.keep(net.moments())
-            chunks = self.chunks.after(prepared.plan, net.updates_per_epoch(), kept)
+            n_updates = math.ceil(n_batches / net.accumulate)
+            chunks = self.chunks.after(prepared.plan, n_updates, kept)
         if adapters is not None:
             adapters.merge()
             freeze_layers(net.plain_module().model, int(self.parameters.freeze))

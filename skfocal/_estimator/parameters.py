@@ -44,8 +44,6 @@ _OF_OUR_NET = {
     "pad_id",
     "pooling",
     "precision",
-    "processes",
-    "train_batches",
     "weight_decay",
 }
 

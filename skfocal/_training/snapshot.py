@@ -40,20 +40,20 @@ def capture(net, n_batches, complete=False):
         "module": net.state(),
         "criterion": net.criterion_.state_dict(),
         "history": _rows(net.history, n_batches),
-        "callbacks": net.before_validation_ or of_callbacks(net),
+        "callbacks": net.loop_.before_validation or of_callbacks(net),
         # Those of a loss of the user's own may change in training.
         "settings": {name: plain_attributes(part) for name, part in net.criterion_.named_modules()},
         "learns": [name for name, p in net.module_.named_parameters() if p.requires_grad],
-        "random_state": net.train_batches.random_state.get_state(),
+        "random_state": net.loop_.batches.random_state.get_state(),
     }
     if complete:
         return state
-    state["globals"] = _globals(net.globals_at_begin_)
+    state["globals"] = _globals(net.loop_.globals_at_begin)
     return state | {
         "moments": net.moments(),
         "groups": [_settings(group) for group in net.optimizer_.param_groups],
-        "updates": net.updates_.state_dict(),
-        "batches": net.train_batches.state(),
+        "updates": net.loop_.updates.state_dict(),
+        "batches": net.loop_.batches.state(),
         "torch": torch.get_rng_state(),
         "cuda": _cuda_state(net),
         "generators": net.processes.all_gather([torch.get_rng_state(), _cuda_state(net)]),
@@ -66,19 +66,43 @@ def of_callbacks(net):
 
 
 def restore(net, state):
-    """Put back what :func:`capture` returned."""
+    """Put back what :func:`capture` returned.
+
+    Raises
+    ------
+    ValueError
+        If the callbacks are not those that were there: one would begin anew, or be lost.
+    """
+    # By the first process, whose callbacks are stored: others may have others.
+    net.processes.first(_check_callbacks, state["callbacks"], dict(net.callbacks_))
     net.set_state(state["module"])
     net.criterion_.load_state_dict(state["criterion"])
     net.history = History(state["history"])
     for name, callback in net.callbacks_:
-        _put_back(callback, state["callbacks"].get(name, {}))  # progress may come or go
+        _put_back(callback, state["callbacks"].get(name, {}))
     for name, part in net.criterion_.named_modules():
         vars(part).update(state["settings"][name])
     for name, parameter in net.module_.named_parameters():
         parameter.requires_grad_(name in state["learns"])
     if not state["complete"]:
         _restore_position(net, state)
-    net.train_batches.random_state.set_state(state["random_state"])
+    net.loop_.batches.random_state.set_state(state["random_state"])
+
+
+def _check_callbacks(stored, present):
+    """Refuse a checkpoint with other callbacks than the training; progress may come or go."""
+    unknown, missing = (
+        sorted(one.keys() - other.keys() - {"progress"})
+        for one, other in ((stored, present), (present, stored))
+    )
+    if unknown or missing:
+        problems = [f"lacks {missing}"] * bool(missing) + [f"has the unknown {unknown}"] * bool(
+            unknown
+        )
+        raise ValueError(
+            "checkpoint must hold the state of the callbacks of this fit: give another folder, or "
+            f"remove this one to train from the beginning. Got one that {' and '.join(problems)}."
+        )
 
 
 def _restore_position(net, state):
@@ -86,8 +110,8 @@ def _restore_position(net, state):
     net.set_moments(state["moments"])
     for group, settings in zip(net.optimizer_.param_groups, state["groups"], strict=True):
         group.update(settings)
-    net.updates_.load_state_dict(state["updates"])
-    net.train_batches.set_state(state["batches"], state["n_batches"])
+    net.loop_.updates.load_state_dict(state["updates"])
+    net.loop_.batches.set_state(state["batches"], state["n_batches"])
     # After the batches: to find the place in the epochs they are drawn again.
     if state["globals"]:
         random.setstate(state["globals"]["python"])

@@ -1,0 +1,95 @@
+"""Logits of documents by a fitted net: in batches, in parts that fit, in another precision."""
+
+import functools
+import threading
+
+import numpy as np
+import torch
+
+from skfocal._data.batches import Collator, TokenDataset, sorted_batches
+from skfocal._encoder.pooling import pool_all
+from skfocal._encoder.quantization import reduced_copy
+from skfocal._runtime.allocator import kept_memory
+from skfocal._runtime.devices import mind_fork
+
+_TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
+MAKING = threading.RLock()  # what the first prediction makes and those in other threads wait for
+
+
+def compute_logits(net, tokens, precision):
+    """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order.
+
+    `precision` is one of the module quantization; None predicts as the net was trained.
+    """
+    mind_fork()
+    step = net.evaluation_step
+    if precision is None:
+        net.reduced_ = None, None
+    else:
+        plain = functools.partial(_plain_step, _reduced(net, precision), net.device)
+        step = functools.partial(net.predict_microbatches_.run, plain)
+    rows, counts = tokens.pieces()
+    dataset = TokenDataset(rows)
+    batches = prediction_batches(net, dataset)
+    step = _watched(net.watch, step, len(tokens) / len(rows))
+    if len(batches) == 1:  # a loader would take as long as a small model
+        outputs = [step(Collator(net.pad_id)(dataset.__getitems__(batches[0])))]
+    else:
+        with kept_memory():
+            outputs = [step(batch) for batch in net.loader(dataset, batches, "valid")]
+    return pool_all(in_order(outputs, batches, net.processes), counts, net.pooling)
+
+
+def _watched(watch, step, share):
+    """Tell what each step has done, as documents of which a row is a `share`."""
+    if watch is None:
+        return step
+
+    def watched(batch):
+        output = step(batch)
+        watch(len(output) * share)
+        return output
+
+    return watched
+
+
+def _reduced(net, precision):
+    """Return the module in another precision, made once for the present weights.
+
+    A change of weights that torch does not count, through their ``.data``, goes unseen.
+    """
+    module = net.plain_module()
+    versions = [0 if p.is_inference() else p._version for p in module.parameters()]
+    key = precision, versions, [p.data_ptr() for p in module.parameters()]
+    with MAKING:
+        if net.reduced_[0] != key:
+            net.reduced_ = None, None  # never two copies at a time
+            net.reduced_ = key, reduced_copy(module, precision)
+        return net.reduced_[1]
+
+
+def prediction_batches(net, dataset):
+    """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
+    if torch.device(net.device).type == "cpu":
+        return sorted_batches(dataset.tokens.lengths, None, _TOKENS_AT_ONCE)
+    # Four times as many as in training: there are no gradients to keep.
+    return sorted_batches(dataset.tokens.lengths, 4 * net.batch_size)
+
+
+def in_order(outputs, batches, processes):
+    """Return the rows of all batches, and of all processes' parts of them, in their order."""
+    result = torch.cat(outputs).float().cpu().numpy()
+    rows = [row for batch in batches for row in batch]
+    parts = processes.all_gather((rows, result))
+    ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), np.float32)
+    for rows, part in parts:
+        ordered[rows] = part
+    return ordered
+
+
+def _plain_step(module, device, batch):
+    inputs = {name: x.to(device) for name, x in batch[0].items() if name != "sample_weight"}
+    if module.training:
+        module.eval()
+    with torch.inference_mode():
+        return module(**inputs)

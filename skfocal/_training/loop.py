@@ -1,0 +1,381 @@
+"""The training loop: all that there is only while a net trains."""
+
+import contextlib
+import copy
+import functools
+import math
+from typing import Any
+
+import torch
+from skorch.history import History
+
+from skfocal._data.batches import Collator
+from skfocal._encoder.dropout import has_dropout
+from skfocal._encoder.fast_dropout import FastDropout
+from skfocal._runtime.allocator import kept_memory
+from skfocal._runtime.process_group import full
+from skfocal._runtime.signals import watched_signals
+from skfocal._training.inference import in_order
+from skfocal._training.microbatches import MicroBatches
+from skfocal._training.optimization import Updates, advice, make_scaler
+from skfocal._training.snapshot import capture, of_callbacks, restore
+from skfocal._training.strategies import hold
+from skfocal._utils.hashing import digest
+
+# Losses are read from the device so many batches at a time: each read waits for it to finish.
+_BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
+
+
+class StopTraining(Exception):
+    """Ends the training in good order after an epoch."""
+
+
+class TrainingLoop:
+    """One training of a net.
+
+    Callbacks find it as ``net.loop_``, which is None before and after.
+
+    Parameters
+    ----------
+    net : FocalNet
+        Initialised.
+    dataset : TokenDataset
+        The documents to train on.
+    batches : BucketBatchSampler
+        Batches of the documents' rows.
+    processes : Processes
+        Those that train together; each computes its share of every batch.
+    checkpoints : Checkpoints
+        Where the training goes on from, and writes to.
+    globals_at_begin : dict
+        States of the global generators before the training.
+
+    Attributes
+    ----------
+    stop : bool
+        Set by a callback: whether the training ends after this epoch.
+    strategy : SingleProcess
+        How the processes hold the module.
+    updates : Updates
+        Makes updates of gradients.
+    batch_rows : list of int
+        Rows of the present batch, of all processes together.
+    valid_logits : ndarray of shape (n_held_out, n_classes)
+        Logits of the held-out documents after the present epoch.
+    """
+
+    valid_logits: Any = None
+
+    def __init__(self, net, dataset, batches, processes, checkpoints, globals_at_begin=None):
+        self.net = net
+        self.dataset = dataset
+        self.batches = batches
+        self.processes = processes
+        self.checkpoints = checkpoints
+        self.globals_at_begin = globals_at_begin
+        self.stop = False
+        self.strategy: Any = None
+        self.updates: Any = None
+        self.signals: Any = None
+        self.microbatches: Any = None
+        self.drops = False  # whether dropout takes the short way
+        self.resumed = None  # the checkpoint to go on from, until it is put back
+        self.before_validation: Any = None  # what callbacks remembered
+        self.n_batches = 0  # of training, in the present epoch
+        self.batch_rows: Any = ()
+        self.is_update = False  # whether the present batch completes an update
+        self.norms: dict = {}  # of gradients, by batch, that wait on the device
+        self.pending: list = []  # batches of the present update, and their losses
+        self.losses: list = []
+
+    def run(self, moments, keep_moments):
+        """Train from the module's present weights.
+
+        Parameters
+        ----------
+        moments : dict
+            The optimizer's state after an earlier training of the same module.
+        keep_moments : bool
+            Whether the optimizer has its state afterwards.
+        """
+        net = self.net
+        self._hold_module()
+        net.set_moments(moments)
+        net.notify("on_train_begin", X=self.dataset, y=None)
+        self.drops = self._drops_fast()
+        self.resumed = self.checkpoints.found
+        if self.resumed is not None and self.resumed["complete"]:
+            restore(net, self.resumed)
+        else:
+            self._fit_epochs()
+        self.strategy.release(net, keep_moments)
+        self.strategy = None
+        self._check_same_weights()
+
+    def _hold_module(self):
+        """Let the processes hold the module, and with it the optimizer."""
+        # Documents of several windows take no more memory than full ones of a single window.
+        most = self.net.batch_size * self.dataset.tokens.cutting.max_length
+        self.microbatches = MicroBatches("training", most)
+
+        def probe():
+            shortest = [int(self.dataset.tokens.lengths.argmin())]
+            inputs, codes = Collator(self.net.pad_id)(self.dataset.__getitems__(shortest))
+            with torch.random.fork_rng():
+                self.net.get_loss(self.net.infer(inputs), codes, X=inputs).backward()
+
+        self.strategy = hold(self.net, probe)
+        if not self.strategy.in_parts:
+            self.microbatches.n_tokens = None
+        if not self.strategy.retries:
+            self.microbatches.may_shrink = self.net.predict_microbatches_.may_shrink = False
+        self.updates = Updates(
+            self.net.optimizer_,
+            clip=self.net.gradient_clip,
+            nonfinite=self.net.nonfinite,
+            scaler=make_scaler(self.net.precision, self.net.device),
+        )
+
+    def _fit_epochs(self):
+        """Train the epochs that are left, to the end."""
+        if frozen := self.net.frozen_layers():
+            frozen.prepare(self.dataset.tokens)
+        n_epochs = self.net.max_epochs
+        if self.resumed is not None:
+            done = self.resumed["history"][:-1]
+            self.net.history = History(done)
+            n_epochs -= len(done)
+        with kept_memory(), watched_signals(self.checkpoints.folder is not None) as self.signals:
+            try:
+                self.net.fit_loop(self.dataset, epochs=n_epochs)
+            except StopTraining:
+                pass
+            self.net.notify("on_train_end", X=self.dataset, y=None)
+            if not all(full(p.isfinite().all()) for p in self.net.module_.parameters()):
+                raise FloatingPointError(advice("the last update left weights that are not finite"))
+            if self.checkpoints.folder is not None:
+                self.checkpoints.write(capture(self.net, 0, complete=True))
+
+    def _drops_fast(self):
+        """Say whether training drops anything and may do so the short way.
+
+        CUDA's own is fast, a compiled graph keeps it, and checkpointed layers, which run again in
+        the backward pass, have to drop the same in both.
+        """
+        model = self.net.plain_module().model
+        on_cpu = torch.device(self.net.device).type == "cpu"
+        checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+        return on_cpu and not self.net.compile and not checkpointed and has_dropout(model)
+
+    def _check_same_weights(self):
+        """Refuse a model that is another in each process: batches have the same gradients."""
+        if self.processes.size == 1:
+            return
+        key = b""
+        # One after the other: none is copied for long.
+        for parameter in self.net.module_.parameters():
+            key = digest(key, parameter.detach().cpu().numpy().tobytes())
+        if len(set(self.processes.all_gather(key))) > 1:
+            raise RuntimeError(
+                f"The {self.processes.size} processes ended with different weights. A callback of "
+                "yours sees the documents of its own process only, and what it decides must not "
+                "depend on them: take `early_stopping` and `scoring`, or 'valid_score' of the "
+                "history, which are the same in all."
+            )
+
+    # -- epochs ----------------------------------------------------------------------------
+
+    def run_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch without waiting for the device at each batch."""
+        every = _BATCHES_PER_READ.get(torch.device(self.net.device).type, 1)
+        n_done = self._resume() if training else 0
+        if not training and self.checkpoints.folder is not None:
+            # A checkpoint during validation begins it again: callbacks must not see it twice.
+            self.before_validation = copy.deepcopy(of_callbacks(self.net))
+        losses, outputs, self.norms, self.pending, self.losses = [], [], {}, [], []
+        for batch, is_last in _marked(iterator):
+            rows = self.batch_rows = iterator.batch_sampler.whole(n_done)
+            if len(rows) <= self.processes.rank:  # none is left for this process
+                batch[0]["sample_weight"].zero_()
+            n_done += 1
+            self.n_batches = n_done if training else self.n_batches
+            self.net.notify("on_batch_begin", batch=batch, training=training)
+            self.is_update = training and (n_done % self.net.accumulate == 0 or is_last)
+            step = step_fn(batch, **fit_params)
+            self.net.history.record_batch(f"{prefix}_batch_size", len(rows))
+            losses.append(step["loss"].detach())
+            writes = self._writes_checkpoint(training)
+            if len(losses) == every or is_last or writes:
+                self._record_losses(prefix, losses, n_done)
+                losses = []
+            if not training:
+                outputs.append(step["y_pred"])
+            self.net.notify("on_batch_end", batch=batch, training=training, **step)
+            if writes:
+                self._write_checkpoint()
+        self.before_validation = None
+        self.net.history.record(f"{prefix}_batch_count", n_done)
+        if not training:
+            self.valid_logits = in_order(outputs, iterator.batch_sampler, self.processes)
+
+    def _record_losses(self, prefix, losses, n_done):
+        """Read from the device what waits there, and raise for numbers that are not finite."""
+        norms, self.norms = self.norms, {}
+        waiting = self.processes.all_reduce_sum(torch.stack(losses))
+        if norms:
+            waiting = torch.cat([waiting, torch.stack(list(norms.values())).to(waiting)])
+        values = waiting.tolist()
+        norms = dict(zip(norms, values[len(losses) :], strict=True))
+        rows = self.net.history[-1]["batches"][-len(losses) :]
+        first = n_done - len(losses) + 1
+        # In their order: a bad update spoils all losses after it.
+        for i, row in enumerate(rows):
+            row[f"{prefix}_loss"] = values[i]
+            self._check_finite("loss", values[i], prefix, first + i)
+            if first + i in norms:
+                self._check_finite("norm of the gradient", norms[first + i], prefix, first + i)
+
+    def _check_finite(self, what, value, prefix, number):
+        if not math.isfinite(value) and self.net.nonfinite == "raise":
+            where = f"epoch {len(self.net.history)}, {prefix} batch {number}"
+            raise FloatingPointError(advice(f"the {what} is {value} in {where}"))
+
+    # -- checkpoints -----------------------------------------------------------------------
+
+    def _resume(self):
+        """Put back the state of a checkpoint, once; return how many batches are done."""
+        state, self.resumed = self.resumed, None
+        if state is not None:
+            restore(self.net, state)
+        self.n_batches = 0 if state is None else state["n_batches"]
+        return self.n_batches
+
+    def _writes_checkpoint(self, training):
+        """Say whether the state after this batch is to be written: only between updates."""
+        if self.checkpoints.folder is None or (training and not self.is_update):
+            return False
+        is_due = training and self.checkpoints.is_due()
+        return self.processes.any(is_due or self.signals.terminated)
+
+    def _write_checkpoint(self):
+        self.checkpoints.write(capture(self.net, self.n_batches))
+        if self.signals.terminated:
+            self.signals.pass_on()
+
+    # -- steps -----------------------------------------------------------------------------
+
+    def train_step(self, batch, **fit_params):
+        """Add the gradient of a batch; update the weights where its turn has come."""
+        step = self.accumulate_step(batch, **fit_params)
+        self.losses.append(step["loss"].detach())
+        if self.is_update:
+            norm = self.updates.clip_gradients()
+            if self.updates.may_skip:  # a loss that is not finite may have a gradient that is
+                norm = norm + 0 * self.processes.all_reduce_sum(sum(self.losses))
+            self.net.notify(
+                "on_grad_computed",
+                named_parameters=list(self.net.get_all_learnable_params()),
+                batch=batch,
+                training=True,
+            )
+            where = f"epoch {len(self.net.history)}, train batch {self.n_batches}"
+            self.updates.step(norm, where)
+            if not self.updates.may_skip:
+                self.norms[self.n_batches] = norm
+            self.pending, self.losses = [], []
+        return step
+
+    def accumulate_step(self, batch, **fit_params):
+        """Compute the loss of a batch and add its part of the update's gradient."""
+        self.net._set_training(True)
+        self.pending.append((batch, len(self.batch_rows)))
+        step = self._add_gradient(*self.pending[-1], **fit_params)
+        while step is None:
+            # Parts of gradients may have been added: begin the update again.
+            self.net.optimizer_.zero_grad(set_to_none=True)
+            for batch, n_rows in self.pending:
+                step = self._add_gradient(batch, n_rows, **fit_params)
+                if step is None:
+                    break
+        return step
+
+    def validation_step(self, batch, **fit_params):
+        """Return loss and logits of a held-out batch."""
+        self.net._set_training(False)
+        with torch.no_grad():
+            infer = functools.partial(self.net.infer, **fit_params)
+            logits = self.net.predict_microbatches_.run(lambda part: infer(part[0]), batch)
+            loss = self.net.get_loss(logits, batch[1], X=batch[0])
+            if self.processes.size > 1:
+                whole = self._whole_divisor(batch, len(self.batch_rows))
+                loss = loss * (self._divisor(batch) / whole)
+            return {"loss": loss, "y_pred": logits}
+
+    def _add_gradient(self, batch, n_rows, **fit_params):
+        """Return loss and logits of a batch; None if the memory did not suffice for a part.
+
+        The batch may be this process's part of one of `n_rows` documents. The loss is its part of
+        the whole one's.
+        """
+        share = self._share_of_update(n_rows) * self.strategy.factor
+        parts = self.microbatches.of(batch)
+        divides = len(parts) > 1 or self.processes.size > 1
+        whole = self._whole_divisor(batch, n_rows) if divides else None
+        losses, logits = [], []
+        for part in parts:
+            inputs, codes = part
+            exchanges = self.is_update and part is parts[-1]
+            try:
+                with contextlib.nullcontext() if exchanges else self.strategy.adding():
+                    with FastDropout() if self.drops else contextlib.nullcontext():
+                        y_pred = self.net.infer(inputs, **fit_params)
+                    loss = self.net.get_loss(y_pred, codes, X=inputs, training=True)
+                    if divides:
+                        loss = loss * (self._divisor(part) / whole)
+                    self.updates.backward(loss * share)
+            except torch.OutOfMemoryError:
+                self.microbatches.shrink(part)
+                return None
+            losses.append(loss.detach())
+            logits.append(y_pred.detach())
+        if len(parts) == 1:
+            return {"loss": loss, "y_pred": y_pred}
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(logits)}
+
+    def _divisor(self, batch):
+        inputs, codes = batch
+        return self.net.criterion_.divisor(
+            codes.to(self.net.device), inputs["sample_weight"].to(self.net.device)
+        )
+
+    def _whole_divisor(self, batch, n_rows):
+        """Return what the summed loss of all processes' parts of a batch is divided by."""
+        if self.processes.size == 1 or self.net.criterion_.normalize != "weights":
+            return n_rows if self.net.criterion_.normalize == "samples" else self._divisor(batch)
+        inputs, codes = batch
+        weight = self.net.criterion_.total_weight(
+            codes.to(self.net.device), inputs["sample_weight"].to(self.net.device)
+        )
+        total = self.processes.all_reduce_sum(weight)
+        return torch.where(total > 0, total, torch.ones_like(total))
+
+    def _share_of_update(self, n_rows):
+        """Return what a batch's loss is multiplied by before it is added to the update's.
+
+        A mean over samples becomes the sum over the size that a whole update has, so that a
+        document in an epoch's short last batch pulls no harder than the others.
+        """
+        if self.net.criterion_.normalize == "samples":
+            whole = self.net.accumulate * self.batches.batch_size
+            return n_rows / min(whole, self.batches.n_draws)
+        return 1 / self.net.accumulate if self.net.criterion_.normalize == "weights" else 1.0
+
+
+def _marked(iterator):
+    """Yield each batch and whether it is the last; how many there will be is not known before."""
+    batches = iter(iterator)
+    batch = next(batches, None)
+    while batch is not None:
+        following = next(batches, None)
+        yield batch, following is None
+        batch = following
