@@ -739,7 +739,7 @@ def test_an_instance_of_our_own_is_copied_and_completed():
             "label_smoothing=0.1 and the 0.2 of the loss are both given",
         ),
         (functools.partial(FocalLoss, 5.0), {}, "loss as a partial must bind its settings by name"),
-        ("poly1", {"params": {"weight": [1]}}, r"must not set \['weight'\] to alpha="),
+        ("poly1", {"params": {"weight": [1]}}, r"must not set \['weight'\]: use alpha="),
         (
             "poly1",
             {"params": {"epsilon": "a"}},
