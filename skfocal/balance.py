@@ -371,7 +371,7 @@ def resolve_sampling(
 
     def amount(rows_weight: NDArray[np.float64]) -> NDArray[np.float64]:
         totals = np.bincount(codes, weights=rows_weight, minlength=n_classes)
-        return np.asarray(totals, dtype=np.float64)  # as it is, whatever mypy thinks
+        return np.asarray(totals, dtype=np.float64)  # its type in numpy's stubs is int
 
     n = len(codes)
     if sampler is None:
