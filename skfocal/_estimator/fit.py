@@ -102,7 +102,9 @@ class Fit:
         """Return what the last training of an estimator left behind, None before the first."""
         if not hasattr(estimator, "net_"):
             return None
-        return cls(**{field.name: getattr(estimator, field.name, None) for field in fields(cls)})
+        names = [field.name for field in fields(cls)]
+        left: dict[str, Any] = {name: getattr(estimator, name, None) for name in names}
+        return cls(**left)
 
     def keep_in(self, estimator):
         """Make an estimator a fitted one."""
