@@ -22,7 +22,7 @@ _OFFSETS = sorted(np.linspace(-3, 3, 25), key=abs)
 _TAUS = sorted(np.linspace(-1, 1.5, 11), key=abs)
 
 
-def resolve_proba(proba, loss):
+def resolve_proba(proba: str, loss: Loss) -> str:
     """Return the `proba` that is meant by "auto" for a loss, any other as it is.
 
     "reweighted" where that changes no decision: the benchmarks have what it does for calibration.
