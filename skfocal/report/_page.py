@@ -483,13 +483,8 @@ def _confusion(report: Report) -> str:
         for i, j in zip(*counts.nonzero(), strict=True):
             # At nine tenths of the full colour, both have the same contrast with it.
             colour = "white" if display.confusion_matrix[i, j] > 0.9 else _INK
-            text: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "fontsize": letters,
-                "color": colour,
-            }
-            ax.text(j, i, counts[i, j], **text)
+            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": letters}
+            ax.text(j, i, counts[i, j], color=colour, **style)
         ax.tick_params(labelsize=9 if n <= 20 else 6.5)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.spines[:].set_visible(True)
