@@ -38,7 +38,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # -- the reference -----------------------------------------------------------------------------
 autosummary_generate = True
-autodoc_typehints = "none"  # the docstrings have the types
+autodoc_typehints = "none"  # the docstrings name the types
 numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_xref_param_type = False
 
@@ -88,14 +88,14 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-# Pages without others beside them, and one that needs the room for code side by side.
+# Pages without siblings, and one that needs the width to show code side by side.
 _WIDE = ("index", "getting-started", "from-your-loop", "auto_examples/*")
 _WIDE += ("contributing", "architecture", "changelog")
 html_sidebars = dict.fromkeys(_WIDE, [])
 
 
 def add_options(app, what, name, command, options, lines):
-    """Give the docstring of a command what its annotations say of the options."""
+    """Add the options from a command's annotations to its docstring."""
     if not name.startswith("skfocal.cli."):
         return
     hints = {option: hint for option, hint in command.__annotations__.items() if option != "return"}

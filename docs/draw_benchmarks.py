@@ -2,7 +2,7 @@
 
     python docs/draw_benchmarks.py
 
-The build of the site calls it; the figures are not committed.
+The build of the site runs this; the figures are not committed.
 """
 
 import json
@@ -20,7 +20,7 @@ WIDTH = 4.8  # inches, so that the letters stay legible on a phone
 
 
 def read(name):
-    """Return the runs of a benchmark, one dict a line."""
+    """Return the runs of a benchmark, one dict per line."""
     return [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").open()]
 
 
@@ -32,13 +32,13 @@ def values(rows, column, **wanted):
 
 
 def dots(ax, position, numbers, colour, marker="o", label=None):
-    """Draw each run as a small dot, their mean as a large one."""
+    """Draw each run as a small dot, and their mean as a large one."""
     ax.plot(numbers, [position] * len(numbers), ".", color=colour, alpha=0.45, zorder=2)
     ax.plot(numbers.mean(), position, marker, color=colour, markersize=8, zorder=3, label=label)
 
 
 def rows_of(ax, names):
-    """Name the rows of a plot, the first on top."""
+    """Label the rows of a plot, the first at the top."""
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
 
@@ -90,7 +90,7 @@ def probabilities():
 
 
 def decisions_r52():
-    """Macro-F1 of three ways to decide."""
+    """Macro-F1 of three decisions."""
     rows = read("decisions-r52")
     names = list(dict.fromkeys(row["name"] for row in rows))
     figure, ax = plt.subplots(figsize=(WIDTH, 5.0), layout="constrained")
@@ -141,14 +141,14 @@ def speed():
             ax.barh(i, np.median(ratios), color=BLUE if own else "#bbbbbb", height=0.65)
             ax.plot([ratios.min(), ratios.max()], [i, i], color="black", linewidth=1.5)
         ax.axvline(1, color="black", linewidth=1, linestyle=":")
-        ax.set(title=title, xlabel="times a bare loop")
+        ax.set(title=title, xlabel="× bare loop")
         ax.grid(axis="y", visible=False)
     rows_of(axes[0], [name.replace(", grouped", ",\ngrouped") for name in names])
     return figure
 
 
 def search():
-    """Seconds of a grid over gamma and alpha."""
+    """Minutes of a grid over gamma and alpha."""
     rows = read("search")
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     figure, ax = plt.subplots(figsize=(WIDTH, 2.6), layout="constrained")
@@ -164,7 +164,7 @@ def search():
 
 
 def scale():
-    """Time for each document, from a thousand documents to a million."""
+    """Time per document, from a thousand documents to a million."""
     rows = read("scale")
     n = np.array([row["documents"] for row in rows])
     figure, ax = plt.subplots(figsize=(WIDTH, 3.0), layout="constrained")
@@ -174,7 +174,7 @@ def scale():
     ):
         times = 1e6 * np.array([row[column] for row in rows]) / n
         ax.plot(n, times, style, color=colour, label=label)
-    ax.set(xscale="log", xlabel="documents", ylabel="µs a document", ylim=(0, None))
+    ax.set(xscale="log", xlabel="documents", ylabel="µs per document", ylim=(0, None))
     legend_below(figure, ax, 2)
     return figure
 

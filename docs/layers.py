@@ -1,7 +1,7 @@
-"""Who may import whom: the table that the layer test holds and the picture of the docs shows."""
+"""Who may import whom. The layer test checks this table, and the docs draw it."""
 
-# From the ground up. Each room may import from its own package and from those that it names, all
-# of which stand above it in this table, so that no arrow runs back up.
+# Listed from the bottom up. Each entry may import from its own package and from those that it
+# names. All of these come earlier in the table, so there are no circular imports.
 LAYERS = {
     "_version": [],
     "_utils": [],

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import peft
@@ -323,7 +324,7 @@ def test_partial_fit_goes_on_through_a_pickle_with_the_same_bits(make, data, con
     moments = clf._chunks.adapters["moments"]
     assert int(moments[f"{QUERY.format(0)}.lora_A.adapter.weight"]["step"]) == 3 + 3
     fresh = make(peft=config, n_updates=10).partial_fit(*first, classes=["ham", "spam"])
-    fresh._chunks.adapters = None
+    fresh._chunks = replace(fresh._chunks, adapters=None)
     assert not same(weights_of(fresh.partial_fit(*second)), weights_of(clf))
 
 

@@ -15,7 +15,7 @@ from conftest import imbalanced
 from sklearn.model_selection import GroupShuffleSplit, cross_val_predict
 from test_docs import DOCS, blocks_of
 
-from skfocal import BertFocalClassifier, classifier
+from skfocal import BertFocalClassifier
 from skfocal._data import texts as _text
 
 datasets = pytest.importorskip("datasets")
@@ -146,7 +146,7 @@ def test_no_pass_reads_much_at_once(make, monkeypatch):
             asked.append(n)
             return ["some text"] * n
 
-    monkeypatch.setattr(classifier, "_CHUNK", 512)
+    monkeypatch.setattr("skfocal._estimator.fitted_model._SLICE", 512)
     monkeypatch.setattr("skfocal._data.tokens.CACHED_DOCUMENTS", 10)
     clf = make(max_epochs=1, batch_size=512).fit(Column(), np.arange(5000) % 2)
     clf.predict(Column())
@@ -155,7 +155,7 @@ def test_no_pass_reads_much_at_once(make, monkeypatch):
 
 
 def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
-    monkeypatch.setattr(classifier, "_CHUNK", 256)
+    monkeypatch.setattr("skfocal._estimator.fitted_model._SLICE", 256)
 
     def peak(n):
         chunks = ([f"win money {i} {j}" for j in range(256)] for i in range(n))

@@ -69,7 +69,7 @@ def train_small(loss, x, codes):
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_trained_network_is_ten_times_nearer_to_the_posterior(name, alpha, sampled):
     with torch.random.fork_rng():
-        x, _, codes = known_data(20_000, seed=0)
+        x, _, codes = known_data(8_000, seed=0)
         raw = np.bincount(codes, minlength=3)
         drawn = raw
         if sampled:  # the square-root sampler

@@ -286,15 +286,11 @@ def test_a_terminal_sees_how_far_prediction_has_come(fitted, tmp_path):
     assert b"/40 [" in shown and b" documents/s" in shown
 
 
-def test_the_installed_command_shows_progress_on_standard_error(tiny, tmp_path):
+def test_fit_shows_progress_on_standard_error(tiny, tmp_path):
     data = write(tmp_path / "a.csv")
-    command = [sys.executable, "-m", "skfocal", "fit", str(data), "--output", str(tmp_path / "m")]
-    command += ["--model", tiny, "--set", "max_epochs=1"]
-    run_ = subprocess.run(command, capture_output=True, text=True)
-    assert run_.returncode == 0, run_.stderr
-    assert run_.stdout == ""
-    assert "epoch 1/1  loss" in run_.stderr
-    assert (tmp_path / "m" / "model.safetensors").exists()
+    result = run("fit", data, "--output", tmp_path / "m", "--model", tiny, "--set=max_epochs=1")
+    assert result.stdout == ""
+    assert "epoch 1/1  loss" in result.stderr
 
 
 @pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])

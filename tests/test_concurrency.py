@@ -70,12 +70,11 @@ def test_threads_predict_the_bits_of_one(make, data, settings, eager_switching):
     texts = many_texts()
     expected = fitted.predict_proba(texts)
     packed = pickle.dumps(fitted)
-    for _ in range(2):
-        clear_cache()
-        fresh = pickle.loads(packed)  # nothing that the first prediction makes is there yet
-        for clf in (fresh, fitted):
-            for proba in at_once(lambda i, clf=clf: clf.predict_proba(texts)):
-                assert np.array_equal(proba, expected)
+    clear_cache()
+    fresh = pickle.loads(packed)  # nothing that the first prediction makes is there yet
+    for clf in (fresh, fitted):
+        for proba in at_once(lambda i, clf=clf: clf.predict_proba(texts)):
+            assert np.array_equal(proba, expected)
 
 
 @pytest.mark.parametrize("freeze", [0, 1])
@@ -162,8 +161,16 @@ def predicted_by(process_context, clf, texts):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-@pytest.mark.parametrize("settings", [{}, {"freeze": 1, "predict_precision": None}], ids=str)
+@pytest.mark.parametrize(
+    ("how", "settings"),
+    [
+        ("fork", {}),
+        ("fork", {"freeze": 1, "predict_precision": None}),
+        pytest.param("spawn", {}, marks=pytest.mark.slow),
+        ("spawn", {"freeze": 1, "predict_precision": None}),
+    ],
+    ids=str,
+)
 def test_a_new_process_predicts_the_same_bits(make, data, how, settings):
     clf, texts = make(max_epochs=1, **settings).fit(*data), many_texts(100)
     expected = clf.predict_proba(texts)

@@ -96,7 +96,7 @@ TOGETHER = [
     ({"decision": "prior", "prior": "uniform", "loss": "dice"}, "decision='prior' needs a loss"),
     ({"decision": "prior", "prior": [0.5, 0.5]}, "prior must be 'uniform' or give each"),
     ({"decision": "prior", "prior": {"spam": 1.0}}, "prior as a dict must give one number"),
-    ({"early_stopping": True, "defer": 0.5}, "defer=0.5 and early_stopping=3"),
+    ({"early_stopping": True, "defer": 0.5}, "defer=0.5 and early_stopping=True"),
     ({"loss": "cross_entropy", "loss_params": {"epsilon": 1.0}}, "loss_params"),
     ({"loss": FocalLoss(weight=[1.0, 2.0])}, "the weight of the loss must have shape"),
     ({"max_length": 8, "long_documents": Windows(stride=8)}, "stride must be less"),

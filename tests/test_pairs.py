@@ -217,7 +217,7 @@ def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
 
 def test_pairs_are_truncated_only(make, pairs):
     with pytest.raises(
-        ValueError, match="long_documents must be 'truncate' for pairs .* 'windows'"
+        ValueError, match=r"long_documents must be 'truncate' for pairs .* Windows\(\)"
     ):
         make(long_documents="windows").fit(*pairs)
 

@@ -308,7 +308,7 @@ def test_a_batch_without_weight_is_divided_by_one(make, monkeypatch):
     """Anything tiny becomes infinite when it is multiplied by the number of processes."""
     net = make(normalize="weights", alpha="balanced").fit(*imbalanced()).net_
     batch = {"sample_weight": torch.zeros(3)}, torch.tensor([0, 1, 1])
-    monkeypatch.setattr(Processes, "total", lambda self, value: value)
+    monkeypatch.setattr(Processes, "all_reduce_sum", lambda self, value: value)
     net.processes = Processes(0, 8)
     assert net._whole_divisor(batch, 24) == net._divisor(batch) == 1
 

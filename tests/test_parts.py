@@ -181,11 +181,11 @@ def test_frozen_layers_are_computed_for_fewer_documents_at_once(make, texts, mon
     monkeypatch.setitem(frozen_layers._SHAPES, "cpu", frozen_layers._SHAPES["cuda"])
     run, tried, room = frozen_layers.FrozenLayers._run, [], [300]
 
-    def limited(layers, input_ids, mask):
-        tried.append(input_ids.size)
-        if input_ids.size > room[0]:
+    def limited(layers, rows, length):
+        tried.append(len(rows) * length)
+        if tried[-1] > room[0]:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return run(layers, input_ids, mask)
+        return run(layers, rows, length)
 
     monkeypatch.setattr(frozen_layers.FrozenLayers, "_run", limited)
     clf = make(freeze=1).fit(X, y)

@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart.py"
 
 
 def test_quickstart_prints_both_and_saves_a_figure(tmp_path):
-    options = ["--part", "150", "--epochs", "1", "--max-length", "24"]
+    options = ["--part", "90", "--epochs", "1", "--max-length", "24"]
     figure = tmp_path / "f1.png"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *options, "--figure", str(figure)],
@@ -19,7 +19,7 @@ def test_quickstart_prints_both_and_saves_a_figure(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     out = done.stdout
-    assert "150 training documents of 8 classes" in out
+    assert "90 training documents of 8 classes" in out
     assert out.count("epoch 1/1  loss ") == 2
     assert out.count("avg / total") == 2
     for metric in ("accuracy", "macro-F1", "balanced accuracy", "log-loss"):

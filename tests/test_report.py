@@ -36,7 +36,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
-from skfocal import BertFocalClassifier, Report, as_column, expected_calibration_error
+from skfocal import Report, as_column, expected_calibration_error
+from skfocal._estimator.fitted_model import FittedModel
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "img", "path", "use", "image", "rect"}
@@ -200,9 +201,9 @@ def rows_of(page):
 def test_one_pass_over_the_documents(make, data, monkeypatch):
     clf = make().fit(*data)
     seen = []
-    logits = BertFocalClassifier._logits
+    logits = FittedModel.logits
     monkeypatch.setattr(
-        BertFocalClassifier, "_logits", lambda self, X: seen.append(len(X)) or logits(self, X)
+        FittedModel, "logits", lambda self, X: seen.append(len(X)) or logits(self, X)
     )
     clf.report(*data)
     assert seen == [len(data[0])]

@@ -15,7 +15,7 @@ from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
 from skfocal._estimator import advice, build
 from skfocal._estimator.inputs import fingerprint, read_documents
-from skfocal._estimator.parameters import check_settable, parameters_of
+from skfocal._estimator.parameters import check_settable
 from skfocal._estimator.plan import check_answers
 from skfocal._runtime import process_group
 from skfocal._training.net import FocalNet
@@ -173,10 +173,10 @@ def present_temperature(estimator) -> float:
 def _check_settings(estimator):
     """Check the parameters that may be set after `fit`; give advice on them once."""
     check_settable(estimator)
-    check_answers(parameters_of(estimator), plain_calibration(estimator), estimator.class_prior_)
+    check_answers(estimator, plain_calibration(estimator), estimator.class_prior_)
     present = (estimator.proba_, estimator.decision, estimator.predict_precision)
     if present != estimator._warned_for:
         estimator._warned_for = present
         device = str(estimator.net_.device)
         advice.warn_bfloat16("predict_precision", estimator.predict_precision, device)
-        advice.advise_answers(parameters_of(estimator), estimator.proba_, estimator.loss_)
+        advice.advise_answers(estimator, estimator.proba_, estimator.loss_)

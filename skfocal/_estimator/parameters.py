@@ -115,8 +115,10 @@ CONSTRAINTS: dict = {
 
 def parameters_of(estimator) -> SimpleNamespace:
     """Return the parameters, short forms spelled out: all that a training reads of an estimator."""
-    given = estimator.get_params(deep=False)
-    return SimpleNamespace(**{name: spelled_out(name, value) for name, value in given.items()})
+    # By our names: a class made from ours may have a shorter constructor.
+    return SimpleNamespace(
+        **{name: spelled_out(name, getattr(estimator, name)) for name in CONSTRAINTS}
+    )
 
 
 # -- checks --------------------------------------------------------------------------------
@@ -144,19 +146,19 @@ def validate(estimator, names=None):
     ImportError
         If `peft` is given and peft is not installed.
     """
-    given = estimator.get_params(deep=False)
-    chosen = {name: value for name, value in given.items() if names is None or name in names}
+    if names is None:
+        chosen = estimator.get_params(deep=False)
+    else:  # get_params takes longer than a small model for one document
+        chosen = {name: getattr(estimator, name) for name in names}
     with short_errors():
         validate_parameter_constraints(
-            {name: CONSTRAINTS[name] for name in chosen},
-            chosen,
-            caller_name=type(estimator).__name__,
+            estimator._parameter_constraints, chosen, caller_name=type(estimator).__name__
         )
     for value in chosen.values():
         if isinstance(value, Settings):
             value.check()
     if names is None:
-        _check_together(parameters_of(estimator))
+        _check_together(parameters_of(estimator), estimator)
 
 
 def check_settable(estimator):
@@ -164,7 +166,7 @@ def check_settable(estimator):
     validate(estimator, _SETTABLE)
 
 
-def _check_together(parameters):
+def _check_together(parameters, given):
     """Raise what other libraries say of their own objects, and what does not go together."""
     check_scoring(scoring=parameters.scoring)
     as_callbacks(parameters.callbacks)
@@ -173,7 +175,7 @@ def _check_together(parameters):
         adapters.resolve_config(parameters.peft)
     if parameters.early_stopping and parameters.defer:
         raise ValueError(
-            f"defer={parameters.defer} and early_stopping={parameters.early_stopping} cannot be "
+            f"defer={given.defer} and early_stopping={given.early_stopping} cannot be "
             "combined: the best epoch may be one before alpha set in. Leave one of the two out."
         )
     windows, max_length = parameters.long_documents, parameters.max_length

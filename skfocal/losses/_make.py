@@ -203,12 +203,11 @@ def _settings(loss: Callable, offered: dict, bound: dict, params: dict) -> dict:
         own = sorted(set(names) - {"weight", "normalize", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {str(unknown)[:300]}.")
     _check_label_smoothing(loss, names, offered["label_smoothing"], bound)
-    n_classes = len(offered["counts"])
     for name in {"counts", "support"} & set(params):
-        if len(params[name]) != n_classes:
+        if len(params[name]) != len(offered["counts"]):
             raise ValueError(
-                f"{name} in loss_params must have one number for each of the {n_classes} "
-                f"classes. Got {len(params[name])}."
+                f"{name} in loss_params must have one number for each of the "
+                f"{len(offered['counts'])} classes. Got {len(params[name])}."
             )
     return {name: value for name, value in offered.items() if name in names} | bound | params
 

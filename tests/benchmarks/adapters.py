@@ -2,10 +2,10 @@
 
 python tests/benchmarks/adapters.py        # half an hour on one core
 
-The quality is that of MiniLM on a part of R8; each result is a line of
+Quality is measured with MiniLM on a part of R8. Each result is a line of
 docs/benchmarks/adapters.jsonl, and a run that is already there is not repeated. Memory and time are
-those of an encoder of BERT-base's size with random weights, which take as long as any others: the
-memory in a process of its own for each way, the time by turns.
+measured with an encoder as large as BERT-base with random weights, which take as long as any
+others. Each way has its own process to measure memory; for the time, the ways take turns.
 """
 
 import argparse
@@ -56,7 +56,7 @@ QUALITY = {
 
 
 class Training:
-    """One way to train an encoder of BERT-base's size."""
+    """One way to train an encoder as large as BERT-base."""
 
     def __init__(self, freeze=0, adapters=None, recomputes=False):
         torch.manual_seed(0)
@@ -90,7 +90,7 @@ class Training:
 
 
 def peak(name):
-    """Print the megabytes that a process of its own has needed for two updates at the most."""
+    """Print the peak memory of this process in megabytes after two updates."""
     training = Training(**WAYS[name])
     training.update()
     training.update()
@@ -114,7 +114,8 @@ def costs(n_repeats):
                 if turn:  # the first makes the moments
                     seconds[name].append(taken)
     lines = [
-        "| | weights that learn | AdamW's state MB | peak memory of the process MB | s an update |",
+        "| | weights that learn | AdamW's state MB | peak memory of the process MB "
+        "| s per update |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, training in trainings.items():
@@ -138,7 +139,7 @@ def make(seed, **params):
 def main():
     """Run what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", help="measure the memory of this way alone")
+    parser.add_argument("--peak", help="measure only the memory, of this way")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
@@ -153,10 +154,10 @@ def main():
     write_block(
         DOCS / "adapters.md",
         "Gradient checkpointing and adapters",
-        f"An encoder of BERT-base's size, {BATCH} documents of {LENGTH} tokens, float32, one of 2 "
-        f"CPU cores; time: median of {args.repeats} updates by turns, and the range.\n\n"
+        f"An encoder as large as BERT-base, {BATCH} documents of {LENGTH} tokens, float32, one of "
+        f"2 CPU cores. Time: median and range of {args.repeats} updates, taken in turns.\n\n"
         + costs(args.repeats)
-        + f"\n\nMiniLM on R8, {PART} random documents to train on, cross-entropy, {EPOCHS} epochs, "
+        + f"\n\nMiniLM on R8, {PART} random training documents, cross-entropy, {EPOCHS} epochs, "
         "64 tokens, published test split, mean ± standard deviation over the seeds.\n\n"
         + table(configurations, rows),
     )

@@ -1,8 +1,8 @@
 """A grid over gamma and alpha in sequence and on clusters of two nodes, with and without `share`.
 
-Each node has a folder for temporary files of its own and one thread; all of them are on one
-machine, so that nothing is said about a network. Clusters are there before the clock starts,
-Ray's worker processes start and Dask's import what they need while it runs.
+Each node has its own folder for temporary files and one thread. All nodes are on one machine, so
+the benchmark says nothing about a network. The clusters are started before the clock. The start of
+Ray's worker processes and the imports of Dask's workers are included in the time.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/cluster_search.py
 """
@@ -67,9 +67,10 @@ def main():
     lines = [
         f"MiniLM, {len(X)} documents of Reuters R8 cut to 64 tokens, four candidates on two folds, "
         f"one epoch each; {device_name()}, one for each node. The seconds of Dask and Ray include "
-        "that their workers import torch and transformers. Scores: against those in sequence.",
+        "the time in which their workers import torch and transformers. Scores: compared with "
+        "those in sequence.",
         "",
-        "| | seconds | bytes a task | texts tokenised | weights read | scores |",
+        "| | seconds | bytes per task | texts tokenised | weights read | scores |",
         "|---|---:|---:|---:|---:|---|",
     ]
     reference = None

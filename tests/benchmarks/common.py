@@ -1,7 +1,7 @@
 """Run named configurations over seeds, keep every result, write a table of mean and spread.
 
-Each finished run is one line of a JSON-lines file; a run that is already there is not repeated,
-so a benchmark that was stopped goes on where it was.
+Each finished run is one line of a JSON-lines file. A run that is already there is not repeated, so
+you can stop a benchmark and resume it later.
 """
 
 import json
@@ -35,7 +35,7 @@ _AS_PERCENT = {"accuracy", "f1_macro", "f1_macro_5", "balanced_accuracy", "ece"}
 
 
 def device_name():
-    """Return what the runs ran on."""
+    """Return the name of the device that the runs use."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -45,7 +45,7 @@ def device_name():
 
 
 def write_block(path, title, block):
-    """Replace what stands between the markers of a page; what is written around them stays."""
+    """Replace the text between the markers of a page; the text around them stays."""
     begin, end = "<!-- table: begin -->", "<!-- table: end -->"
     page = path.read_text() if path.exists() else ""
     if begin not in page or end not in page:
@@ -94,7 +94,7 @@ def _one(name, seed, make, data, part, threads):
 
 
 def run(configurations, *, results, data, seeds, part=None, jobs=1):
-    """Run what is not in the file `results` yet; return all rows of this data and part.
+    """Run what the file `results` does not have yet; return all rows of this data and part.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def run(configurations, *, results, data, seeds, part=None, jobs=1):
     data : {"r8", "r52"}
     seeds : list of int
     part : int, default=None
-        So many random training documents; None takes all.
+        Number of random training documents; None takes all.
     jobs : int, default=1
-        Processes; each gets its share of the cores.
+        Number of processes; each gets an equal part of the cores.
     """
     results.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(x) for x in results.read_text().splitlines()] if results.exists() else []
@@ -130,7 +130,7 @@ def run(configurations, *, results, data, seeds, part=None, jobs=1):
 
 
 def table(configurations, rows):
-    """Return a Markdown table: mean and standard deviation over the seeds of each name."""
+    """Return a Markdown table: mean and standard deviation over the seeds, per name."""
     lines = ["| | seeds | " + " | ".join(METRICS.values()) + " |"]
     lines.append("|---|" + "---:|" * (len(METRICS) + 1))
     for name in configurations:

@@ -1,10 +1,10 @@
-"""The contenders of speed.py, each to be run in a process of its own.
+"""The contenders of speed.py; each runs in its own process.
 
     python contenders.py NAME
 
-reads a line of JSON with the settings, then one command a line, and answers each with a line. It
-runs in the peers' environment, too, where skfocal is not installed: documents, labels and the
-model's folder come through the pipe, and what is heavy is imported by who needs it.
+reads a line of JSON with the settings, then one command per line, and answers each with a line. It
+also runs in the peers' environment, where skfocal is not installed. So documents, labels and the
+model's folder come through the pipe, and only the contenders that need a heavy package import it.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ PACKAGES = ("torch", "transformers", "skorch", "simpletransformers", "scikit-lea
 
 
 class Contender:
-    """Train on texts and labels, then name the labels of texts.
+    """Train on texts and labels, then predict labels.
 
     `settings` has model, max_length, epochs, batch_size, predict_batch_size, lr, weight_decay,
-    warmup, clip, device and precision; the latter is only for those that have a word for it.
+    warmup, clip, device and precision; only contenders with such an option use the latter.
     """
 
     peer = False  # whether it needs the peers' environment
     settings: SimpleNamespace
 
     def prepare(self):
-        """Import what is needed, which is not timed."""
+        """Import what the contender needs; this is not timed."""
 
     def fit(self, texts, labels, seed):
-        """Train from the pretrained weights, which are read from the disk here."""
+        """Read the pretrained weights from the disk and train."""
         raise NotImplementedError
 
     def predict(self, texts, precision=None):
@@ -48,12 +48,12 @@ class Contender:
         raise NotImplementedError
 
     def forget(self):
-        """Let go of the last model, so that it does not count towards the next peak of memory."""
+        """Drop the last model, so that it does not count in the next peak of memory."""
         for name in [name for name in vars(self) if name != "settings"]:
             delattr(self, name)
 
     def encode_labels(self, labels):
-        """Keep the classes; return integer codes."""
+        """Store the classes; return integer codes."""
         import numpy as np
 
         self.classes, codes = np.unique(labels, return_inverse=True)
@@ -77,7 +77,7 @@ class Contender:
 
 
 class BareLoop(Contender):
-    """What one writes by hand: sorted by length, each batch padded to its longest."""
+    """A loop as you would write it: sorted by length, each batch padded to its longest."""
 
     dropout: float | None = None  # None keeps the configuration's
 
@@ -152,7 +152,7 @@ class BareLoopWithoutDropout(BareLoop):
 
 
 class SkorchRecipe(Contender):
-    """The pipeline of skorch's documentation on fine-tuning: all padded to max_length."""
+    """The pipeline of skorch's documentation on fine-tuning; pads to max_length."""
 
     peer = True
 
@@ -228,13 +228,13 @@ class Trainer(Contender):
     def _dataset(self, **columns):
         from datasets import Dataset
 
-        # Not self within: datasets would hash the model with the function.
+        # Without self: datasets would hash the model together with the function.
         tokenizer, max_length = self.tokenizer, self.settings.max_length
 
         def tokenize(rows):
             return tokenizer(rows["text"], truncation=True, max_length=max_length)
 
-        # Else a second run would find the first one's tokens in a file.
+        # Otherwise a second run would find the tokens of the first one in a file.
         return Dataset.from_dict(columns).map(
             tokenize, batched=True, load_from_cache_file=False, remove_columns="text"
         )
@@ -296,14 +296,14 @@ class TrainerGrouped(Trainer):
     sampling = "group_by_length"
 
     def _in_order(self, codes, dataset):
-        """Undo the grouping, which Trainer applies in prediction, too, and leaves in its answer."""
+        """Undo the grouping, which Trainer also applies in prediction and does not revert."""
         ordered = codes.copy()
         ordered[list(self.trainer._get_eval_sampler(dataset))] = codes
         return ordered
 
 
 class SimpleTransformers(Contender):
-    """ClassificationModel of simpletransformers: all padded to max_length."""
+    """ClassificationModel of simpletransformers; pads to max_length."""
 
     peer = True
 
@@ -412,7 +412,7 @@ CONTENDERS = {
     "skfocal, BERT's dropout": SkfocalBertDropout,
     "skfocal": Skfocal,
 }
-# Rows that are the prediction of another one's model in another precision.
+# Rows that use the model of another row to predict in another precision.
 PRECISIONS = {"skfocal, bfloat16": "bfloat16", "skfocal, int8": "int8"}
 
 
@@ -420,7 +420,7 @@ PRECISIONS = {"skfocal, bfloat16": "bfloat16", "skfocal, int8": "int8"}
 
 
 def reset_peak():
-    """Give freed memory back and let the peak of resident memory start from here."""
+    """Give freed memory back to the system and reset the peak of resident memory."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
@@ -448,7 +448,7 @@ def busy_seconds():
 
 
 def measure(work, *args):
-    """Return what `work` returned and its seconds, memory and load."""
+    """Return the result of `work`, and its seconds, memory and load."""
     reset_peak()
     before = memory_mib("VmRSS")
     load = os.getloadavg()[0]
@@ -462,7 +462,7 @@ def measure(work, *args):
         "peak_mib": round(memory_mib("VmHWM"), 1),
         "before_mib": round(before, 1),
         "load": load,
-        "others": round(max(others, 0.0), 3),  # cores at work for somebody else
+        "others": round(max(others, 0.0), 3),  # cores in use by other processes
     }
 
 
@@ -470,7 +470,7 @@ def measure(work, *args):
 
 
 def seed_all(seed):
-    """Seed what a contender may draw from."""
+    """Seed all generators that a contender may use."""
     import numpy as np
     import torch
 
@@ -480,7 +480,7 @@ def seed_all(seed):
 
 
 def versions():
-    """Return the versions of what is installed here."""
+    """Return the versions of the packages installed here."""
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -489,7 +489,7 @@ def versions():
 
 
 def answer(contender, command):
-    """Carry out a command; return what goes back."""
+    """Carry out a command; return the answer."""
     if command["do"] == "fit":
         contender.forget()
         seed_all(command["seed"])
@@ -518,7 +518,7 @@ def start(name, settings):
 def main():
     """Answer commands until the pipe is closed."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print; their lines must not get between the answers
+    os.dup2(2, 1)  # libraries print; keep their lines out of the answers
 
     def send(message):
         answers.write(json.dumps(message) + "\n")

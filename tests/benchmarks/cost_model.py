@@ -1,7 +1,8 @@
-"""What a number of documents costs: arithmetic on a few measured and a few assumed numbers.
+"""Compute what many documents cost, from a few measured and a few assumed numbers.
 
-``python tests/benchmarks/cost_model.py`` writes the tables of docs/scaling-out.md. Change what is
-assumed to what you pay and measure. ``--measure`` measures what the tokenizer and Python take.
+``python tests/benchmarks/cost_model.py`` writes the tables of docs/scaling-out.md. Replace the
+assumptions with your own prices and measurements. ``--measure`` measures the time of the tokenizer
+and of Python.
 """
 
 import sys
@@ -16,11 +17,11 @@ from common import DOCS, write_block
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 from skfocal._data import tokens as _tokens
 
-TOKENS = 114  # of a document: the mean of Reuters R52, cut to 256
-TOKENISE = 2.4e-6  # core-seconds a token, of WordPiece: --measure
-SERIAL = 15e-6  # seconds of Python a document, which more cores do not make fewer: --measure
+TOKENS = 114  # per document: the mean of Reuters R52, cut to 256
+TOKENISE = 2.4e-6  # core-seconds per token, for WordPiece: --measure
+SERIAL = 15e-6  # seconds of Python per document, which more cores do not reduce: --measure
 UTILISATION = 0.3  # of a GPU's peak; speed.md: 0.68 in training and 0.77 in prediction on a CPU
-BACKWARD = 2 / 3  # of a training step, beside which gradients are exchanged
+BACKWARD = 2 / 3  # of a training step; gradients are exchanged at the same time
 OVERLAP = 0.8  # of the backward pass: the first layer's gradient comes last
 BATCH = 32  # documents of each process in a training step
 
@@ -34,7 +35,7 @@ class Encoder:
     layers, width : int
         Of the transformer.
     parameters : int
-        All, embeddings included: so many gradients are exchanged.
+        All of them, with the embeddings: as many gradients are exchanged.
     """
 
     layers: int
@@ -42,22 +43,22 @@ class Encoder:
     parameters: int
 
     def operations(self, length):
-        """Return floating-point operations a token in the forward pass: products and attention."""
+        """Return the operations per token of a forward pass: products and attention."""
         return self.layers * (2 * 12 * self.width**2 + 4 * length * self.width)
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device and what is assumed of it.
+    """A device, with the assumptions about it.
 
     Attributes
     ----------
     peak : float
-        Operations a second in bfloat16, dense, as its maker says.
+        Operations per second in dense bfloat16, according to its maker.
     cores : int
-        Of the host, for its tokenizer.
+        Of the host, for the tokenizer.
     price : float
-        Dollars an hour, with the cores.
+        Dollars per hour, cores included.
     """
 
     peak: float
@@ -71,7 +72,7 @@ ENCODERS = {
     "XLM-R-large": Encoder(24, 1024, 559_900_000),
 }
 DEVICES = {"L4": Device(121e12, 8, 0.8), "H100": Device(989e12, 16, 3.0)}
-# Bytes a second, and batches in an update.
+# Bytes per second, and batches per update.
 LINKS = {
     "NVLink, 200 GB/s": (200e9, 1),
     "network, 10 GB/s": (10e9, 1),
@@ -80,21 +81,21 @@ LINKS = {
 
 
 def prediction_seconds(encoder, device):
-    """Return the seconds of a document: the tokenizer's and Python's, then the device's."""
+    """Return the seconds per document: of tokenizer and Python, and of the device."""
     computing = TOKENS * encoder.operations(TOKENS) / (UTILISATION * device.peak)
     return TOKENS * TOKENISE / device.cores + SERIAL, computing
 
 
 def training_seconds(encoder, device):
-    """Return the seconds of one process's part of a step; its forward pass is a third."""
+    """Return the seconds of one process in a step; the forward pass is a third of them."""
     return 3 * BATCH * TOKENS * encoder.operations(TOKENS) / (UTILISATION * device.peak)
 
 
 def efficiency(encoder, seconds, n_processes, bandwidth, accumulate):
-    """Return the throughput of so many processes as a part of so many times that of one.
+    """Return the throughput of `n_processes` as a part of `n_processes` times that of one.
 
-    A ring sends each gradient, of 4 bytes, twice but for one part of it; what the last backward
-    pass of the update does not cover comes on top.
+    A ring sends each gradient (4 bytes) almost twice: ``2 (P - 1) / P`` times. The part of the
+    exchange that does not overlap with the last backward pass of the update is added to its time.
     """
     exchange = 2 * (n_processes - 1) / n_processes * 4 * encoder.parameters / bandwidth
     update = accumulate * seconds
@@ -129,8 +130,8 @@ def training_table():
     device = DEVICES["H100"]
     counts = [2, 8, 64]
     lines = [
-        f"Training on H100s, {BATCH} documents in each one's batch: the throughput as a part of "
-        "as many times that of one.",
+        f"Training on H100s, {BATCH} documents in the batch of each: the throughput, in percent of "
+        "a perfect speed-up over one process.",
         "",
         "| encoder | documents/s on one | hours for an epoch of 10 million on 8 | link | "
         + " | ".join(f"{n} processes" for n in counts)
@@ -148,7 +149,7 @@ def training_table():
 
 
 class Replayed:
-    """A tokenizer's backend that gives again what another one gave, call by call."""
+    """A tokenizer's backend that records the answers of another one and replays them."""
 
     def __init__(self, backend):
         self.backend = backend
@@ -159,7 +160,7 @@ class Replayed:
         return getattr(self.backend, name)
 
     def encode_batch_fast(self, *args, **kwargs):
-        """Answer from the list, or remember the answer."""
+        """Replay an answer, or ask the backend and record its answer."""
         found = next(self.calls, None)
         if found is None:
             found = self.backend.encode_batch_fast(*args, **kwargs)
@@ -168,9 +169,9 @@ class Replayed:
 
 
 def measure(n=8192):
-    """Return the core-seconds of a token in the tokenizer, and of a document in Python.
+    """Return the core-seconds per token in the tokenizer, and per document in Python.
 
-    The first of two predictions tokenises, the second gets the same again; neither computes.
+    The first of two predictions tokenises; the second replays the tokens. Neither runs the encoder.
     """
     warnings.simplefilter("ignore")
     X, y = fetch_reuters("r52", subset="train", return_X_y=True)
@@ -197,7 +198,7 @@ def measure(n=8192):
 if __name__ == "__main__":
     if "--measure" in sys.argv:
         token, document = np.median([measure() for _ in range(3)], axis=0) * 1e6
-        print(f"{token:.2f} us of the tokenizer a token, {document:.1f} us of Python a document")
+        print(f"{token:.2f} us per token (tokenizer), {document:.1f} us per document (Python)")
         sys.exit()
     page = DOCS.parent / "scaling-out.md"
     write_block(page, "Scaling out", "\n".join([*prediction_table(), "", *training_table()]))

@@ -1,14 +1,15 @@
 """One epoch of BERT-base on CUDA: skfocal beside skorch's recipe and Trainer, in turn.
 
     python tests/benchmarks/cuda.py --write          # R52, and 20 Newsgroups at 512 tokens
-    python tests/benchmarks/cuda.py --device cpu --small --documents 32 --repeats 1   # does it run
+    python tests/benchmarks/cuda.py --device cpu --small --documents 32 --repeats 1   # a trial
 
-BERT-base has random weights here: speed does not depend on them. All get the same documents,
-sizes of batches, learning rate and schedule; skorch's recipe computes in float32, as it does, the
-others in bfloat16. Utilisation counts the floating-point operations of the model without padding,
-three times those of the forward pass for a training step, against the device's rate for dense
-bfloat16.
-Needs skorch, datasets and accelerate beside skfocal's own packages. Writes docs/benchmarks/cuda.md.
+BERT-base has random weights here, because speed does not depend on them. All contenders get the
+same documents, batch sizes, learning rate and schedule. skorch's recipe computes in float32, as it
+is published; the others use bfloat16. Utilisation compares the floating-point operations of the
+model without padding (for a training step three times those of the forward pass) with the
+device's rate for dense bfloat16.
+Needs skorch, datasets and accelerate in addition to skfocal's own packages. Writes
+docs/benchmarks/cuda.md.
 """
 
 import argparse
@@ -35,7 +36,7 @@ NAMES = (
     "skfocal, BERT's dropout",
     "skfocal",
 )
-# Dense bfloat16, operations a second, by the makers' data sheets.
+# Operations per second in dense bfloat16, according to the makers' data sheets.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 SMALL = {
@@ -55,7 +56,7 @@ def make_encoder(folder, small):
 
 
 def documents(data, n):
-    """Return so many training documents and their labels."""
+    """Return `n` training documents and their labels."""
     if data == "r52":
         X, y = fetch_reuters("r52", subset="train", return_X_y=True)
     else:
@@ -93,7 +94,7 @@ def time_fit(contender, texts, labels, seed):
 
 
 def count_waits(contender, texts, labels, n_updates):
-    """Return how often the host waits for the device in a fit, an update, and where."""
+    """Return how often per update the host waits for the device in a fit, by kind of wait."""
     contender.forget()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         contender.fit(texts, labels, 0)
@@ -102,7 +103,7 @@ def count_waits(contender, texts, labels, n_updates):
 
 
 def compare(data, folder, options):
-    """Let the contenders take turns; return a result for each fit, and the waits of skfocal."""
+    """Let the contenders take turns; return a result per fit, and the waits of skfocal."""
     texts, labels = documents(data, options.documents)
     settings = {
         "model": folder, "max_length": 512, "epochs": 1, "batch_size": 32, "lr": 5e-5,
@@ -115,7 +116,7 @@ def compare(data, folder, options):
         precision = "float32" if name == "skorch recipe" else "bfloat16"
         running[name].settings = SimpleNamespace(**settings, precision=precision)
         running[name].prepare()
-        running[name].fit(texts[:64], labels[:64], 0)  # kernels are chosen and loaded
+        running[name].fit(texts[:64], labels[:64], 0)  # chooses and loads kernels
     forward = operations(texts, folder, settings["max_length"])
     results = []
     for repeat in range(options.repeats):
@@ -150,7 +151,7 @@ def table(results, peak):
 
 
 def main():
-    """Measure, print, and with --write keep the page."""
+    """Measure, print, and with --write write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
@@ -166,15 +167,15 @@ def main():
     parts = [
         f"BERT-base (random weights), batches of 32, one epoch of {options.documents} documents, "
         f"up to 512 tokens, from texts to a trained model; torch {torch.__version__} on "
-        f"{device_name()}, {peak / 1e12:.0f} TFLOP/s. {options.repeats} turns: medians, and the "
-        "range of the ratios."
+        f"{device_name()}, {peak / 1e12:.0f} TFLOP/s. {options.repeats} turns: medians, with the "
+        "range of the ratios in brackets."
     ]
     with tempfile.TemporaryDirectory() as folder:
         make_encoder(folder, options.small)
         for data in options.data:
             results, waits = compare(data, folder, options)
             parts += [f"## {data}", table(results, peak)]
-            parts.append(f"Waits of the host for the device, an update of skfocal: {waits}.")
+            parts.append(f"Waits of the host for the device, per update of skfocal: {waits}.")
     block = "\n\n".join(parts)
     print(block)
     if options.write:

@@ -1,4 +1,4 @@
-"""How the defaults were chosen: one thing changed at a time, on 500 documents of R8.
+"""How the defaults were chosen: one parameter changed at a time, on 500 documents of R8.
 
     python tests/benchmarks/defaults.py
 
@@ -48,8 +48,8 @@ def main():
         jobs=options.jobs,
     )
     (DOCS / "defaults.md").write_text(
-        f"# Defaults, one thing changed at a time\n\nR8, {options.part} random training "
-        "documents (other ones for each seed), the whole test set, MiniLM, cross-entropy, 64 "
+        f"# Defaults, one parameter changed at a time\n\nR8, {options.part} random training "
+        "documents (different ones for each seed), the whole test set, MiniLM, cross-entropy, 64 "
         f"tokens, {device_name()}, {options.jobs} fits at a time.\n\n"
         + table(configurations, rows)
         + "\n"

@@ -1,4 +1,4 @@
-"""What dropout and attention dropout do to quality, on R8.
+"""How dropout and attention dropout change the quality, on R8.
 
 python tests/benchmarks/extras.py          # about an hour on one core
 
@@ -41,7 +41,7 @@ def main():
         write_block(
             DOCS / name,
             title,
-            f'R8, {PART} random documents to train on, `gamma=2, alpha="balanced"`, {epochs} '
+            f'R8, {PART} random training documents, `gamma=2, alpha="balanced"`, {epochs} '
             f"epochs, 64 tokens, {make(0).precision}, published test split, mean ± standard "
             f"deviation over the seeds, on one of {device_name()}.\n\n"
             + table(configurations, rows),

@@ -1,4 +1,4 @@
-"""What to do with long documents, on 20 Newsgroups: cut them, keep both ends, or read all windows.
+"""Compare ways to read long documents, on 20 Newsgroups: truncate, keep both ends, or use windows.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/long_documents.py
 
@@ -23,7 +23,7 @@ from skfocal._data.tokens import tokenize
 from skfocal._estimator.fitted_model import present_truncation
 
 SETTING = {"freeze": 4, "lr": 5e-4, "max_epochs": 5, "alpha": "balanced"}
-LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents of a group; test documents
+LARGEST, SMALLEST, N_TEST = 60, 6, 600  # training documents per group; test documents
 LENGTH = 64
 
 
@@ -48,14 +48,14 @@ METRICS = {
     "accuracy_long": ("accuracy %, cut by 64", 1, 100),
     "f1_macro": ("macro-F1 %", 1, 100),
     "log_loss": ("log-loss", 3, 1),
-    "tokens": ("tokens read a document", 0, 1),
+    "tokens": ("tokens read per document", 0, 1),
 }
 
 
 def measure(name, seed, jobs):
     """Train one model; return its row."""
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // jobs, 1))
-    warnings.simplefilter("ignore")  # what is lost of documents is what is compared
+    warnings.simplefilter("ignore")  # truncation is part of the comparison
     rng = np.random.RandomState(seed)
     X, y = fetch_20newsgroups_cachopo(subset="train", return_X_y=True)
     rows = long_tail(y, rng, LARGEST, SMALLEST)
@@ -82,7 +82,7 @@ def measure(name, seed, jobs):
 
 
 def tokens_read(clf, X):
-    """Return how many tokens the encoder reads of a document, special ones included."""
+    """Return how many tokens the encoder reads per document, special tokens included."""
     tokens = tokenize(clf.tokenizer_, X, present_truncation(clf))
     return float(tokens.lengths.mean())
 
@@ -100,7 +100,7 @@ def table(rows):
 
 
 def main():
-    """Run what is not in the file yet and write the table."""
+    """Run what the file does not have yet and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -115,11 +115,11 @@ def main():
     write_block(
         path.with_suffix(".md"),
         "Long documents on 20 Newsgroups, MiniLM",
-        f"{shown}, `max_length=64` where no other is named. {rows[0]['documents']} training "
-        f"messages, the groups thinned to between {LARGEST} and {SMALLEST}, and {N_TEST} of the "
-        f"published test split, others for each seed; {np.mean([r['long'] for r in rows]):.0%} of "
-        f"them have more than 64 tokens. Mean ± standard deviation over seeds, {device_name()}."
-        f"\n\n{table(rows)}",
+        f"{shown}, `max_length=64` unless the row names another. {rows[0]['documents']} training "
+        f"messages, with the groups thinned to between {LARGEST} and {SMALLEST}, and {N_TEST} of "
+        "the published test split, different ones for each seed; "
+        f"{np.mean([r['long'] for r in rows]):.0%} of these have more than 64 tokens. Mean ± "
+        f"standard deviation over seeds, {device_name()}.\n\n{table(rows)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Several labels a document on real text: losses and decisions over seeds.
+"""Several labels per document on real text: losses and decisions over seeds.
 
     python tests/benchmarks/multilabel.py
 
@@ -25,7 +25,7 @@ from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
 
 SETTING = {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 10}
-LARGEST, SMALLEST, TAIL = 300, 6, 30  # training documents of a group; the tail has at most TAIL
+LARGEST, SMALLEST, TAIL = 300, 6, 30  # training documents per group; the tail has at most TAIL
 LOSSES = {
     "binary cross-entropy": {"loss": "cross_entropy"},
     "focal, gamma 2": {"loss": "focal"},
@@ -52,7 +52,7 @@ def labels_of(y):
 
 
 def long_tail(y, rng, largest=LARGEST, smallest=SMALLEST):
-    """Return row numbers such that the groups have from `largest` to `smallest` rows."""
+    """Return row numbers that leave the groups with `largest` down to `smallest` rows."""
     groups = rng.permutation(np.unique(y))
     sizes = np.geomspace(largest, smallest, len(groups)).round().astype(int)
     rows = [rng.permutation(np.flatnonzero(y == g))[:n] for g, n in zip(groups, sizes, strict=True)]
@@ -97,7 +97,7 @@ def measure(name, seed, jobs):
 
 
 def main():
-    """Run what is not in the file yet and write the table."""
+    """Run what the file does not have yet and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 on a GPU")
@@ -111,11 +111,13 @@ def main():
     shown = ", ".join(f"`{key}={value}`" for key, value in SETTING.items())
     path.with_suffix(".md").write_text(
         f"# Group and super-group of 20 Newsgroups, MiniLM: {shown}\n\n"
-        f"{rows[0]['labels']} labels, two a message. {rows[0]['documents']} training messages, the "
-        f"groups thinned to between {LARGEST} and {SMALLEST}, in another order for each seed, a "
-        f"tenth of them held out for the tuned thresholds. Tail: the {rows[0]['tail']} labels with "
-        f"at most {TAIL}. The published test split; mean ± standard deviation over seeds, "
-        f"{device_name()}.\n\n" + table(rows, METRICS, "decision", tuple(LOSSES)) + "\n"
+        f"{rows[0]['labels']} labels, two per message. {rows[0]['documents']} training messages, "
+        f"with the groups thinned to between {LARGEST} and {SMALLEST}, in another order for each "
+        "seed. A tenth of them is held out for the tuned thresholds. Tail: the "
+        f"{rows[0]['tail']} labels with at most {TAIL}. The published test split; mean ± "
+        f"standard deviation over seeds, {device_name()}.\n\n"
+        + table(rows, METRICS, "decision", tuple(LOSSES))
+        + "\n"
     )
 
 

@@ -1,12 +1,12 @@
-"""Peak memory with documents that lie on the disk: predicted, tokenised and trained on.
+"""Peak memory while documents on disk are predicted, tokenised and trained on.
 
 OMP_NUM_THREADS=1 python tests/benchmarks/out_of_memory.py --write     # an hour on one core
 
-The documents are new ones, of words of R52's in random order, written some at a time into a Parquet
-file and into the memory-mapped file of a `datasets.Dataset`. Each row of the table is a process of
-its own. Its peak of resident memory counts the pages of mapped files that it has read, which the
-system takes back whenever somebody needs the memory; the peak of anonymous memory, which it cannot
-take back, is sampled every 20 ms.
+The documents are generated from passages of R52 and written some at a time into a Parquet file
+and into the memory-mapped file of a `datasets.Dataset`. Each row of the table has its own process.
+The peak of resident memory counts the pages of mapped files that the process has read; the system
+can take these back whenever it needs the memory. It cannot take back anonymous memory, whose peak
+is sampled every 20 ms.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from skfocal._data.batches import BucketBatchSampler
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 
-TITLE = "Documents that do not fit into memory"
-AT_ONCE = 50_000  # documents that are generated, and read of the Parquet file, together
+TITLE = "Documents that do not fit in memory"
+AT_ONCE = 50_000  # documents that are generated, or read from the Parquet file, at a time
 BATCH = 256
 
 
@@ -83,7 +83,7 @@ def predict_list(clf, path, n):
 
 
 def predict_chunks(clf, path, n):
-    """Predict what a Parquet file holds, chunk by chunk."""
+    """Predict the documents of a Parquet file, chunk by chunk."""
     assert len(clf.predict(chunks(path))) == n
 
 
@@ -139,7 +139,7 @@ def measure(name, path, n, encoder, connection):
         encoder, max_epochs=1, max_length=64, batch_size=BATCH, random_state=0, lr=1e-4
     )
     clf.fit(few[:512], np.arange(512) % 2)
-    clf.predict(few)  # what does not depend on the number is there now
+    clf.predict(few)  # allocates all that does not depend on the number of documents
     del few
     reset_peak()
     before, found = memory_mib("RssAnon"), [0.0]
@@ -162,10 +162,10 @@ def measure(name, path, n, encoder, connection):
 
 
 def table(rows):
-    """Return the Markdown table; the slope is that to the row of the same work before it."""
+    """Return the Markdown table; the slope is that from the last row of the same work."""
     head = (
         "work", "documents", "minutes", "before, MiB", "peak, MiB", "anonymous before, MiB",
-        "anonymous peak, MiB", "bytes for each more document",
+        "anonymous peak, MiB", "bytes per additional document",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     fewer: dict = {}
@@ -184,17 +184,17 @@ def table(rows):
 
 
 def block_of(rows):
-    """Return what the page says of the rows."""
+    """Return the block of the page: a paragraph and the table."""
     tokens = [row["tokens"] / row["documents"] for row in rows if row["tokens"]]
     return (
-        f"A two-layer encoder of width 32, `max_length=64`, {np.mean(tokens):.0f} tokens a "
+        f"A two-layer encoder of width 32, `max_length=64`, {np.mean(tokens):.0f} tokens per "
         f"document, two classes; {torch.get_num_threads()} thread on {device_name()}, with other "
-        "work beside it.\n\n" + table(rows)
+        "work at the same time.\n\n" + table(rows)
     )
 
 
 def main():
-    """Run what is not in the file of results yet and write the page."""
+    """Run what the file of results does not have yet and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", nargs="+", default=list(WORK), choices=list(WORK))
     parser.add_argument("--sizes", type=int, nargs="+", default=[500_000, 5_000_000])

@@ -1,9 +1,9 @@
-"""What the estimator costs beside what it does: import, a fit of 100 documents, one document.
+"""The overhead of the estimator: import, a fit of 100 documents, a prediction of one document.
 
 python tests/benchmarks/overhead.py        # a minute
 
-The bare loop reads the same weights, tokenises the same texts and takes the same steps; a tiny
-encoder leaves nothing to hide the overhead behind. They take turns.
+The bare loop reads the same weights, tokenises the same texts and takes the same steps. The encoder
+is tiny, so that the overhead shows. Both take turns.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def tiny_encoder(folder):
 
 
 def short_documents(n):
-    """Return the first sentence of documents of R52, and whether they are of its largest class."""
+    """Return the first words of documents of R52, and whether they are in its largest class."""
     X, y = fetch_reuters("r52", subset="train", return_X_y=True)
     rows = np.random.RandomState(0).permutation(len(X))[:n]
     return [" ".join(X[i].split()[:20]) for i in rows], (y[rows] == "earn").astype(int)
 
 
 def same_length(texts):
-    """Return those of the documents that have 24 tokens, so that a forward pass is like another."""
+    """Return the documents with 24 tokens, so that all forward passes cost the same."""
     tokenizer = AutoTokenizer.from_pretrained(fetch_minilm())
     return [text for text in texts if len(tokenizer(text)["input_ids"]) == 24]
 
@@ -80,7 +80,7 @@ def bare_fit(folder, tokenizer, X, y, fused):
 
 
 def our_fit(folder, X, y):
-    """Train the same with skfocal, which tokenises anew."""
+    """Train the same with skfocal, which tokenises again."""
     clear_cache()
     clf = BertFocalClassifier(
         folder, loss="cross_entropy", max_epochs=EPOCHS, batch_size=BATCH, max_length=MAX_LENGTH,
@@ -104,7 +104,7 @@ def take_turns(ways, repeats):
 
 
 def one_document(clf, texts):
-    """Return ways to predict one document, a new one each time: bare, and by the estimator."""
+    """Return ways to predict one document, a new one each time: bare and with the estimator."""
     model, tokenizer = clf.net_.module_.model, clf.tokenizer_
     bare, ours = itertools.cycle(texts), itertools.cycle(texts[::-1])
     encoded = tokenizer(texts[0], return_tensors="pt")
@@ -126,7 +126,7 @@ def one_document(clf, texts):
 
 
 def seconds_of(code):
-    """Return the median seconds that a fresh interpreter takes for `code`, beyond starting."""
+    """Return the median seconds that a new interpreter takes for `code`, without its start."""
     times = []
     for what in [code, "pass"] * 5:
         start = time.perf_counter()
@@ -177,11 +177,11 @@ def main():
     block = (
         f"100 documents of 20 words, {EPOCHS} epochs, batches of {BATCH}; "
         f"{torch.get_num_threads()} threads on {device_name()}; medians of {options.repeats} "
-        f"turns, of {10 * options.repeats} for one document.\n\n" + "\n".join(lines)
+        f"turns, and of {10 * options.repeats} for one document.\n\n" + "\n".join(lines)
     )
     print(block)
     if options.write:
-        write_block(DOCS / "overhead.md", "What the estimator costs beside what it does", block)
+        write_block(DOCS / "overhead.md", "Overhead of the estimator", block)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One process, then two: training and prediction of the same documents, side by side.
+"""Compare one process with two, in training and prediction of the same documents.
 
-``python tests/benchmarks/parallel.py`` starts itself under torchrun, round by round, each round all
-settings, adds what they took to docs/benchmarks/parallel.jsonl and writes parallel.md beside it. It
-wants two cores of its own.
+``python tests/benchmarks/parallel.py`` starts itself under torchrun, once for each setting in each
+round. It adds the times to docs/benchmarks/parallel.jsonl and writes parallel.md. It needs two
+cores on which nothing else runs.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch.distributed as dist
 from common import DOCS, device_name, write_block
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 
-SETTINGS = {  # processes, threads of each
+SETTINGS = {  # processes, threads per process
     "1 process, 1 thread": (1, 1),
     "2 processes, 1 thread each": (2, 1),
     "1 process, 2 threads": (1, 2),
@@ -32,7 +32,7 @@ N_TRAIN, N_PREDICT, N_EPOCHS = 320, 400, 3
 
 
 def work(file, n_processes):
-    """Fit and predict; the first process writes what it took."""
+    """Fit and predict; the first process writes the times."""
     warnings.simplefilter("ignore")
     X, y = fetch_reuters("r8", subset="train", return_X_y=True)
     clf = BertFocalClassifier(
@@ -59,7 +59,7 @@ def work(file, n_processes):
 
 
 def exchange_seconds(module):
-    """Return how long the processes take to add up gradients with nothing beside it."""
+    """Return how long the processes take to add up gradients and do nothing else."""
     gradient = torch.ones(sum(p.numel() for p in module.parameters()))
     seconds = []
     for _ in range(5):
@@ -71,7 +71,7 @@ def exchange_seconds(module):
 
 
 def measure(n_processes, n_threads):
-    """Run the work in processes of their own."""
+    """Run the work in new processes."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "result.json")
         command = [sys.executable]
@@ -87,8 +87,8 @@ def table(rows):
     """Return the table, with medians over the runs and ratios of medians."""
     lines = [
         f"MiniLM, documents of Reuters R8 cut to 128 tokens, {WHOLE_BATCH} in a whole batch; "
-        f"{device_name()}. Medians of documents/s, in brackets the least "
-        "and the greatest; then the ratio of the medians to one process with one thread.",
+        f"{device_name()}. Medians of documents/s, with the lowest and the highest in brackets; "
+        "then the ratio of the median to that of one process with one thread.",
         "",
         "| | runs | training | ratio | prediction | ratio |",
         "|---|---:|---:|---:|---:|---:|",
@@ -110,16 +110,16 @@ def table(rows):
     step = WHOLE_BATCH / np.median([row["train"] for row in two])
     lines += [
         "",
-        f"To add up the gradients of two processes takes {exchange * 1000:.0f} ms over the "
-        f"loopback interface with nothing else to do, an update of two processes "
-        f"{step * 1000:.0f} ms. The losses of the last epoch differ by "
-        f"{max(_spread(rows)):.0e} at most between the settings.",
+        f"Two processes take {exchange * 1000:.0f} ms to add up their gradients over the loopback "
+        "interface, if they do nothing else at the time. An update of two processes takes "
+        f"{step * 1000:.0f} ms. The losses of the last epoch differ by at most "
+        f"{max(_spread(rows)):.0e} between the settings.",
     ]
     return "\n".join(lines)
 
 
 def _spread(rows):
-    """Yield how far the losses of runs with as many documents lie apart."""
+    """Yield the range of the losses among runs with the same number of updates."""
     for n in {row["updates"] for row in rows}:
         losses = [row["loss"] for row in rows if row["updates"] == n]
         yield max(losses) - min(losses)

@@ -1,4 +1,4 @@
-"""The peers' environment, and contenders in processes of their own."""
+"""The peers' environment, and processes for the contenders."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from skfocal.datasets import _data_home
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "peers-requirements.txt"
-# Nothing may reach for a network, and nobody may write logs while somebody else is timed.
+# No contender may use the network, or write logs while another one is timed.
 QUIET = {
     "CUDA_VISIBLE_DEVICES": "",
     "DO_NOT_TRACK": "1",
@@ -26,11 +26,11 @@ QUIET = {
 
 
 class ContenderError(RuntimeError):
-    """A contender could not do what it was told."""
+    """A contender failed to carry out a command."""
 
 
 def peers_python(folder=None):
-    """Return the interpreter of the peers' environment, which is made at first use."""
+    """Return the interpreter of the peers' environment, which is created at first use."""
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     folder = Path(folder) if folder else _data_home(None) / "peers"
     python, mark = folder / "bin" / "python", folder / "skfocal-peers"
@@ -46,16 +46,16 @@ def peers_python(folder=None):
 
 
 class Process:
-    """A contender in a process of its own; it rests between commands.
+    """A contender in its own process; it is idle between commands.
 
     Parameters
     ----------
     name : str
         One of contenders.CONTENDERS.
     settings : dict
-        As in contenders.Contender, and threads.
+        Those of contenders.Contender, and threads.
     folder : path
-        Working folder, for what it writes.
+        Working folder, for the files that it writes.
     peers_env : path or None
         Folder of the peers' environment.
     """
@@ -126,7 +126,7 @@ def start(name, settings, folder, peers_env=None):
         if theirs.split("+")[0] != ours[package].split("+")[0]:
             process.close()
             raise SystemExit(
-                f"{name} has {package} {theirs} and skfocal {ours[package]}: no comparison. "
-                "constraints.txt and peers-requirements.txt name the same versions."
+                f"{name} has {package} {theirs} and skfocal {ours[package]}: not comparable. "
+                "constraints.txt and peers-requirements.txt must name the same versions."
             )
     return process

@@ -1,11 +1,12 @@
-"""Which probabilities and which decision to trust, over losses and seeds.
+"""Compare probabilities and decisions over losses and seeds.
 
     python tests/benchmarks/probabilities.py                      # R8, 1500 documents, three seeds
     python tests/benchmarks/probabilities.py --data r52 --documents 3000 --decisions
     python tests/benchmarks/probabilities.py --data 20ng
 
-Each model is trained once, with a tenth of the documents held out for temperature and offsets;
-softmax, inverse, temperature and both, and the decisions, are read from its logits. Writes
+Each model is trained once, with a tenth of the documents held out for temperature and offsets.
+All probabilities (softmax and inverse, with and without temperature) and all decisions are then
+computed from its logits. Writes
 docs/benchmarks/probabilities-<data>.jsonl and .md, and decisions-<data>.jsonl and .md.
 """
 
@@ -78,7 +79,7 @@ def measure(name, seed, options):
 
 
 def probabilities_of(clf, logits, y_test):
-    """Return a row of scores for each variant of the probabilities."""
+    """Return a row of scores per variant of the probabilities."""
     plain = Calibration(clf.loss_, clf.classes_, clf.effective_class_weight_, clf._shift)
     one_hot = y_test[:, None] == clf.classes_
     for proba, tempered in VARIANTS:
@@ -98,7 +99,7 @@ def probabilities_of(clf, logits, y_test):
 
 
 def decisions_of(clf, logits, y_test):
-    """Return a row of scores for each decision; that of "prior" is for equal shares."""
+    """Return a row of scores per decision; "prior" assumes equally frequent classes."""
     plain = Calibration(clf.loss_, clf.classes_, clf.effective_class_weight_, clf._shift)
     labels, counts = np.unique(y_test, return_counts=True)
     for decision in DECISIONS if clf.decision == "tuned" else ():
@@ -116,7 +117,7 @@ def decisions_of(clf, logits, y_test):
 
 
 def variant_of(row):
-    """Return what a row of the table is called, beside the loss."""
+    """Return the name of a row of the table, without the loss."""
     return row.get("decision") or row["proba"] + " + temperature" * row["tempered"]
 
 
@@ -144,19 +145,19 @@ def cell(rows, metric, shown):
 
 
 def read(path):
-    """Return the rows of a JSON-lines file, none if there is no file."""
+    """Return the rows of a JSON-lines file; none if it does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def append(path, rows):
-    """Add rows to a JSON-lines file; none leave it alone."""
+    """Add rows to a JSON-lines file, which is not touched if there are none."""
     if rows:
         with path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def missing(rows, names, options, measure, *args):
-    """Yield what `measure` gives for each name and seed of which there is no row yet."""
+    """Yield the result of `measure` for each name and seed that has no row yet."""
     done = {(row["name"], row["seed"]) for row in rows}
     todo = [(n, s) for s in options.seeds for n in names if (n, s) not in done]
     work = Parallel(options.jobs, return_as="generator_unordered")
@@ -164,7 +165,7 @@ def missing(rows, names, options, measure, *args):
 
 
 def main():
-    """Run what is not in the file yet and write the tables."""
+    """Run what the files do not have yet and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="r8", choices=list(DATA))
     parser.add_argument("--documents", type=int, default=1500)
@@ -190,8 +191,8 @@ def page(kind, rows, metrics, options):
     shown = ", ".join(f"`{key}={value}`" for key, value in SETTINGS["short"].items())
     return (
         f"# {kind.capitalize()} on {DATA[options.data][0]}, MiniLM: {shown}\n\n"
-        f"{options.documents} random training documents, a tenth of them held out for temperature "
-        "and offsets; the published test split; mean ± standard deviation over seeds, "
+        f"{options.documents} random training documents, of which a tenth is held out for "
+        "temperature and offsets; the published test split; mean ± standard deviation over seeds, "
         f"{device_name()}. ECE: 15 bins of equal width. (5+): classes with at least 5 test "
         "documents.\n\n" + table(rows, metrics, kind) + "\n"
     )

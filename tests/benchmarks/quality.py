@@ -1,4 +1,4 @@
-"""What focal loss, class weights and samplers buy on Reuters R52 and R8, over seeds.
+"""How much focal loss, class weights and samplers gain on Reuters R52 and R8, over seeds.
 
     python tests/benchmarks/quality.py                    # R52, three seeds: the main table
     python tests/benchmarks/quality.py --data r8 --only cross-entropy --setting long
@@ -18,7 +18,7 @@ from common import DOCS, device_name, run, table
 from skfocal import BertFocalClassifier, EffectiveNumber, fetch_minilm
 from skfocal._estimator.advice import cpu_has_bfloat16
 
-# Chosen so that two cores can pay for 18 fits; docs/benchmarks/defaults.md has what was tried.
+# Chosen so that two cores can afford 18 fits; docs/benchmarks/defaults.md has the alternatives.
 SETTINGS = {
     "short": {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 3},
     "long": {"max_length": 128, "freeze": 3, "lr": 5e-4, "max_epochs": 5},
@@ -67,8 +67,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="r52", choices=["r8", "r52"])
     parser.add_argument("--setting", default="short", choices=list(SETTINGS))
-    parser.add_argument("--documents", type=int, help="so many random ones; all by default")
-    parser.add_argument("--losses", action="store_true", help="the other losses, too")
+    parser.add_argument("--documents", type=int, help="number of random ones; all by default")
+    parser.add_argument("--losses", action="store_true", help="run the other losses, too")
     parser.add_argument("--only", nargs="+", help="names of the rows to run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="processes; 1 on a GPU")

@@ -1,10 +1,10 @@
-"""Time and memory a document, from a thousand documents to a million, with a tiny encoder.
+"""Time and memory per document, from a thousand documents to a million, with a tiny encoder.
 
 python tests/benchmarks/scale.py           # some minutes on two cores
 
-The documents are new ones, of words of R52's in random order and of its lengths up to 64 words.
-Each size runs in a process of its own. Prediction tokenises anew; its peak of memory and that of
-tokenising are beyond what the process had with the texts.
+The documents are random passages of R52, with the lengths of its documents up to 64 words. Each
+size runs in its own process. Prediction tokenises again. Both peaks of memory are those beyond
+what the process needed with the texts.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def measure(n, folder, threads, connection):
     few = generated(64)
     clf = BertFocalClassifier(folder, max_epochs=1, max_length=64, random_state=0)
     clf.fit(few, np.arange(64) % 2)
-    clf.predict(generated(4096, seed=1))  # what does not depend on the number is there now
+    clf.predict(generated(4096, seed=1))  # allocates what does not depend on n
     X = generated(n, seed=2)
     reset_peak()
     before = memory_mib("VmRSS")
@@ -67,7 +67,7 @@ def measure(n, folder, threads, connection):
         "tokenize_peak_mib": memory_mib("VmHWM") - before,
     }
     del tokens, batches, parts
-    clear_cache()  # each part pays for its tokens
+    clear_cache()  # prediction tokenises again
     reset_peak()
     before = memory_mib("VmRSS")
     start = time.perf_counter()
@@ -83,8 +83,8 @@ def table(rows):
     """Return the Markdown table."""
     head = (
         "documents", "tokenise, µs/document", "make batches, µs/document", "predict, µs/document",
-        "token storage, bytes/document", "of it beyond 4 a token",
-        "peak of tokenising beyond the texts, MiB", "of predicting",
+        "token storage, bytes/document", "of these beyond 4 per token",
+        "peak of tokenising beyond the texts, MiB", "peak of predicting, MiB",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---:" * len(head) + "|"]
     for row in rows:
@@ -121,7 +121,7 @@ def main():
             n *= 10
     block = (
         f"A two-layer encoder of width 32, `max_length=64`, {rows[-1]['tokens'] / n * 10:.0f} "
-        f"tokens a document; {torch.get_num_threads()} threads on {device_name()}.\n\n"
+        f"tokens per document; {torch.get_num_threads()} threads on {device_name()}.\n\n"
         + table(rows)
     )
     print(block)

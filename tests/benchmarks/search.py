@@ -1,16 +1,16 @@
-"""A grid search over gamma and alpha: skfocal against the recipe of skorch's documentation.
+"""A grid search over gamma and alpha: skfocal and the recipe in skorch's documentation.
 
 python tests/benchmarks/search.py                    # all of it, an hour on one core
 python tests/benchmarks/search.py --only skfocal     # one side, without a comparison
 python tests/benchmarks/search.py --quality          # scores of both over three seeds, no times
 
 Both sides get the same documents, folds, length (256 tokens, the recipe's default), epochs, batch
-size and learning rate; the recipe tokenises in a Pipeline with padding to max_length, and its focal
-loss is the plain one that works for these gammas. Each result is a line of search.jsonl and is not
-measured again while it is there.
+size and learning rate. The recipe tokenises in a Pipeline with padding to max_length. Its focal
+loss is the plain formula, which works for these gammas. Each result is a line of search.jsonl; a
+result that is already there is not measured again.
 
-With --quality the recipe's batches are cut to their longest document, which changes its scores by
-rounding only and saves most of its time; the grid is 2 x 2, each seed draws other documents.
+With --quality the recipe's batches are cut to their longest document. That changes its scores by
+rounding only. The grid is 2 x 2, and each seed draws other documents.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from skfocal.balance import stratified_holdout
 GAMMAS = [0.0, 1.0, 2.0, 5.0]
 SETTINGS = {"full fine-tuning": (0, 2e-4), "lower 5 of 6 layers frozen": (5, 1e-3)}
 TITLES = {
-    "search": "A grid over gamma and alpha, beside the recipe of skorch",
-    "search-quality": "What the candidates of the grid learn, beside the recipe of skorch",
+    "search": "A grid over gamma and alpha, compared with the recipe of skorch",
+    "search-quality": "What the candidates of the grid learn, compared with the recipe of skorch",
 }
 SIDES = ("skfocal", "skorch recipe")
 COUNTS = {"texts tokenised": 0, "weights read": 0}
@@ -67,7 +67,7 @@ class Recipe(nn.Module):
 
 
 class PlainFocalLoss(nn.Module):
-    """The focal loss with a mean over samples, as one writes it by hand."""
+    """The focal loss with a mean over samples, as you would write it by hand."""
 
     def __init__(self, gamma=2.0, weight=None):
         super().__init__()
@@ -82,7 +82,7 @@ class PlainFocalLoss(nn.Module):
 
 
 class CountingTokenizer(HuggingfacePretrainedTokenizer):
-    """The tokenizer of the recipe, counted."""
+    """The tokenizer of the recipe, which counts the texts."""
 
     def transform(self, X):
         """Tokenise."""
@@ -145,7 +145,7 @@ def skfocal_search(y, freeze, lr, options):
 
 
 def load(n_documents, seed):
-    """Return a stratified part of R8 in which each class has three documents or more."""
+    """Return a stratified part of R8 in which each class has at least three documents."""
     X, y = fetch_reuters("r8", subset="train", return_X_y=True)
     codes = np.unique(y, return_inverse=True)[1]
     rows = stratified_holdout(codes, 1 - n_documents / len(X), np.random.RandomState(seed))[0]
@@ -203,7 +203,7 @@ def table(rows):
 
 
 def quality_table(rows):
-    """Return the Markdown table of the scores, one row a setting and seed that has both sides."""
+    """Return the Markdown table of the scores, a row per setting and seed with both sides."""
     names = ["best macro-F1 %", "mean macro-F1 %"]
     lines = ["| | seed | " + " | ".join(f"{name}, skfocal | the recipe's" for name in names) + " |"]
     lines.append("|---|---:|" + "---:|" * 2 * len(names))
@@ -218,7 +218,7 @@ def quality_table(rows):
 
 
 def main():
-    """Run what is asked for and is not in the file yet, and write the table."""
+    """Run what the options name and the file does not have yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=150)
     parser.add_argument("--epochs", type=int, default=4)

@@ -1,11 +1,11 @@
-"""How long requests to examples/serve.py take, one at a time, many at once, and too many.
+"""Measure how long requests to examples/serve.py take: one at a time, many at once, too many.
 
 python tests/benchmarks/serve.py           # ten minutes
 
 A server with dynamic batching and one without it (batches of one text) run side by side on the
-loopback interface and are loaded in turns: closed loops of clients that each ask again when they
-are answered, then an open one, in which requests arrive at random at 2.5 times the largest
-throughput seen, answered or not. Each request is one document of Reuters R8, or its first words.
+loopback interface and get requests in turns. First, clients each ask again as soon as they get an
+answer. Then requests arrive at random, at 2.5 times the largest throughput seen, whether earlier
+ones are answered or not. Each request is one document of Reuters R8, or its first words.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def export(folder, max_length):
 
 
 class Server:
-    """The example as a process, on a core of its own if there are two."""
+    """The example as a process, on its own core if there are two."""
 
     def __init__(self, folder, log, settings, core):
         with open(log, "w") as file:
@@ -62,13 +62,13 @@ class Server:
         self.port = int(found[1])
 
     def end(self):
-        """End it as an operator does."""
+        """End it as an operator would."""
         self.process.terminate()
         self.process.wait()
 
 
 class Connection:
-    """A connection that asks one thing after the other."""
+    """A connection that sends one request after the other."""
 
     def __init__(self, port):
         self.port = port
@@ -98,7 +98,7 @@ class Connection:
 
 
 class Load:
-    """Documents to ask for, and what came of each request."""
+    """Send documents as requests, and record the results."""
 
     def __init__(self, texts, labels):
         self.bodies = [json.dumps({"texts": [text]}).encode() for text in texts]
@@ -106,7 +106,7 @@ class Load:
         self.rows = np.random.RandomState(0)
 
     async def ask(self, connection, found, since=None):
-        """Ask for a document; note status and seconds since then, or since it should have begun."""
+        """Send a document; record status and seconds, counted from `since` if it is given."""
         i = self.rows.randint(len(self.bodies))
         since = time.perf_counter() if since is None else since
         status, content = await connection.ask("POST", "/predict", self.bodies[i])
@@ -116,7 +116,7 @@ class Load:
         found.append((status, seconds))
 
     async def closed(self, port, n_clients, seconds):
-        """Let clients ask again and again; return what came of it and the seconds it took."""
+        """Let clients ask again and again; return the results and the seconds they took."""
         found, start = [], time.perf_counter()
 
         async def client():
@@ -129,7 +129,7 @@ class Load:
         return found, time.perf_counter() - start
 
     async def open(self, port, rate, seconds):
-        """Let requests arrive at random, whatever becomes of those before."""
+        """Let requests arrive at random, whether earlier ones are answered or not."""
         found, idle, tasks, health = [], [], [], []
         times = np.cumsum(self.rows.exponential(1 / rate, int(rate * seconds)))
         start = time.perf_counter()
@@ -152,7 +152,7 @@ class Load:
 
 
 async def look_after(port, found):
-    """Ask for the health twice a second."""
+    """Ask `/health` twice per second."""
     connection = Connection(port)
     try:
         while True:
@@ -180,7 +180,7 @@ def counts(found):
 
 
 def rates(turns):
-    """Return the answers in a second over all turns, and the least and the most of a turn."""
+    """Return the answers per second over all turns, and the lowest and highest of a turn."""
     answered = [sum(status == 200 for status, _ in found) for found, *_ in turns]
     seconds = [took for _, took, *_ in turns]
     each = [n / took for n, took in zip(answered, seconds, strict=True)]
@@ -188,7 +188,7 @@ def rates(turns):
 
 
 def cells(turns, *statuses):
-    """Return what a line has of the turns: rates, quantiles of times, numbers of answers."""
+    """Return the cells of a line: rates, quantiles of times, numbers of answers."""
     found = [answer for answers, *_ in turns for answer in answers]
     times = [quantiles(found, status) for status in statuses]
     mean, least, most = rates(turns)
@@ -196,7 +196,7 @@ def cells(turns, *statuses):
 
 
 def load_in_turns(servers, load, options):
-    """Return a line for each number of clients and server, and the largest throughput."""
+    """Return a line per number of clients and server, and the largest throughput."""
     closed = {(n, way): [] for n in options.clients for way in servers}
     for n, way in [key for _ in range(options.turns) for key in closed]:
         turn = asyncio.run(load.closed(servers[way].port, n, options.seconds))
@@ -207,7 +207,7 @@ def load_in_turns(servers, load, options):
 
 
 def overload(servers, load, rate, options):
-    """Return a line of each server that is asked for more than any can do."""
+    """Return a line per server; the requests exceed what any of them can answer."""
     found = {way: [] for way in servers}
     for way in [way for _ in range(options.turns) for way in servers]:
         turn = asyncio.run(load.open(servers[way].port, rate, options.overload_seconds))
@@ -224,7 +224,7 @@ def overload(servers, load, rate, options):
 
 
 def documents(n_words, n=500):
-    """Return documents of R8's test, or their first words."""
+    """Return documents of R8's test split, or their first words."""
     X, _ = fetch_reuters("r8", subset="test", return_X_y=True)
     return [" ".join(text.split()[:n_words]) if n_words else text for text in X[:n]]
 
@@ -238,17 +238,16 @@ def section(title, servers, load, options):
     return [
         f"## {title}",
         "",
-        "Clients that ask again as soon as they are answered:",
+        "Each client asks again as soon as it gets an answer:",
         "",
-        "| clients | server | answers/s (of a turn) | p50 ms | p95 ms | p99 ms | 200 | 503 "
-        "| other |",
+        "| clients | server | answers/s (range) | p50 ms | p95 ms | p99 ms | 200 | 503 | other |",
         "|---:|---|" + "---:|" * 7,
         *closed,
         "",
-        f"{rate:.0f} requests a second, {OVERLOAD} times the most answered above, arriving at",
-        "random; milliseconds since a request was due:",
+        f"{rate:.0f} requests per second, {OVERLOAD} times the most answered above, arriving at",
+        "random. Milliseconds are counted from the time when a request was due:",
         "",
-        "| server | answers/s (of a turn) | p50 ms | p95 ms | p99 ms "
+        "| server | answers/s (range) | p50 ms | p95 ms | p99 ms "
         "| p50 of 503 | p95 of 503 | p99 of 503 | 200 | 503 | other | /health: 200, slowest |",
         "|---|" + "---:|" * 11,
         *overload(servers, load, rate, options),
@@ -260,8 +259,8 @@ def main():
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
-    parser.add_argument("--seconds", type=float, default=4, help="of each run")
-    parser.add_argument("--overload-seconds", type=float, default=8, help="of each such run")
+    parser.add_argument("--seconds", type=float, default=4, help="length of each run")
+    parser.add_argument("--overload-seconds", type=float, default=8, help="under overload")
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--write", action="store_true", help="docs/benchmarks/serving.md")
@@ -284,11 +283,11 @@ def main():
             for server in servers.values():
                 server.end()
     head = (
-        f"MiniLM, cut at {options.max_length} tokens, one thread of ONNX Runtime; a request is one "
-        f"document of R8's test. {options.turns} turns of {options.seconds:g} s, of "
-        f"{options.overload_seconds:g} s under overload. The server had one of 2 CPU cores, the "
-        "clients the other, both shared with other work. At most 128 texts may wait. Other: no "
-        "answer, another status, or another label than `OnnxClassifier` gives.\n"
+        f"MiniLM, cut at {options.max_length} tokens, one thread of ONNX Runtime; each request is "
+        f"one document of R8's test split. {options.turns} turns of {options.seconds:g} s, and of "
+        f"{options.overload_seconds:g} s under overload. The server had one of 2 CPU cores and "
+        "the clients the other; other work ran on both. At most 128 texts may wait. Other: no "
+        "answer, another status, or a label that differs from that of `OnnxClassifier`.\n"
     )
     block = "\n".join([head, *lines])
     print(block)

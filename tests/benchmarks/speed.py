@@ -1,17 +1,17 @@
-"""Training and prediction: skfocal, a bare loop, Trainer, skorch and simpletransformers in turn.
+"""Compare training and prediction: skfocal, a bare loop, Trainer, skorch, simpletransformers.
 
     python tests/benchmarks/speed.py            # R52, about an hour on two cores
-    python tests/benchmarks/speed.py --quick    # a look, some minutes; writes nothing
+    python tests/benchmarks/speed.py --quick    # a few minutes; writes nothing
     python tests/benchmarks/speed.py --quality  # what each has learned on R8, over seeds
 
-All get the same documents, weights, sizes of batches, learning rate, schedule and seed, on the CPU
-in float32, and each runs in a process of its own that is ready before anything is timed. What is
-timed goes from texts and labels to a trained model, reading its weights included, and from texts
-to labels. The contenders take turns, so that what slows the machine down for a while slows all of
-them; ratios are taken within a turn.
+All contenders get the same documents, weights, batch sizes, learning rate, schedule and seed. They
+run on the CPU in float32. Each runs in its own process, which is ready before anything is timed.
+Training is timed from texts and labels to a trained model, including the time to read the weights;
+prediction is timed from texts to labels. The contenders take turns, so that anything that slows the
+machine down for a while slows all of them. Ratios are taken within a turn.
 
-Others than skfocal and the bare loops run in an environment with peers-requirements.txt, which is
-made at first use. Writes docs/benchmarks/speed.jsonl and .md.
+All contenders but skfocal and the bare loops run in an environment with peers-requirements.txt,
+which is created at first use. Writes docs/benchmarks/speed.jsonl and .md.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from common import DOCS, device_name, write_block
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 
 TITLE = "Speed: one epoch and one prediction on R52"
-GOALS = [  # what is compared, its name, the name it is compared with, how many times as fast
+GOALS = [  # work, contender, contender to compare with, how many times as fast
     ("fit", "skfocal, BERT's dropout", "bare loop", 1.4),
     ("fit", "skfocal", "bare loop", 1.8),
     ("fit", "skfocal", "skorch recipe", 3.5),
@@ -49,7 +49,7 @@ WORK = {"fit": "training", "predict": "prediction"}
 
 
 def settings_of(options):
-    """Return what all contenders share."""
+    """Return the settings that all contenders share."""
     return {
         "model": fetch_minilm(),
         "max_length": 64 if options.quality else 256,
@@ -67,21 +67,21 @@ def settings_of(options):
 
 
 def draw(data, subset, n_documents, seed):
-    """Return so many random documents and their labels."""
+    """Return `n_documents` random documents and their labels."""
     X, y = fetch_reuters(data, subset=subset, return_X_y=True)
     rows = np.random.RandomState(seed).permutation(len(X))[:n_documents]
     return [X[i] for i in rows], y[rows].tolist()
 
 
 def count_tokens(texts, settings):
-    """Return the number of tokens of the documents, special ones included."""
+    """Return the number of tokens of the documents, special tokens included."""
     tokenizer = AutoTokenizer.from_pretrained(settings["model"])
     rows = tokenizer(texts, truncation=True, max_length=settings["max_length"])["input_ids"]
     return sum(map(len, rows))
 
 
 def hosts_of(names):
-    """Return which processes the rows need: name to the rows that it predicts for."""
+    """Return the processes that the rows need: names, each with the rows it predicts for."""
     hosts = {name: [name] for name in contenders.CONTENDERS if name in names}
     for name in contenders.PRECISIONS:
         if name in names:
@@ -93,7 +93,7 @@ def hosts_of(names):
 
 
 def start_all(hosts, settings, folder, options, stack):
-    """Start the processes and warm them up; leave out what does not run, and say so."""
+    """Start the processes and warm them up; leave out those that fail, and say so."""
     running = {}
     for name in hosts:
         try:
@@ -111,7 +111,7 @@ def start_all(hosts, settings, folder, options, stack):
 
 
 def take_turn(process, names, train, test, seed):
-    """Let one contender train and predict; return a result for each measurement."""
+    """Let one contender train and predict; return a result per measurement."""
     report = process.fit(*train, seed)
     results = [{"name": process.name, "work": "fit", "documents": len(train[0]), **report}]
     for name in names:
@@ -125,7 +125,7 @@ def take_turn(process, names, train, test, seed):
 
 
 def take_turns(running, hosts, train, test, repeats):
-    """Return the results of all repeats; each begins with another contender."""
+    """Return the results of all repeats; each starts with another contender."""
     results = []
     for repeat in range(repeats):
         names = list(running)
@@ -227,7 +227,7 @@ def describe(settings, machine, train, test):
     return (
         f"MiniLM, `max_length={settings['max_length']}`, float32, {settings['epochs']} epoch in "
         f"batches of {settings['batch_size']}; prediction in batches of "
-        f"{settings['predict_batch_size']}, but skfocal's are its own, by tokens. "
+        f"{settings['predict_batch_size']}, except that skfocal sizes its batches by tokens. "
         f"{machine['threads']} threads on {machine['device']}. {versions}.\n\n"
         f"{len(train[0])} training documents with {count_tokens(train[0], settings)} tokens and "
         f"{len(set(train[1]))} classes, {len(test[0])} test documents with "
@@ -236,18 +236,18 @@ def describe(settings, machine, train, test):
 
 
 def summarise(results, repeats):
-    """Return what is said on the repeats and on what else the machine did."""
+    """Return the paragraph about the repeats and the other work on the machine."""
     others = [row["others"] for row in results]
     return (
-        f"{repeats} repeats, each with its own seed, the contenders in turn. Medians; in brackets "
-        "the least and the greatest ratio within a repeat. While these ran, "
+        f"{repeats} repeats, each with its own seed; the contenders take turns. Medians, with the "
+        "lowest and the highest ratio within a repeat in brackets. In the meantime "
         f"other processes used {np.median(others):.2f} cores in the median and {max(others):.2f} "
         "at most."
     )
 
 
 def report_machine(running):
-    """Return the device, threads and versions of what ran."""
+    """Return the device, threads and versions of the contenders that ran."""
     found: dict = {}
     for process in running.values():
         found = process.versions | found
@@ -262,14 +262,14 @@ def parse():
     """Return the options."""
     every = [*contenders.CONTENDERS, *contenders.PRECISIONS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, help="192 to train and to predict; 800 (quality)")
-    parser.add_argument("--repeats", type=int, help="5; with --quality the number of seeds")
+    parser.add_argument("--documents", type=int, help="192 by default; 800 with --quality")
+    parser.add_argument("--repeats", type=int, help="5 by default; seeds with --quality")
     parser.add_argument("--quick", action="store_true", help="32 documents, 2 repeats, no writing")
     parser.add_argument("--quality", action="store_true", help="accuracy and macro-F1 on R8")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=every, help="; ".join(every))
-    parser.add_argument("--write", action="store_true", help="also with --quick or --only")
-    parser.add_argument("--peers-env", metavar="FOLDER", help="default: among skfocal's data")
-    parser.add_argument("--torch-threads", type=int, help="torch's own choice by default")
+    parser.add_argument("--write", action="store_true", help="write even with --quick or --only")
+    parser.add_argument("--peers-env", metavar="FOLDER", help="by default in skfocal's data folder")
+    parser.add_argument("--torch-threads", type=int, help="by default torch chooses")
     options = parser.parse_args()
     small, usual = (32, 800 if options.quality else 192), (2, 5)
     options.documents = options.documents or small[not options.quick]
@@ -288,7 +288,7 @@ def compare_speed(options, settings, folder, stack):
     hosts = hosts_of(options.names)
     running = start_all(hosts, settings, folder, options, stack)
     if not running:
-        raise SystemExit("Nothing runs.")
+        raise SystemExit("No contender runs.")
     machine = report_machine(running)
     results = take_turns(running, hosts, train, test, options.repeats)
     block = "\n\n".join(
@@ -307,7 +307,7 @@ def compare_speed(options, settings, folder, stack):
 
 
 def main():
-    """Compare speed, or with --quality what is learned."""
+    """Compare speed, or with --quality what the contenders learn."""
     options = parse()
     os.environ.update(peers.QUIET)
     settings = settings_of(options)

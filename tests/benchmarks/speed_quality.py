@@ -1,7 +1,7 @@
 """What the contenders of speed.py have learned: accuracy and macro-F1 on R8, over seeds.
 
-speed.py --quality runs this. Each seed draws other training documents; the test documents stay. A
-run that is in docs/benchmarks/speed-quality.jsonl is not repeated.
+speed.py --quality runs this. Each seed draws other training documents; the test documents stay the
+same. A run that is already in docs/benchmarks/speed-quality.jsonl is not repeated.
 """
 
 import json
@@ -20,7 +20,7 @@ REFERENCE = "skfocal"
 
 
 def compare(options, settings, draw, hosts, folder, stack):
-    """Run what is not there yet, print the table and write it."""
+    """Run what the file does not have yet, print the table and write it."""
     rows = read() if options.write else []
     setting = {"documents": options.documents, "seeds": range(options.repeats)}
     test = draw("r8", "test", options.documents, 0)
@@ -52,7 +52,7 @@ _RUNNING: dict = {}
 
 
 def running(name, settings, folder, options, stack):
-    """Return the process of a contender; start it when it is needed first."""
+    """Return the process of a contender; start it at first use."""
     if name not in _RUNNING:
         _RUNNING[name] = peers.start(name, settings, folder, options.peers_env)
         stack.callback(_RUNNING[name].close)
@@ -60,9 +60,9 @@ def running(name, settings, folder, options, stack):
 
 
 def evaluate(process, names, train, test, seed):
-    """Train once; return the scores of each of the rows, and how often they agree with the first.
+    """Train once; return the scores of each row, and how often it agrees with the first row.
 
-    The first is the prediction in float32, of which the others are approximations.
+    The first row is the prediction in float32; the others approximate it.
     """
     seconds = process.fit(*train, seed)["seconds"]
     plain, _ = process.predict(test[0])
@@ -85,18 +85,18 @@ def evaluate(process, names, train, test, seed):
 
 
 def read():
-    """Return the rows that are there."""
+    """Return the rows of the file."""
     return [json.loads(x) for x in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def append(row):
-    """Keep a row."""
+    """Add a row to the file."""
     with RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def done(rows, documents, seed):
-    """Return the names of the rows that are there."""
+    """Return the names that already have a row."""
     return {r["name"] for r in rows if r["documents"] == documents and r["seed"] == seed}
 
 
@@ -143,9 +143,10 @@ def table(rows, setting):
 def describe(settings, setting):
     """Return the paragraph above the table."""
     return (
-        f"MiniLM, {setting['documents']} random training documents by seed and as many test "
-        f"documents, the same for all; {settings['epochs']} epochs, "
-        f"`max_length={settings['max_length']}`, batch {settings['batch_size']}, learning rate "
-        f"{settings['lr']:g}, linear schedule with {settings['warmup']:.0%} warm-up, float32. Mean "
+        f"MiniLM, {setting['documents']} random training documents per seed, and "
+        f"{setting['documents']} test documents that are the same for all seeds; "
+        f"{settings['epochs']} epochs, `max_length={settings['max_length']}`, "
+        f"batch {settings['batch_size']}, learning rate {settings['lr']:g}, "
+        f"linear schedule with {settings['warmup']:.0%} warm-up, float32. Mean "
         "and standard deviation over the seeds; differences are within a seed."
     )

@@ -1,10 +1,10 @@
-"""What each way of making a step faster adds, one by one, and how near the step is to the limit.
+"""What each technique adds to the speed of a step, and how close the step is to the limit.
 
 python tests/benchmarks/ways.py            # a quarter of an hour on two cores
 
-The steps are those of a loop over batches of R52 sorted by length, each padded to its longest;
-all contenders take turns on the same batches. The limit is the rate at which the machine multiplies
-matrices of the model's shapes, without padding, and nothing else.
+The steps loop over batches of R52 sorted by length, each padded to its longest document. All ways
+take turns on the same batches. The limit is the rate at which the machine multiplies matrices of
+the model's shapes, without padding or any other work.
 """
 
 import argparse
@@ -102,7 +102,7 @@ class Training:
         self.step = torch.compile(self.module, dynamic=True) if compile else self.module
 
     def _leave_out_rows(self):
-        """Keep the embeddings of tokens that are there; AdamW moves the others by decay alone."""
+        """Keep only the embeddings of tokens that occur; AdamW moves the others by decay alone."""
         embeddings = self.module.model.base_model.embeddings
         table = embeddings.word_embeddings
         present = torch.cat([x["input_ids"].flatten() for x, _ in self.batches]).unique()
@@ -115,7 +115,7 @@ class Training:
         self.batches = [({**x, "input_ids": place[x["input_ids"]]}, y) for x, y in self.batches]
 
     def __call__(self):
-        """Train one epoch; return documents a second."""
+        """Train one epoch; return documents per second."""
         usual = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         short = {**FastDropout._SHORT, F.dropout: self.masks}
@@ -139,7 +139,7 @@ class Training:
 
 
 class _Bits(torch.autograd.Function):
-    """Dropout by comparing 16 random bits an element with a threshold."""
+    """Dropout by comparing 16 random bits per element with a threshold."""
 
     @staticmethod
     def forward(ctx, x, p):
@@ -177,7 +177,7 @@ class _AddDropped(torch.autograd.Function):
 
 
 def _fuse_residuals(module):
-    """Let a BERT's layers add the residual and drop in one operation."""
+    """Let the layers of a BERT add the residual and drop in one operation."""
     for part in module.modules():
         if type(part).__name__ in ("BertSelfOutput", "BertOutput"):
             part.forward = functools.partial(_output_and_residual, part)
@@ -189,7 +189,7 @@ def _output_and_residual(part, hidden_states, input_tensor):
 
 
 def trainings(data, compile, only):
-    """Return the ways to train by name: first those that are in, each on top of the others."""
+    """Return the ways to train by name: first those in use, each on top of the ones before."""
     bare = {"memory": False, "fused": False, "first_token": False, "fast": False}
     ways = {
         "bare loop": bare,
@@ -228,7 +228,7 @@ class Prediction:
         self.memory = kept_memory if memory else contextlib.nullcontext
 
     def __call__(self):
-        """Predict; return documents a second."""
+        """Predict; return documents per second."""
         with self.memory(), torch.inference_mode():
             start = time.perf_counter()
             for x, _ in self.batches:
@@ -255,7 +255,7 @@ def predictions(data):
 
 
 def matmul_rate(width, rows=1024, repeats=30):
-    """Return the best floating-point operations a second over the shapes of the model's layers."""
+    """Return the highest rate of floating-point operations over the shapes of the layers."""
     best = 0.0
     for n, m in ((width, width), (width, 4 * width), (4 * width, width)):
         a, b = torch.randn(rows, n), torch.randn(n, m)
@@ -276,7 +276,7 @@ def operations(data, module):
 
 
 def limits(data):
-    """Return documents a second that training and prediction cannot pass, and the rate behind."""
+    """Return the limits of training and prediction in documents/s, and the rate behind them."""
     module = build(data)
     rate = matmul_rate(module.model.config.hidden_size)
     forward = operations(data, module)
@@ -284,7 +284,7 @@ def limits(data):
 
 
 def profile_step(training):
-    """Return the Markdown table of where an epoch's time goes."""
+    """Return the Markdown table of where the time of an epoch goes."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         training()
     events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
@@ -300,12 +300,12 @@ def profile_step(training):
 
 
 def take_turns(ways, repeats):
-    """Run all ways in turn; return documents a second, of shape (n_repeats, n_ways)."""
+    """Run all ways in turn; return documents per second, of shape (n_repeats, n_ways)."""
     for way in ways.values():
         way()
     found = np.zeros((repeats, len(ways)))
     for turn in range(repeats):
-        for i in np.roll(np.arange(len(ways)), -turn):  # each turn begins with another
+        for i in np.roll(np.arange(len(ways)), -turn):  # each turn starts with another
             found[turn, i] = list(ways.values())[i]()
         print(turn, dict(zip(ways, found[turn].round(1).tolist(), strict=True)), flush=True)
     return found
@@ -332,8 +332,8 @@ def main():
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="docs/benchmarks/ways.md")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too; needs gcc")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these ways to train; prints")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile; needs gcc")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="ways to train; writes nothing")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
@@ -350,19 +350,19 @@ def main():
     predicted = take_turns(prediction, options.repeats)
     block = (
         f"{options.documents} documents of R52, MiniLM, `max_length={options.max_length}`, "
-        f"{data.tokens.lengths.sum():,} tokens, float32 but where it says otherwise; "
+        f"{data.tokens.lengths.sum():,} tokens, float32 unless the row says otherwise; "
         f"{torch.get_num_threads()} threads on {device_name()}; torch {torch.__version__}; "
         f"{options.repeats} turns. The machine multiplies matrices of the model's shapes at "
-        f"{rate / 1e9:.0f} GFLOP/s, which without padding and without anything else would be "
+        f"{rate / 1e9:.0f} GFLOP/s. Without padding or any other work that would be "
         f"{train_limit:.1f} documents/s in training and {predict_limit:.1f} in prediction.\n\n"
         f"## Training, batches of {BATCH}\n\n{table(training, trained, train_limit)}\n\n"
         f"## Prediction\n\n{table(prediction, predicted, predict_limit)}\n\n"
-        f"## Where an epoch of the bare loop goes\n\n{where['bare loop']}\n\n"
-        f"## Where one with all of it and without dropout goes\n\n{where['+ no dropout']}"
+        f"## Where the time goes in the bare loop\n\n{where['bare loop']}\n\n"
+        f"## Where the time goes with all techniques and without dropout\n\n{where['+ no dropout']}"
     )
     print(block)
     if options.write:
-        write_block(DOCS / "ways.md", "What each way adds", block)
+        write_block(DOCS / "ways.md", "What each technique adds", block)
 
 
 if __name__ == "__main__":

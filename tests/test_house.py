@@ -1,0 +1,65 @@
+"""Functions fit on a screen, the estimator reads as the recipe, and values do not change."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import skfocal
+from skfocal._estimator.fit import Fit, Prepared, Training
+from skfocal._estimator.fitted_model import FittedModel
+from skfocal._estimator.inputs import TrainingData
+from skfocal._estimator.plan import Plan
+
+FOLDER = Path(skfocal.__file__).parent
+# A constructor names each parameter twice, as scikit-learn wants it.
+LONG = {"classifier.py: __init__"}
+
+
+def code_lines(source, node=None):
+    """Return the number of lines of a file or function that are not blank, comment or docstring."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    prose = {
+        line
+        for part in ast.walk(tree)
+        if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
+        for line in range(part.body[0].lineno, part.body[0].end_lineno + 1)
+    }
+    lines = source.splitlines()
+    first, last = (1, len(lines)) if node is None else (node.lineno, node.end_lineno)
+    numbered = enumerate(lines[first - 1 : last], first)
+    return sum(
+        bool(line.strip()) and line.strip()[0] != "#" and i not in prose for i, line in numbered
+    )
+
+
+def test_lines_of_code_are_counted_without_prose():
+    source = '"""Module."""\n\n# why\ndef f():\n    """Return."""\n    # because\n    return 1\n'
+    assert code_lines(source) == 2
+    assert code_lines(source, ast.parse(source).body[1]) == 2
+
+
+def test_no_function_is_longer_than_a_screen():
+    long = set()
+    for path in FOLDER.rglob("*.py"):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and code_lines(source, node) > 60:
+                long.add(f"{path.relative_to(FOLDER)}: {node.name}")
+    assert long == LONG
+
+
+def test_the_estimator_is_short():
+    assert code_lines((FOLDER / "classifier.py").read_text()) <= 400
+
+
+@pytest.mark.parametrize("kind", [TrainingData, Plan, FittedModel, Fit, Training, Prepared])
+def test_values_are_frozen_and_typed(kind):
+    value = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        assert field.name in kind.__annotations__
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field.name, None)
