@@ -101,7 +101,10 @@ class Fit:
         """Return what the last training of an estimator left behind, None before the first."""
         if not hasattr(estimator, "net_"):
             return None
-        return cls(**{field.name: getattr(estimator, field.name, None) for field in fields(cls)})
+        values: dict[str, Any] = {
+            field.name: getattr(estimator, field.name, None) for field in fields(cls)
+        }
+        return cls(**values)
 
     def keep_in(self, estimator):
         """Make an estimator a fitted one."""
@@ -301,7 +304,7 @@ class Training:
 
     def _moments(self, adapters):
         """Return the optimizer's state after the last chunk, or None."""
-        if self.chunks is None or not self.chunks.n_updates:
+        if self.chunks is None or self.earlier is None or not self.chunks.n_updates:
             return None
         return (adapters and adapters.moments) or self.earlier.net_.moments()
 
@@ -318,9 +321,9 @@ class Training:
 
     def _calibrated(self, net, prepared, score):
         """Return the temperature of each `proba` and the tuned offset, by held-out documents."""
-        if not needs_held_out(self.parameters):
-            return {}, None
         rows = self.data.held_out
+        if rows is None or not needs_held_out(self.parameters):
+            return {}, None
         logits = self.processes.map_rows(
             len(rows), lambda part: net.logits(prepared.tokens.take(rows[part]))
         )
