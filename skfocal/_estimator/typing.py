@@ -6,8 +6,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from imblearn.base import SamplerMixin
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from skfocal.balance import EffectiveNumber
@@ -21,6 +20,22 @@ class Splitter(Protocol):
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the row numbers to train on and those to hold out."""
+        ...
+
+
+class Resampler(Protocol):
+    """A sampler of imbalanced-learn."""
+
+    def fit_resample(self, X: Any, y: Any) -> Any:
+        """Draw rows of X and y."""
+        ...
+
+
+class Array(Protocol):
+    """An array, Series or tensor: unlike numpy's ArrayLike, a str is none."""
+
+    def __array__(self) -> NDArray[Any]:
+        """Return the values."""
         ...
 
 
@@ -46,17 +61,18 @@ ClassWeights: TypeAlias = (
     Literal["balanced", "sqrt", "effective"]
     | EffectiveNumber
     | Mapping[Any, float]
-    | ArrayLike
+    | Sequence[float]
+    | Array
     | float
     | None
 )
 Sampler: TypeAlias = (
     Literal["balanced", "sqrt", "progressive"]
     | float
-    | SamplerMixin
+    | Resampler
     | Callable[[NDArray[Any]], torch.utils.data.Sampler[int]]
     | None
 )
 Callbacks: TypeAlias = Sequence[Callback | tuple[str, Callback]]
-Prior: TypeAlias = Literal["uniform"] | Mapping[Any, float] | ArrayLike | None
+Prior: TypeAlias = Literal["uniform"] | Mapping[Any, float] | Sequence[float] | Array | None
 CheckpointFolder: TypeAlias = str | PathLike[str] | Checkpoint | None
