@@ -583,9 +583,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError, OSError, FloatingPointError
-            As in :meth:`fit`. ValueError also for settings that apply to several epochs:
-            `early_stopping`, `train_split`, `defer`, `checkpoint` and
-            ``sampler="progressive"``.
+            As in :meth:`fit`. ValueError also for settings that need several epochs or held-out
+            documents: `early_stopping`, `train_split`, `defer`, `checkpoint`,
+            ``sampler="progressive"``, ``temperature="auto"`` and ``decision="tuned"``.
         """
         given, processes = parameters.parameters_of(self), process_group.join()
         with all_or_nothing(self), processes.together():
