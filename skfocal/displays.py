@@ -1,6 +1,10 @@
-"""Figures in the style of scikit-learn's Displays; matplotlib is imported when one is drawn."""
+"""Figures in the style of scikit-learn's Displays; drawing one imports matplotlib."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     average_precision_score,
@@ -13,6 +17,15 @@ from skfocal._utils.messages import excerpts
 from skfocal._utils.optional import import_optional
 from skfocal.metrics import confidence_bins
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.container import BarContainer
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
 
 class GridSearchDisplay:
     """Heat map of a search over two parameters.
@@ -22,23 +35,38 @@ class GridSearchDisplay:
     Parameters
     ----------
     mean, std : ndarray of shape (n_y, n_x)
-        Score of each pair of values and its standard deviation over the folds; NaN where the
-        search has none.
+        Score of each pair of values and its standard deviation over the folds; NaN if the search
+        has no score for the pair.
     x_values, y_values : list
-        Values of the parameters.
+        Values of the two parameters.
     x_name, y_name : str
-        For the axes.
+        Labels of the axes.
     metric : str, default="score"
-        For the colour bar.
+        Label of the colour bar.
 
     Attributes
     ----------
     figure_, ax_, im_ : matplotlib Figure, Axes and AxesImage
     text_ : ndarray of shape (n_y, n_x) of matplotlib Text, or None
-        One for each cell.
+        The text in each cell; None for a cell without a score.
     """
 
-    def __init__(self, mean, std, *, x_values, y_values, x_name, y_name, metric="score"):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    im_: "AxesImage"
+    text_: NDArray[np.object_] | None
+
+    def __init__(
+        self,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        *,
+        x_values: Sequence[Any],
+        y_values: Sequence[Any],
+        x_name: str,
+        y_name: str,
+        metric: str = "score",
+    ) -> None:
         self.mean = mean
         self.std = std
         self.x_values = x_values
@@ -48,19 +76,30 @@ class GridSearchDisplay:
         self.metric = metric
 
     @classmethod
-    def from_estimator(cls, search, *, x="gamma", y="alpha", metric=None, ax=None, cmap="viridis"):
+    def from_estimator(
+        cls,
+        search: Any,
+        *,
+        x: str = "gamma",
+        y: str = "alpha",
+        metric: str | None = None,
+        ax: "Axes | None" = None,
+        cmap: str = "viridis",
+    ) -> Self:
         """Draw a fitted GridSearchCV, RandomizedSearchCV or halving search.
 
         Parameters
         ----------
         search : fitted search
         x, y : str, default="gamma", "alpha"
-            Parameters; the prefix of a pipeline's step may be left out. Where the search had
-            others too, a cell is the best over them.
+            The two parameters. The prefix of a pipeline's step may be left out. If the search
+            varied other parameters, too, a cell shows the best score over them.
         metric : str, default=None
-            Which of several scores; None: that of `refit`, or the only one.
+            The score to show, if the search has several. None: that of `refit`, or the only one.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         cmap : str, default="viridis"
+            Name of a matplotlib colormap.
 
         Returns
         -------
@@ -71,7 +110,7 @@ class GridSearchDisplay:
         ValueError
             If the search has no such parameter or score.
         NotFittedError
-            If it has not run.
+            If the search is not fitted.
 
         Examples
         --------
@@ -111,15 +150,17 @@ class GridSearchDisplay:
         )
         return display.plot(ax=ax, cmap=cmap)
 
-    def plot(self, ax=None, *, cmap="viridis", text=True):
-        """Draw; a frame marks the best cell.
+    def plot(self, ax: "Axes | None" = None, *, cmap: str = "viridis", text: bool = True) -> Self:
+        """Draw the heat map, with a frame around the best cell.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         cmap : str, default="viridis"
+            Name of a matplotlib colormap.
         text : bool, default=True
-            Whether to write mean and standard deviation into the cells.
+            Whether to write the mean and the standard deviation into each cell.
 
         Returns
         -------
@@ -150,7 +191,8 @@ class GridSearchDisplay:
         )
         return self
 
-    def _write(self, row, column):
+    def _write(self, row: int, column: int) -> "Text | None":
+        """Write the numbers of a cell in a colour that is legible on that of the cell."""
         mean, std = self.mean[row, column], self.std[row, column]
         if np.isnan(mean):
             return None
@@ -167,30 +209,43 @@ class GridSearchDisplay:
 
 
 class ReliabilityDisplay:
-    """Accuracy against confidence over bins, with the expected calibration error.
+    """Accuracy against confidence in bins, with the expected calibration error.
 
-    The confidence of a document is its largest probability, whatever the number of classes. Use
+    The confidence of a document is its largest probability, for any number of classes. Use
     :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     counts, confidence, accuracy : ndarray of shape (n_bins,)
-        Documents of each bin, their mean confidence and accuracy.
+        Number of documents in each bin, their mean confidence and their accuracy.
     name : str, default=None
-        For the legend.
+        Name in the legend.
 
     Attributes
     ----------
     ece : float
         Expected calibration error.
     line_, ref_line_ : matplotlib Line2D
-        Of the bins that have documents; of perfect calibration.
+        The line through the bins that have documents, and the diagonal of perfect calibration.
     gap_ : matplotlib LineCollection
-        From each point to the diagonal.
+        The gaps between each point and the diagonal.
     figure_, ax_ : matplotlib Figure and Axes
     """
 
-    def __init__(self, counts, confidence, accuracy, *, name=None):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    gap_: "LineCollection"
+    line_: "Line2D"
+    ref_line_: "Line2D"
+
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        accuracy: NDArray[np.float64],
+        *,
+        name: str | None = None,
+    ) -> None:
         self.counts = counts
         self.confidence = confidence
         self.accuracy = accuracy
@@ -198,19 +253,32 @@ class ReliabilityDisplay:
         self.ece = float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_bins=15, name=None, ax=None, **kwargs):
-        """Draw a fitted classifier's probabilities of documents.
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        n_bins: int = 15,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw from the probabilities that a fitted classifier predicts.
 
         Parameters
         ----------
         estimator : fitted classifier with predict_proba
-        X, y : documents and their labels
+        X, y : array-like of shape (n,)
+            Documents and their labels.
         n_bins : int, default=15
+            Number of bins of equal width.
         name : str, default=None
-            None: the estimator's class.
+            Name in the legend. None: the name of the estimator's class.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         **kwargs
-            For the line.
+            Passed to matplotlib's ``plot`` for the line.
 
         Returns
         -------
@@ -228,21 +296,34 @@ class ReliabilityDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, proba, *, classes=None, n_bins=15, name=None, ax=None, **kwargs
-    ):
-        """Draw probabilities.
+        cls,
+        y_true: ArrayLike,
+        proba: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        n_bins: int = 15,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw from given probabilities.
 
         Parameters
         ----------
         y_true : array-like of shape (n,)
+            Labels.
         proba : array-like of shape (n, n_classes)
+            Probabilities.
         classes : array-like of shape (n_classes,), default=None
-            Labels of the columns; None: the sorted labels of `y_true`.
+            Labels of the columns. None: the sorted labels in `y_true`.
         n_bins : int, default=15
+            Number of bins of equal width.
         name : str, default=None
+            Name in the legend.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         **kwargs
-            For the line.
+            Passed to matplotlib's ``plot`` for the line.
 
         Returns
         -------
@@ -258,14 +339,15 @@ class ReliabilityDisplay:
         bins = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
         return cls(*bins, name=name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
-        """Draw.
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+        """Draw the reliability diagram.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         **kwargs
-            For the line.
+            Passed to matplotlib's ``plot`` for the line.
 
         Returns
         -------
@@ -277,7 +359,8 @@ class ReliabilityDisplay:
         x, y = self.confidence[full], self.accuracy[full]
         label = f"{self.name or 'ECE'} {'ECE ' * bool(self.name)}{self.ece:.3f}"
         (self.ref_line_,) = ax.plot([0, 1], [0, 1], ":", color="black", label="_perfect")
-        (self.line_,) = ax.plot(x, y, **{"marker": "s", "label": label, "clip_on": False} | kwargs)
+        style: dict[str, Any] = {"marker": "s", "label": label, "clip_on": False} | kwargs
+        (self.line_,) = ax.plot(x, y, **style)
         self.gap_ = ax.vlines(x, x, y, color=self.line_.get_color(), alpha=0.4, linewidth=3)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         ax.legend(loc="best")
@@ -287,15 +370,15 @@ class ReliabilityDisplay:
 class ClassPrecisionRecallDisplay:
     """A precision-recall curve for each class against the rest, most frequent first.
 
-    Use :meth:`from_estimator` or :meth:`from_predictions`. Classes that `y_true` lacks have no
-    curve.
+    Use :meth:`from_estimator` or :meth:`from_predictions`. Classes that are absent from `y_true`
+    have no curve.
 
     Parameters
     ----------
     curves : dict of label to (precision, recall)
     average_precision : dict of label to float
     counts : dict of label to int
-        Documents.
+        Number of documents of each class.
 
     Attributes
     ----------
@@ -303,25 +386,46 @@ class ClassPrecisionRecallDisplay:
     figure_, ax_ : matplotlib Figure and Axes
     """
 
-    def __init__(self, curves, average_precision, counts):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    lines_: "dict[Any, Line2D]"
+
+    def __init__(
+        self,
+        curves: Mapping[Any, tuple[NDArray[np.float64], NDArray[np.float64]]],
+        average_precision: Mapping[Any, float],
+        counts: Mapping[Any, int],
+    ) -> None:
         self.curves = curves
         self.average_precision = average_precision
         self.counts = counts
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, sample_weight=None, top=8, ax=None, **kwargs):
-        """Draw a fitted classifier's probabilities of documents.
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        top: int = 8,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw from the probabilities that a fitted classifier predicts.
 
         Parameters
         ----------
         estimator : fitted classifier with predict_proba
-        X, y : documents and their labels
+        X, y : array-like of shape (n,)
+            Documents and their labels.
         sample_weight : array-like of shape (n,), default=None
         top : int, default=8
-            Classes that get a colour and a name; the others are grey.
+            Number of classes, the most frequent ones, with a colour and a name; the rest is grey.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         **kwargs
-            For each line.
+            Passed to matplotlib's ``plot`` for each line.
 
         Returns
         -------
@@ -339,22 +443,33 @@ class ClassPrecisionRecallDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, proba, *, classes=None, sample_weight=None, top=8, ax=None, **kwargs
-    ):
-        """Draw probabilities.
+        cls,
+        y_true: ArrayLike,
+        proba: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        top: int = 8,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw from given probabilities.
 
         Parameters
         ----------
         y_true : array-like of shape (n,)
+            Labels.
         proba : array-like of shape (n, n_classes)
+            Probabilities.
         classes : array-like of shape (n_classes,), default=None
-            Labels of the columns; None: the sorted labels of `y_true`.
+            Labels of the columns. None: the sorted labels in `y_true`.
         sample_weight : array-like of shape (n,), default=None
         top : int, default=8
-            Classes that get a colour and a name; the others are grey.
+            Number of classes, the most frequent ones, with a colour and a name; the rest is grey.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         **kwargs
-            For each line.
+            Passed to matplotlib's ``plot`` for each line.
 
         Returns
         -------
@@ -363,7 +478,7 @@ class ClassPrecisionRecallDisplay:
         Raises
         ------
         ValueError
-            If a label has no column, or there is no document.
+            If there is no document, the shapes do not match, or a label has no column.
 
         Examples
         --------
@@ -372,35 +487,36 @@ class ClassPrecisionRecallDisplay:
         >>> ClassPrecisionRecallDisplay.from_predictions(["a", "a", "b"], proba).average_precision
         {'a': 1.0, 'b': 1.0}
         """
-        y_true, proba = column_or_1d(y_true), np.asarray(proba)
-        classes = np.unique(y_true) if classes is None else np.asarray(classes)
-        unknown = np.setdiff1d(y_true, classes).tolist()
-        if proba.ndim != 2 or len(classes) != proba.shape[1] or unknown or not len(y_true):
+        y, p = column_or_1d(y_true), np.asarray(proba)
+        labels = np.unique(y) if classes is None else np.asarray(classes)
+        unknown = np.setdiff1d(y, labels).tolist()
+        if p.ndim != 2 or len(labels) != p.shape[1] or unknown or not len(y):
             raise ValueError(
-                "proba must have a row for each of at least one document and one column for each "
-                f"of the classes {excerpts(classes.tolist())}. Got shape {proba.shape} for "
-                f"{len(y_true)} documents, with labels {excerpts(unknown)} besides."
+                "proba must have one row for each document, with at least one document, and one "
+                f"column for each of the classes {excerpts(labels.tolist())}. Got shape {p.shape} "
+                f"for {len(y)} documents, and labels {excerpts(unknown)} without a column."
             )
-        counts = {label: int((y_true == label).sum()) for label in classes.tolist()}
+        counts = {label: int((y == label).sum()) for label in labels.tolist()}
         order = sorted((c for c in counts if counts[c]), key=lambda c: -counts[c])
-        columns = {label: proba[:, classes.tolist().index(label)] for label in order}
+        columns = {label: p[:, labels.tolist().index(label)] for label in order}
         weighted = {"sample_weight": sample_weight}
         return cls(
-            {c: precision_recall_curve(y_true == c, columns[c], **weighted)[:2] for c in order},
-            {c: float(average_precision_score(y_true == c, columns[c], **weighted)) for c in order},
+            {c: precision_recall_curve(y == c, columns[c], **weighted)[:2] for c in order},
+            {c: float(average_precision_score(y == c, columns[c], **weighted)) for c in order},
             {c: counts[c] for c in order},
         ).plot(ax=ax, top=top, **kwargs)
 
-    def plot(self, ax=None, *, top=8, **kwargs):
-        """Draw.
+    def plot(self, ax: "Axes | None" = None, *, top: int = 8, **kwargs: Any) -> Self:
+        """Draw the curves.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
         top : int, default=8
-            Classes that get a colour and a name; the others are grey.
+            Number of classes, the most frequent ones, with a colour and a name; the rest is grey.
         **kwargs
-            For each line.
+            Passed to matplotlib's ``plot`` for each line.
 
         Returns
         -------
@@ -412,7 +528,11 @@ class ClassPrecisionRecallDisplay:
         n_others = len(self.curves) - top
         for i, (label, (precision, recall)) in enumerate(self.curves.items()):
             text = f"{label} ({self.counts[label]}) AP {self.average_precision[label]:.2f}"
-            style = {"color": _COLOURS[i % len(_COLOURS)], "label": text, "zorder": 3}
+            style: dict[str, Any] = {
+                "color": _COLOURS[i % len(_COLOURS)],
+                "label": text,
+                "zorder": 3,
+            }
             if i >= top:
                 style = {"color": "0.75", "linewidth": 0.8}
                 style["label"] = f"{n_others} others" if i == top else f"_{text}"
@@ -426,21 +546,32 @@ class ClassPrecisionRecallDisplay:
 class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
     """scikit-learn's confusion matrix with the most frequent true class first.
 
-    Use ``from_estimator`` or ``from_predictions``; `labels`, if given, wins. Beyond 15 classes the
-    cells have no numbers unless ``include_values=True``, and the figure grows.
+    Use ``from_estimator`` or ``from_predictions``. If `labels` is given, it sets the order instead.
+    With more than 15 classes, the figure grows and the cells have no numbers unless
+    ``include_values=True``.
     """
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, labels=None, sample_weight=None, **kwargs):
-        """Draw predictions; see :class:`sklearn.metrics.ConfusionMatrixDisplay`.
+    def from_predictions(
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        labels: Any = None,
+        sample_weight: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw from given predictions; see :class:`sklearn.metrics.ConfusionMatrixDisplay`.
 
         Parameters
         ----------
         y_true, y_pred : array-like of shape (n,)
+            True and predicted labels.
         labels : array-like, default=None
-            None: by their frequency in `y_true`, then those that were only predicted.
+            Labels in the order to show them. None: by their frequency in `y_true`, with those that
+            were only predicted last.
         sample_weight : array-like of shape (n,), default=None
-            Weighs the frequency, too.
+            Weights of the documents. They apply to the frequency, too.
         **kwargs
             As in scikit-learn.
 
@@ -463,12 +594,14 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         if len(labels) > 15:
             kwargs = {"include_values": False, "xticks_rotation": "vertical", **kwargs}
             if kwargs.get("ax") is None:
-                kwargs["ax"] = ax = _axes(cls, None)
-                ax.figure.set_size_inches(2 * [3 + 0.16 * len(labels)])
+                figure, ax = _pyplot(cls).subplots(layout="constrained")
+                figure.set_size_inches(2 * [3 + 0.16 * len(labels)])
+                kwargs["ax"] = ax
                 ax.tick_params(labelsize="x-small")
-        return super().from_predictions(
+        display: Self = super().from_predictions(
             y_true, y_pred, labels=labels, sample_weight=sample_weight, **kwargs
         )
+        return display
 
 
 class TrainingHistoryDisplay:
@@ -480,30 +613,44 @@ class TrainingHistoryDisplay:
     losses : dict of str to ndarray of shape (n_epochs,)
         "train_loss" and, with held-out documents, "valid_loss".
     score : ndarray of shape (n_epochs,), default=None
+        Validation score.
     score_name : str, default="score"
+        Name of the score in the legend and on its axis.
 
     Attributes
     ----------
     lines_ : dict of str to matplotlib Line2D
     score_ax_ : matplotlib Axes or None
-        The second axis, of the score.
+        The second axes, for the score.
     figure_, ax_ : matplotlib Figure and Axes
     """
 
-    def __init__(self, epochs, losses, score=None, score_name="score"):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    lines_: "dict[str, Line2D]"
+    score_ax_: "Axes | None"
+
+    def __init__(
+        self,
+        epochs: NDArray[np.int64],
+        losses: Mapping[str, NDArray[np.float64]],
+        score: NDArray[np.float64] | None = None,
+        score_name: str = "score",
+    ) -> None:
         self.epochs = epochs
         self.losses = losses
         self.score = score
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(cls, estimator: Any, *, ax: "Axes | None" = None) -> Self:
         """Draw the history of a fitted BertFocalClassifier.
 
         Parameters
         ----------
         estimator : fitted BertFocalClassifier
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
 
         Returns
         -------
@@ -512,11 +659,11 @@ class TrainingHistoryDisplay:
         return cls._of(estimator).plot(ax=ax)
 
     @classmethod
-    def _of(cls, estimator):
-        """Return the display of an estimator, not drawn yet."""
+    def _of(cls, estimator: Any) -> Self:
+        """Return the display of an estimator without drawing it."""
         rows = [dict(row) for row in estimator.history_]
 
-        def column(name):
+        def column(name: str) -> NDArray[np.float64]:
             return np.array([row.get(name, np.nan) for row in rows], dtype=float)
 
         names = [n for n in ("train_loss", "valid_loss") if not np.isnan(column(n)).all()]
@@ -528,12 +675,13 @@ class TrainingHistoryDisplay:
             _score_name(estimator),
         )
 
-    def plot(self, ax=None):
-        """Draw; the score has an axis of its own on the right.
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the history; the score has its own axis on the right.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
 
         Returns
         -------
@@ -554,7 +702,7 @@ class TrainingHistoryDisplay:
             self.score_ax_.set_ylabel(self.score_name)
             self.lines_[self.score_name] = line
             handles.append(line)
-        # On the upper axes, whose line would run over it.
+        # On the axes that are drawn last; otherwise the line of the score would cross the legend.
         (self.score_ax_ or ax).legend(
             handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(handles)
         )
@@ -562,16 +710,16 @@ class TrainingHistoryDisplay:
 
 
 class ClassLossDisplay:
-    """Who carries the loss: a bar for the training documents, then one for each epoch.
+    """The share of each class in the loss: a bar for the documents, then one for each epoch.
 
-    Each is divided among the classes, most frequent first: the documents by their number, the
-    epochs by the loss that was minimised. It shows what gamma and alpha do, class by class. Use
-    :meth:`from_estimator`.
+    Each bar is divided among the classes, most frequent first. The first bar shows the shares of
+    the classes in the training documents, the others their shares in the loss that was minimized.
+    The figure shows the effect of gamma and alpha on each class. Use :meth:`from_estimator`.
 
     Parameters
     ----------
     labels : list of str
-        Most frequent first, perhaps with a last one for the others.
+        Labels, most frequent first. The last one may stand for all other classes.
     documents : ndarray of shape (n_labels,)
         Shares of the training documents.
     losses : ndarray of shape (n_epochs, n_labels)
@@ -583,21 +731,31 @@ class ClassLossDisplay:
     figure_, ax_ : matplotlib Figure and Axes
     """
 
-    def __init__(self, labels, documents, losses):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    bars_: "dict[str, BarContainer]"
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        documents: NDArray[np.float64],
+        losses: NDArray[np.float64],
+    ) -> None:
         self.labels = labels
         self.documents = documents
         self.losses = losses
 
     @classmethod
-    def from_estimator(cls, estimator, *, top=9, ax=None):
-        """Draw the training of a fitted BertFocalClassifier.
+    def from_estimator(cls, estimator: Any, *, top: int = 9, ax: "Axes | None" = None) -> Self:
+        """Draw the loss shares of a fitted BertFocalClassifier.
 
         Parameters
         ----------
         estimator : fitted BertFocalClassifier
         top : int, default=9
-            Classes that get a colour, the most frequent ones; the others share one.
+            Number of classes, the most frequent ones, with a colour each; the others share one.
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
 
         Returns
         -------
@@ -606,8 +764,8 @@ class ClassLossDisplay:
         return cls._of(estimator, top).plot(ax=ax)
 
     @classmethod
-    def _of(cls, estimator, top):
-        """Return the display of an estimator, not drawn yet."""
+    def _of(cls, estimator: Any, top: int) -> Self:
+        """Return the display of an estimator without drawing it."""
         check_is_fitted(estimator)
         order = np.argsort(-estimator.class_prior_, kind="stable")
         labels = [str(label) for label in estimator.classes_[order]]
@@ -618,12 +776,13 @@ class ClassLossDisplay:
         shares = shares / shares.sum(1, keepdims=True)
         return cls(labels, shares[0], shares[1:])
 
-    def plot(self, ax=None):
-        """Draw.
+    def plot(self, ax: "Axes | None" = None) -> Self:
+        """Draw the bars.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            Axes to draw into. None: those of a new figure.
 
         Returns
         -------
@@ -636,7 +795,11 @@ class ClassLossDisplay:
         below = np.zeros(len(shares))
         self.bars_ = {}
         for i, (label, height) in enumerate(zip(self.labels, shares.T, strict=True)):
-            style = {"color": _COLOURS[i % len(_COLOURS)], "edgecolor": "white", "linewidth": 0.6}
+            style: dict[str, Any] = {
+                "color": _COLOURS[i % len(_COLOURS)],
+                "edgecolor": "white",
+                "linewidth": 0.6,
+            }
             style["hatch"] = _HATCHES[i // len(_COLOURS) % len(_HATCHES)]
             self.bars_[label] = ax.bar(x, height, 0.8, below, label=label, **style)
             below = below + height
@@ -650,58 +813,65 @@ class ClassLossDisplay:
         return self
 
 
-# Okabe and Ito's colours, told apart by colour-blind eyes too.
+# The colours of Okabe and Ito, which colour-blind people can tell apart.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _STYLES = ("-", "--", "-.", ":")
 _HATCHES = (None, "///", "...", "xxx")
 
 
-def _some(epochs, most=15):
-    """Return evenly spaced ones of the epochs that leave room for their numbers."""
+def _some(epochs: NDArray[np.int64], most: int = 15) -> NDArray[np.int64]:
+    """Return at most `most` of the epochs, evenly spaced, so that their numbers fit."""
     return epochs[:: -(-len(epochs) // most)]
 
 
-def _score_name(estimator):
-    """Return the name of the score that was computed; a pickle has only the present parameter."""
+def _score_name(estimator: Any) -> str:
+    """Return the name of the score that was computed.
+
+    An unpickled estimator has no callbacks left; its parameter `scoring` then gives the name.
+    """
     score = dict(estimator.net_.callbacks_).get("score")
     name = estimator.scoring if score is None else score.name
     return name if isinstance(name, str) else "score"
 
 
-def _pyplot(display):
+def _pyplot(display: object) -> Any:
     """Return matplotlib's pyplot for a display or its class."""
     name = display.__name__ if isinstance(display, type) else type(display).__name__
     return import_optional("matplotlib.pyplot", name, "examples")
 
 
-def _axes(display, ax):
+def _axes(display: object, ax: "Axes | None") -> "Axes":
+    """Return the given axes, or those of a new figure."""
     plt = _pyplot(display)
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    if ax is not None:
+        return ax
+    new: Axes = plt.subplots(layout="constrained")[1]
+    return new
 
 
 class _Value:
-    """A parameter's value that can be a key, whatever it is."""
+    """A parameter's value as the key of a dict, whether it is hashable or not."""
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
         self.key = value if isinstance(value, int | float | str | None) else repr(value)
 
-    def __eq__(self, other):
-        return self.key == other.key
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Value) and self.key == other.key
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.key)
 
 
-def _order(value):
-    """None first, then numbers, then the rest by name."""
+def _order(value: _Value) -> tuple[bool, bool, float, str]:
+    """Return the sort key of a value: None first, then numbers, then the rest by name."""
     key = value.key
-    is_number = isinstance(key, int | float)
-    return key is not None, not is_number, key if is_number else 0, str(key)
+    number = key if isinstance(key, int | float) else None
+    return key is not None, number is None, number or 0, str(key)
 
 
-def _column(results, name):
-    """Return the column of a parameter, with or without its step's prefix."""
+def _column(results: Mapping[str, Any], name: str) -> str:
+    """Return the key of a parameter in `cv_results_`; the prefix of its step may be left out."""
     known = [key[6:] for key in results if key.startswith("param_")]
     found = [key for key in known if key == name or key.endswith(f"__{name}")]
     if len(found) != 1:

@@ -1,16 +1,25 @@
 """Scores that scikit-learn does not have."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skfocal._utils.messages import excerpts
 
 
-def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
+def expected_calibration_error(
+    y_true: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    n_bins: int = 15,
+) -> float:
     """Return the mean gap between confidence and accuracy, over bins of equal width.
 
     The confidence of a document is its largest probability. With ``B_b`` the documents whose
-    confidence falls into bin ``b``::
+    confidence falls into bin ``b``, of ``n`` in all::
 
         ECE = sum_b |B_b| / n * |accuracy(B_b) - mean confidence(B_b)|
 
@@ -21,8 +30,9 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     proba : array-like of shape (n, n_classes)
         Probabilities.
     classes : array-like of shape (n_classes,), default=None
-        Labels of the columns; None: the sorted labels of `y_true`.
+        Labels of the columns. None: the sorted labels in `y_true`.
     n_bins : int, default=15
+        Number of bins, at least 1.
 
     Returns
     -------
@@ -32,7 +42,7 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     Raises
     ------
     ValueError
-        If the shapes do not agree, a label has no column, or `proba` or `n_bins` is out of range.
+        If the shapes do not match, a label has no column, or `proba` or `n_bins` is out of range.
 
     References
     ----------
@@ -49,8 +59,14 @@ def expected_calibration_error(y_true, proba, *, classes=None, n_bins=15):
     return float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
 
-def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
-    """Return the documents, mean confidence and accuracy of each bin of confidence.
+def confidence_bins(
+    y_true: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    n_bins: int = 15,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of documents, the mean confidence and the accuracy of each bin.
 
     Parameters
     ----------
@@ -61,12 +77,12 @@ def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
     Returns
     -------
     counts, confidence, accuracy : ndarrays of shape (n_bins,)
-        Confidence and accuracy are 0 in an empty bin.
+        Mean confidence and accuracy are 0 in an empty bin.
 
     Raises
     ------
     ValueError
-        If the shapes do not agree, a label has no column, or `proba` or `n_bins` is out of range.
+        If the shapes do not match, a label has no column, or `proba` or `n_bins` is out of range.
 
     Examples
     --------
@@ -75,30 +91,28 @@ def confidence_bins(y_true, proba, *, classes=None, n_bins=15):
     >>> counts.tolist(), confidence.tolist(), accuracy.tolist()
     ([0, 2], [0.0, 0.75], [0.0, 0.5])
     """
-    y_true = column_or_1d(y_true)
-    proba = check_array(proba)
-    check_consistent_length(y_true, proba)
-    classes = np.unique(y_true) if classes is None else np.asarray(classes)
-    if len(classes) != proba.shape[1]:
+    labels: NDArray[Any] = column_or_1d(y_true)
+    p: NDArray[np.float64] = check_array(proba)
+    check_consistent_length(labels, p)
+    columns = np.unique(labels) if classes is None else np.asarray(classes)
+    if len(columns) != p.shape[1]:
         raise ValueError(
-            f"classes must name the {proba.shape[1]} columns of proba. Got {len(classes)}: "
-            f"{excerpts(classes.tolist())}."
+            f"classes must name the {p.shape[1]} columns of proba. Got {len(columns)}: "
+            f"{excerpts(columns.tolist())}."
         )
-    unknown = np.setdiff1d(y_true, classes).tolist()
+    unknown = np.setdiff1d(labels, columns).tolist()
     if unknown:
         raise ValueError(f"y_true must hold labels of classes only. Got {excerpts(unknown)}.")
-    if proba.min() < 0 or proba.max() > 1 + 1e-6:
-        raise ValueError(
-            f"proba must be in [0, 1]. Got values from {proba.min():g} to {proba.max():g}."
-        )
+    if p.min() < 0 or p.max() > 1 + 1e-6:
+        raise ValueError(f"proba must be in [0, 1]. Got values from {p.min():g} to {p.max():g}.")
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1. Got {n_bins}.")
-    confidence = proba.max(axis=1)
-    right = classes[proba.argmax(axis=1)] == y_true
+    confidence = p.max(axis=1)
+    right = columns[p.argmax(axis=1)] == labels
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     counts = np.bincount(bins, minlength=n_bins)
-    means = [
+    mean_confidence, accuracy = (
         np.bincount(bins, weights=values, minlength=n_bins) / np.maximum(counts, 1)
         for values in (confidence, right)
-    ]
-    return counts, *means
+    )
+    return counts, mean_confidence, accuracy

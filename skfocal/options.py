@@ -1,11 +1,12 @@
 """Values of parameters that consist of several settings.
 
-Their settings are parameters of the estimator, too: ``long_documents__pooling`` in a grid, in
+The settings can be set through the estimator, as ``long_documents__pooling`` in a grid, in
 `set_params` or after ``--set``.
 """
 
 import os
 from numbers import Integral, Real
+from typing import Any, Literal
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -16,22 +17,22 @@ from skfocal._utils.settings import Settings
 class Windows(Settings):
     """Read a long document in windows of `max_length` tokens: a value of `long_documents`.
 
-    The encoder gives each window its logits, and `pooling` makes one row of logits out of them, in
-    training as in prediction. ``long_documents="windows"`` is short for ``Windows()``.
+    The encoder computes logits for each window, and `pooling` combines them into one row of
+    logits, in training as in prediction. ``long_documents="windows"`` is short for ``Windows()``.
 
     Parameters
     ----------
     stride : int, default=0
-        Tokens that neighbouring windows of a document share.
+        Number of tokens that adjacent windows of a document share.
 
     pooling : {"mean", "max", "logsumexp"}, default="logsumexp"
-        How the windows' logits become the document's: their mean, the largest of each class, or
-        the logarithm of the mean of their exponentials, the best of the three in the
+        How the logits of the windows are combined: their mean, the largest of each class, or the
+        logarithm of the mean of their exponentials. The last is the best of the three in the
         :doc:`benchmark </benchmarks/long-documents>`.
 
     max_windows : int or None, default=16
-        The most windows of a document; what comes after them is lost. None: no limit; then nothing
-        bounds the memory that one document takes in training.
+        Maximum number of windows per document; the rest of the document is not read. None: no
+        limit. The memory that a document needs in training then grows with its length.
 
     Examples
     --------
@@ -41,13 +42,18 @@ class Windows(Settings):
     Windows(pooling='max', stride=64)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, list[Any]] = {
         "stride": [Interval(Integral, 0, None, closed="left")],
         "pooling": [StrOptions(set(POOLINGS))],
         "max_windows": [None, Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, stride=0, pooling="logsumexp", max_windows=16):
+    def __init__(
+        self,
+        stride: int = 0,
+        pooling: Literal["mean", "max", "logsumexp"] = "logsumexp",
+        max_windows: int | None = 16,
+    ) -> None:
         self.stride = stride
         self.pooling = pooling
         self.max_windows = max_windows
@@ -56,19 +62,19 @@ class Windows(Settings):
 class Checkpoint(Settings):
     """Write checkpoints of a fit into a folder: a value of `checkpoint`.
 
-    A checkpoint is due after `steps` updates or after `minutes`, whichever comes first. The folder
-    alone, ``checkpoint="run"``, is short for ``Checkpoint("run")``.
+    A checkpoint is written after `steps` updates or after `minutes`, whichever comes first.
+    ``checkpoint="run"``, the folder alone, is short for ``Checkpoint("run")``.
 
     Parameters
     ----------
     folder : str or path
-        New, empty, or with checkpoints of the same fit.
+        A folder that is new or empty, or that has checkpoints of the same fit.
 
     steps : int or None, default=None
-        Updates from one checkpoint to the next. None: by time alone.
+        Number of updates from one checkpoint to the next. None: only `minutes` counts.
 
     minutes : float or None, default=10.0
-        Minutes from one checkpoint to the next. None: by `steps` alone.
+        Time from one checkpoint to the next, in minutes. None: only `steps` counts.
 
     Examples
     --------
@@ -78,13 +84,18 @@ class Checkpoint(Settings):
     Checkpoint(folder='run', steps=100)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, list[Any]] = {
         "folder": [str, os.PathLike],
         "steps": [None, Interval(Integral, 1, None, closed="left")],
         "minutes": [None, Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, folder, steps=None, minutes=10.0):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        steps: int | None = None,
+        minutes: float | None = 10.0,
+    ) -> None:
         self.folder = folder
         self.steps = steps
         self.minutes = minutes

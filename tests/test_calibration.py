@@ -357,7 +357,7 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
             {"decision": "prior", "prior": "uniform", "normalize": "weights", "alpha": "balanced"},
             "decision='prior' is exact for a mean over samples",
         ),
-        ({"decision": "tuned", "scoring": "roc_auc"}, "decision='tuned' has no effect: scoring"),
+        ({"decision": "tuned", "scoring": "roc_auc"}, "decision='tuned' has no effect: the score"),
         (
             {"callbacks": [EarlyStopping()], "alpha": "balanced", "train_split": 0.3},
             "EarlyStopping watches 'valid_loss', which is weighted",

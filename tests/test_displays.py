@@ -125,9 +125,9 @@ def test_a_class_without_documents_has_no_curve(linear):
     rows = np.flatnonzero(y != "eggs")
     display = ClassPrecisionRecallDisplay.from_estimator(model, [X[i] for i in rows], y[rows])
     assert set(display.lines_) == {"ham", "spam"}
-    with pytest.raises(ValueError, match="one column for each of the classes"):
+    with pytest.raises(ValueError, match="and one column for each of the classes"):
         ClassPrecisionRecallDisplay.from_predictions(y, np.ones((len(y), 2)))
-    with pytest.raises(ValueError, match=r"with labels \['eggs'\] besides"):
+    with pytest.raises(ValueError, match=r"labels \['eggs'\] without a column"):
         ClassPrecisionRecallDisplay.from_predictions(
             y, np.ones((len(y), 2)), classes=["ham", "spam"]
         )

@@ -34,7 +34,7 @@ WRONG = {
         (Windows(pooling="sum"), "pooling"),
         (Windows(max_windows=0), "max_windows"),
     ],
-    "loss": [("focall", "Got 'focall'"), (lambda logits, target: logits, "one value a sample")],
+    "loss": [("focall", "Got 'focall'"), (lambda logits, target: logits, "one value per sample")],
     "gamma": [(-1.0, "Got -1.0")],
     "alpha": [
         ("ballanced", "Got 'ballanced'"),

@@ -724,7 +724,7 @@ def test_an_instance_of_our_own_is_copied_and_completed():
     [
         ("dice", {"params": {"tau": 1}}, r"loss_params must be among \['power', 'smooth'\]"),
         (hinge, {"params": {"gap": 1}}, r"loss_params must be among \['margin'\]. Got \['gap'\]"),
-        (FocalLoss(), {"params": {"gamma": 1}}, "loss_params are for a name"),
+        (FocalLoss(), {"params": {"gamma": 1}}, "loss_params must go with a name"),
         (
             "dice",
             {"label_smoothing": 0.1},
@@ -732,14 +732,14 @@ def test_an_instance_of_our_own_is_copied_and_completed():
         ),
         (hinge, {"label_smoothing": 0.1}, "label_smoothing=0.1 is not defined for loss='hinge'"),
         (FocalLoss(weight=UNEVEN), {"weight": UNEVEN}, "alpha and the weight of the loss"),
-        (FocalLoss(), {"label_smoothing": 0.1}, "is not given to an instance.*label_smoothing=0"),
+        (FocalLoss(), {"label_smoothing": 0.1}, "cannot be set on an instance.*label_smoothing=0"),
         (
             functools.partial(F.cross_entropy, reduction="none", label_smoothing=0.2),
             {"label_smoothing": 0.1},
             "label_smoothing=0.1 and the 0.2 of the loss are both given",
         ),
         (functools.partial(FocalLoss, 5.0), {}, "loss as a partial must bind its settings by name"),
-        ("poly1", {"params": {"weight": [1]}}, r"must leave \['weight'\] to alpha="),
+        ("poly1", {"params": {"weight": [1]}}, r"must not set \['weight'\]: use alpha="),
         (
             "poly1",
             {"params": {"epsilon": "a"}},
@@ -748,29 +748,29 @@ def test_an_instance_of_our_own_is_copied_and_completed():
         ("ldam", {"params": {"scale": "30"}}, "scale must be a finite number above 0. Got '30'"),
         ("logit_adjusted", {"params": {"tau": "a"}}, "tau must be a finite number.* Got 'a'"),
         ("logit_adjusted", {"params": {"counts": [1]}}, "counts in loss_params must have one num"),
-        (Loss, {}, "loss=Loss is what losses are made from"),
-        (CustomLoss, {}, "loss=CustomLoss is what losses are made from"),
+        (Loss, {}, "loss=Loss is only a base for losses"),
+        (CustomLoss, {}, "loss=CustomLoss is only a base for losses"),
         (lambda z, t: z, {"params": {"t": 1}}, r"loss_params must be among \[\]. Got \['t'\]"),
-        (torch.nn.Bilinear(2, 2, 2), {}, "loss must not have weights that learn: those of Bilin"),
+        (torch.nn.Bilinear(2, 2, 2), {}, "loss must not have trainable weights: those of Bilin"),
     ],
 )
-def test_settings_that_a_loss_has_not_are_named(loss, settings, message):
+def test_settings_that_a_loss_does_not_have_are_named(loss, settings, message):
     with pytest.raises(ValueError, match=message):
         make_loss(loss, **PLAIN | settings)
 
 
 @pytest.mark.parametrize("loss", [FocalLoss, LDAMLoss(COUNTS), CrossEntropyLoss()])
 def test_losses_for_one_label_are_refused_for_several_and_the_other_way_round(loss):
-    with pytest.raises(ValueError, match="is for one label a document and y has several labels"):
+    with pytest.raises(ValueError, match="is for one label per document and y has several labels"):
         make_loss(loss, **PLAIN, multilabel=True)
     for other in (SigmoidFocalLoss, SigmoidFocalLoss()):
-        with pytest.raises(ValueError, match="SigmoidFocalLoss is for several labels a document"):
+        with pytest.raises(ValueError, match="SigmoidFocalLoss is for several labels per document"):
             make_loss(other, **PLAIN)
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, lambda logits, target: 1.0])
 def test_a_loss_that_takes_the_mean_is_refused(loss):
-    with pytest.raises(ValueError, match="loss must give one value a sample"):
+    with pytest.raises(ValueError, match="loss must return one value per sample"):
         make_loss(loss, **PLAIN)(torch.zeros(3, K), torch.tensor([0, 1, 2]))
 
 

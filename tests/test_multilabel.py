@@ -452,9 +452,9 @@ def test_samplers_are_refused_with_the_reason(make, sampler):
 
 @pytest.mark.parametrize("loss", ["dice", "balanced_softmax", "poly1"])
 def test_losses_of_one_label_are_refused(make, loss):
-    with pytest.raises(ValueError, match="loss for several labels a document must be one of"):
+    with pytest.raises(ValueError, match="loss for several labels per document must be one of"):
         make(loss=loss).fit(*documents())
-    with pytest.raises(ValueError, match="loss for one label a document must be one of"):
+    with pytest.raises(ValueError, match="loss for one label per document must be one of"):
         make(loss="asymmetric").fit(["a", "b"], [0, 1])
 
 

@@ -281,7 +281,7 @@ def test_what_is_left_out_is_named_once_and_has_its_default(make, data, tmp_path
     )
     assert_same_answers(again, clf, X)
     assert "callbacks" in (tmp_path / "model" / "README.md").read_text()
-    with pytest.raises(NotImplementedError, match="give it as loss= again"):
+    with pytest.raises(NotImplementedError, match="pass it as loss= again"):
         again.loss_(torch.zeros(1, 2), torch.tensor([0]))
     again.set_params(loss=hinge, warm_start=True).fit(X, y)
 

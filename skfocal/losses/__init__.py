@@ -1,16 +1,16 @@
-"""Losses on logits that stay right at any confidence and any precision.
+"""Losses on logits that stay accurate at any confidence and in any precision.
 
-Everything here is built from one number, the *margin* of a class: the log-sum-exp of the
-other logits minus its own logit. With ``p`` the softmax probability of the class,
+All of them are built from one number, the *margin* of a class: the log-sum-exp of the other
+logits minus the class's own logit. With ``p`` the softmax probability of the class,
 ``1 - p = sigmoid(margin)`` and ``-log p = softplus(margin)``, so
 
 ``(1 - p)**gamma * -log p = exp(gamma * logsigmoid(margin)) * softplus(margin)``.
 
-The right-hand side never forms ``1 - p`` by subtraction: it keeps full relative precision and
+The right-hand side never computes ``1 - p`` by subtraction. It keeps full relative precision and
 a finite gradient for every ``gamma >= 0``, where ``(1 - exp(-ce))**gamma`` underflows or gives
-NaN. Two logits or one, softmax or sigmoid, only the margin differs.
+NaN. Softmax and sigmoid losses differ only in the margin.
 
-It needs torch alone.
+This package depends on torch alone.
 """
 
 from skfocal.losses._base import NORMALIZATIONS, Loss

@@ -1,46 +1,50 @@
-"""What all loss modules share."""
+"""The base class of the loss modules, and checks of their parameters."""
 
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-ArrayLike = Tensor | Sequence[float]
-# The posterior of what a loss cannot tell from 0: a trained network gives it to real documents.
+ArrayLike: TypeAlias = Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]
+Normalization: TypeAlias = Literal["samples", "weights", "sum"] | None
+# Returned for a posterior that a loss cannot tell from 0. It is not 0: trained networks give such
+# logits to real documents.
 LEAST = 1e-6
 NORMALIZATIONS = ("samples", "weights", "sum", None)
 
 
 class Loss(nn.Module):
-    """Loss of a batch from the losses of its samples: what all the modules share.
+    """Base class of the loss modules: the loss of a batch from the losses of its samples.
 
-    A subclass gives `per_sample` and, where there is an inverse, `log_posterior`; its attribute
-    `multilabel` says whether it is for several labels a sample (None: for either).
+    A subclass implements `per_sample` and, if the loss has an inverse, `log_posterior`. Its
+    attribute `multilabel` says whether a sample may have several labels; None allows both.
 
     Parameters
     ----------
     weight : array-like of shape (n_classes,), default=None
-        Class weights. A buffer: it moves with the module and is in its state.
+        Class weights. They are a buffer: they move with the module and are part of its state.
     normalize : {"samples", "weights", "sum"} or None, default="samples"
-        What the summed loss is divided by. ``"samples"``: the number of samples, so that a
-        sample's gradient does not depend on its batch mates. ``"weights"``: the sum of the
-        samples' class weights, as ``nn.CrossEntropyLoss(weight=...)`` does; in small batches
-        this takes most of the weights' effect away. ``"sum"``: nothing. None: one loss a
-        sample comes back.
+        The divisor of the summed loss. ``"samples"`` divides by the number of samples, so that
+        the gradient of a sample does not depend on the rest of its batch. ``"weights"`` divides
+        by the sum of the samples' class weights, as ``nn.CrossEntropyLoss(weight=...)`` does;
+        in small batches this removes most of the effect of the weights. ``"sum"`` does not
+        divide. None returns one loss per sample.
     """
 
     weight: Tensor | None
     multilabel: bool | None = False
 
     def __init__(
-        self, *, weight: ArrayLike | None = None, normalize: str | None = "samples"
+        self, *, weight: ArrayLike | None = None, normalize: Normalization = "samples"
     ) -> None:
         super().__init__()
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {NORMALIZATIONS}. Got {normalize!r}.")
-        self.normalize = normalize
+        self.normalize: Normalization = normalize
         self.register_buffer("weight", None if weight is None else as_weight(weight))
 
     @property
@@ -50,16 +54,16 @@ class Loss(nn.Module):
 
     @property
     def keeps_decision(self) -> bool:
-        """Whether the posterior of the reweighted classes has the decisions of the logits."""
+        """Whether the reweighted posterior has its largest value where the logits have theirs."""
         return self.has_posterior and not getattr(self, "label_smoothing", 0)
 
     @property
     def cosine_scale(self) -> float | None:
-        """What the head has to multiply its cosines by; None: the head is linear."""
+        """The factor by which the head multiplies its cosines; None for a linear head."""
         return None
 
     def implied_class_weight(self) -> Tensor | None:
-        """Return what the loss's own adjustment is worth as class weights, None for nothing."""
+        """Return the class weights that equal the loss's own adjustment; None without one."""
         return None
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -77,10 +81,10 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the part of each sample's loss that each class carries.
+        """Return the loss of each sample, split by class.
 
-        The whole lies with the sample's own class; with several labels a sample each has its own
-        part.
+        The whole loss of a sample belongs to its own class. With several labels per sample, each
+        label has its own part.
 
         Parameters
         ----------
@@ -97,16 +101,16 @@ class Loss(nn.Module):
         return loss.new_zeros(logits.shape).scatter(1, target[:, None], loss[:, None])
 
     def log_posterior(self, logits: Tensor) -> Tensor:
-        """Return log-probabilities of the classes in the population that was drawn.
+        """Return the log-probabilities of the classes in the population that was drawn.
 
-        The logits that minimise the expected loss are not the posterior's as soon as there is a
-        gamma, a class weight or an adjustment; this undoes them. Exact for the minimiser of the
-        mean over samples.
+        With a gamma, a class weight or an adjustment, the softmax of the logits that minimise the
+        expected loss is not the posterior. This method undoes all three. It is exact for the
+        minimizer of the mean over samples.
 
         Parameters
         ----------
         logits : Tensor of shape (n_samples, n_classes)
-            Give float64 where the last digits matter.
+            Pass float64 if the last digits matter.
 
         Returns
         -------
@@ -131,12 +135,13 @@ class Loss(nn.Module):
         target : Tensor of shape (n_samples,), int64
             Class codes.
         sample_weight : Tensor of shape (n_samples,), default=None
-            Multiplies each sample's loss. Scale it to a mean of 1 over the training set: with
-            ``normalize="samples"`` the divisor stays the number of samples.
+            Factor of each sample's loss. Scale it to a mean of 1 over the training set: with
+            ``normalize="samples"`` the divisor remains the number of samples.
 
         Returns
         -------
-        Tensor, a scalar, or of shape (n_samples,) with ``normalize=None``
+        Tensor
+            A scalar, or of shape (n_samples,) with ``normalize=None``.
         """
         loss = self.per_sample(logits, target)
         if sample_weight is not None:
@@ -146,7 +151,7 @@ class Loss(nn.Module):
         return loss.sum() / self.divisor(target, sample_weight)
 
     def divisor(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor | float:
-        """Return what the summed loss of a batch is divided by.
+        """Return the divisor of the summed loss of a batch.
 
         Parameters
         ----------
@@ -161,11 +166,11 @@ class Loss(nn.Module):
         if self.normalize != "weights":
             return max(len(target), 1) if self.normalize == "samples" else 1.0
         total = self.total_weight(target, sample_weight)
-        # A batch whose weights are all zero has loss zero, not 0 / 0.
+        # The loss of a batch whose weights are all zero is zero, not 0 / 0.
         return torch.where(total > 0, total, torch.ones_like(total))
 
     def total_weight(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the sum of the weights of a batch's samples, of classes and their own.
+        """Return the sum over a batch of class weight times sample weight.
 
         Parameters
         ----------
@@ -175,7 +180,8 @@ class Loss(nn.Module):
 
         Returns
         -------
-        Tensor, a scalar
+        Tensor
+            A scalar.
         """
         total = torch.ones_like(target[..., 0] if target.ndim == 2 else target, dtype=torch.float32)
         if self.weight is not None:
@@ -196,11 +202,12 @@ class Loss(nn.Module):
 
 
 def label_weight(weight: Tensor, target: Tensor) -> Tensor:
-    """Return the weight of each element: of the label's absence or of its presence."""
+    """Return the weight of each element, that of the label's absence or of its presence."""
     return weight[:, 0] * (1 - target) + weight[:, 1] * target
 
 
 def as_weight(weight: ArrayLike) -> Tensor:
+    """Return class weights as a floating-point tensor; refuse all but positive finite numbers."""
     tensor = torch.as_tensor(weight)
     if not (tensor.isfinite().all() and (tensor > 0).all()):
         raise ValueError(f"weight must hold positive finite numbers. Got {tensor.tolist()}.")
@@ -216,10 +223,12 @@ def as_counts(name: str, counts: ArrayLike) -> Tensor:
 
 
 def is_number(value: object) -> bool:
+    """Say whether a value is a real number; a bool is not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise a ValueError unless a value is a number in ``[low, high)``."""
     if not is_number(value) or not low <= value < high:
-        least = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
-        raise ValueError(f"{name} must be a finite number {least}. Got {value!r}.")
+        bounds = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
+        raise ValueError(f"{name} must be a finite number {bounds}. Got {value!r}.")

@@ -1,4 +1,4 @@
-"""Losses of single samples, as functions."""
+"""Losses of the single samples, as functions."""
 
 from collections.abc import Callable
 
@@ -32,13 +32,13 @@ def focal_loss(
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        Scores before the softmax. Half precisions are computed in float32.
+        Scores before the softmax. Half precision is computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     gamma : float, default=2.0
         Focusing parameter, at least 0.
     weight : Tensor of shape (n_classes,), default=None
-        The weight of each class (the paper's alpha). None weighs all classes alike.
+        The weight of each class, alpha in the paper. None gives all classes the same weight.
     label_smoothing : float, default=0.0
         In [0, 1).
 
@@ -49,12 +49,12 @@ def focal_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     References
     ----------
     Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection, ICCV 2017
-    (arXiv:1708.02002), there for a binary sigmoid.
+    (arXiv:1708.02002), which defines it for a binary sigmoid.
 
     Examples
     --------
@@ -96,13 +96,13 @@ def cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of each sample, ``-w_t log p_t``.
 
-    The same numbers as ``torch.nn.functional.cross_entropy(reduction="none")``, in the margin
-    form: a confidently right sample keeps a small loss instead of rounding to zero.
+    The values are those of ``torch.nn.functional.cross_entropy(reduction="none")``, computed in
+    the margin form: a sample that is confidently right has a small loss instead of exactly zero.
 
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        Scores before the softmax. Half precisions are computed in float32.
+        Scores before the softmax. Half precision is computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     weight : Tensor of shape (n_classes,), default=None
@@ -117,7 +117,7 @@ def cross_entropy(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     Examples
     --------
@@ -139,19 +139,19 @@ def poly1_focal_loss(
 ) -> Tensor:
     """Return the Poly-1 focal loss, ``w_t (focal_t + epsilon (1 - p_t)**(gamma + 1))``.
 
-    The first term of the focal loss's expansion in powers of ``1 - p_t`` gets the coefficient
-    ``1 + epsilon``. With ``gamma=0`` it is Poly-1 cross-entropy.
+    In the expansion of the focal loss in powers of ``1 - p_t``, the coefficient of the first term
+    becomes ``1 + epsilon``. With ``gamma=0`` this is the Poly-1 cross-entropy.
 
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        Scores before the softmax. Half precisions are computed in float32.
+        Scores before the softmax. Half precision is computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     gamma : float, default=2.0
         Focusing parameter, at least 0.
     epsilon : float, default=1.0
-        Greater than -1; 0 is the focal loss.
+        Greater than -1; 0 gives the focal loss.
     weight : Tensor of shape (n_classes,), default=None
         The weight of each class; it multiplies both terms.
     label_smoothing : float, default=0.0
@@ -164,7 +164,7 @@ def poly1_focal_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     References
     ----------
@@ -201,22 +201,23 @@ def logit_adjusted_loss(
 ) -> Tensor:
     """Return the cross-entropy of ``logits + tau * log_prior``.
 
-    The plain logits, without the adjustment, then decide for the balanced error. ``tau=1`` is
-    the balanced softmax, where ``log_prior`` may be the logarithm of the counts: a constant
-    changes nothing.
+    A model trained with it minimizes the balanced error if its plain logits, without the
+    adjustment, decide. ``tau=1`` is the balanced softmax; there ``log_prior`` may also be the
+    logarithm of the counts, as a constant changes nothing.
 
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        Scores before the softmax. Half precisions are computed in float32.
+        Scores before the softmax. Half precision is computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     log_prior : Tensor of shape (n_classes,)
         Logarithm of the share of each class among the samples drawn.
     tau : float, default=1.0
-        At least 0; 0 is cross-entropy.
+        At least 0; 0 gives cross-entropy.
     weight : Tensor of shape (n_classes,), default=None
-        The weight of each class. Both correct the imbalance: rarely right together.
+        The weight of each class. It corrects the same imbalance as the adjustment, so the two are
+        rarely useful together.
     label_smoothing : float, default=0.0
         In [0, 1).
 
@@ -227,7 +228,7 @@ def logit_adjusted_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     References
     ----------
@@ -257,21 +258,21 @@ def ldam_loss(
 ) -> Tensor:
     """Return the label-distribution-aware margin loss of each sample.
 
-    The cross-entropy of ``logits - scale * margin_t`` at the target and of the plain logits
-    elsewhere. It is made for logits that are `scale` times a cosine: on those of a linear layer a
-    margin means nothing, because the layer may grow.
+    It is the cross-entropy after ``scale * margin_t`` is subtracted from the target's logit. The
+    logits must be `scale` times a cosine: a margin has no meaning for a linear layer, whose
+    weights can grow to make up for it.
 
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        `scale` times the cosine of features and class vector. Half precisions are computed in
-        float32.
+        `scale` times the cosine between the features and the class vector. Half precision is
+        computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     margin : Tensor of shape (n_classes,)
-        How much larger the target's cosine has to be; see :class:`LDAMLoss`.
+        By how much the target's cosine must exceed the others; see :class:`LDAMLoss`.
     scale : float, default=30.0
-        What the cosines were multiplied by.
+        The factor by which the cosines were multiplied.
     weight : Tensor of shape (n_classes,), default=None
         The weight of each class.
 
@@ -282,7 +283,7 @@ def ldam_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     References
     ----------
@@ -312,22 +313,22 @@ def dice_loss(
     smooth: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the self-adjusting dice loss of each sample, the mean over its classes.
+    """Return the self-adjusting dice loss of each sample, averaged over the classes.
 
-    With ``d_c = (1 - p_c)**power p_c`` and ``y`` one-hot:
-    ``w_t mean_c(1 - (2 d_c y_c + smooth) / (d_c + y_c + smooth))``. No function of it gives the
-    posterior: it is not a proper loss.
+    It is ``w_t mean_c(1 - (2 d_c y_c + smooth) / (d_c + y_c + smooth))`` with
+    ``d_c = (1 - p_c)**power p_c`` and ``y`` one-hot. It is not a proper loss: the posterior cannot
+    be computed from the logits that minimize it.
 
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_classes), floating point
-        Scores before the softmax. Half precisions are computed in float32.
+        Scores before the softmax. Half precision is computed in float32.
     target : Tensor of shape (n_samples,), int64
         Class codes.
     power : float, default=0.1
-        At least 0; 0 is the plain dice loss. ``d_c`` is largest at ``p_c = 1 / (1 + power)`` and
-        falls beyond it. The paper's 1 cannot tell a right from a wrong class that is certain, and
-        for two classes the loss is then the same whatever the label.
+        At least 0; 0 gives the plain dice loss. ``d_c`` is largest at ``p_c = 1 / (1 + power)``
+        and falls beyond it. With 1, as in the paper, the loss cannot tell whether a certain
+        prediction is right, and with two classes it does not depend on the label at all.
     smooth : float, default=1.0
         Greater than 0.
     weight : Tensor of shape (n_classes,), default=None
@@ -340,7 +341,7 @@ def dice_loss(
     Raises
     ------
     ValueError
-        If the shapes do not fit or there are fewer than two classes.
+        If the shapes do not match or there are fewer than two classes.
 
     References
     ----------
@@ -371,20 +372,20 @@ def asymmetric_loss(
 ) -> Tensor:
     """Return the asymmetric loss of each element, for multi-label targets.
 
-    ``-(1 - p)**gamma_pos log p`` for a positive and, with ``m = max(p - clip, 0)``,
-    ``-m**gamma_neg log(1 - m)`` for a negative. The gradient goes through every factor, as in
-    the paper; the authors' own module detaches the focusing weight.
+    It is ``-(1 - p)**gamma_pos log p`` for a positive and ``-m**gamma_neg log(1 - m)`` with
+    ``m = max(p - clip, 0)`` for a negative. The gradient flows through every factor, as in the
+    paper; the authors' own module detaches the focusing weight.
 
     Parameters
     ----------
     logits : Tensor of any shape, floating point
-        Scores before the sigmoid. Half precisions are computed in float32.
+        Scores before the sigmoid. Half precision is computed in float32.
     target : Tensor of the same shape, values in [0, 1]
-        1 where the label applies.
+        1 if the label applies.
     gamma_pos, gamma_neg : float, default=1.0, 4.0
-        Focusing of positives and negatives, at least 0.
+        Focusing parameters of positives and negatives, at least 0.
     clip : float, default=0.05
-        Negatives of smaller probability cost nothing; in [0, 1).
+        In [0, 1). The loss of a negative with a smaller probability is 0.
 
     Returns
     -------
@@ -417,8 +418,8 @@ def _clipped_negative(logits: Tensor, gamma: float, clip: float) -> Tensor:
     if not clip:
         return focal_term(logits, gamma)
     m, nll = clipped_negative(logits, clip)
-    # The power of 0 has an infinite slope for gamma < 1, and where() would turn what it hides
-    # into NaN: hide it before, too.
+    # For gamma < 1 the power has an infinite slope at 0, and the gradient of where() turns that
+    # into NaN even in elements that it does not select. So 0 is replaced before the power, too.
     above = m > 0
     power = torch.where(above, m, torch.ones_like(m)) ** gamma
     return torch.where(above, power * nll, torch.zeros_like(m))
@@ -433,20 +434,21 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Return the focal loss of each element, for binary and multi-label targets.
 
-    ``-alpha_t (1 - p_t)**gamma log p_t`` with ``p_t = p t + (1 - p)(1 - t)`` and, as in the
-    paper, ``alpha_t = alpha t + (1 - alpha)(1 - t)``: alpha weighs the positive.
+    It is ``-alpha_t (1 - p_t)**gamma log p_t`` with ``p_t = p t + (1 - p)(1 - t)`` and, as in the
+    paper, ``alpha_t = alpha t + (1 - alpha)(1 - t)``: alpha is the weight of the positives.
 
     Parameters
     ----------
     logits : Tensor of any shape, floating point
-        Scores before the sigmoid. Half precisions are computed in float32.
+        Scores before the sigmoid. Half precision is computed in float32.
     target : Tensor of the same shape, values in [0, 1]
-        1 where the label applies.
+        1 if the label applies.
     gamma : float, default=2.0
         Focusing parameter, at least 0.
     alpha : float or Tensor that broadcasts over the last axis, default=None
-        In [0, 1]. None weighs positive and negative alike, by 1. Note that 0.5 gives half of
-        that, and that the paper's 0.25 goes with gamma=2 and a detector's background class.
+        In [0, 1]. None gives positives and negatives the weight 1, while 0.5 gives both the
+        weight 0.5. The 0.25 of the paper belongs to gamma=2 and the background class of an
+        object detector.
 
     Returns
     -------
@@ -455,7 +457,7 @@ def sigmoid_focal_loss(
     Raises
     ------
     ValueError
-        If logits and target differ in shape, or a number alpha is not in [0, 1].
+        If logits and target differ in shape, or if alpha is a number outside [0, 1].
 
     References
     ----------
@@ -496,11 +498,11 @@ def _check_shapes(
         )
     if target.shape != logits.shape[:1]:
         raise ValueError(
-            f"target must have shape ({logits.shape[0]},), one class code a row of logits. "
+            f"target must have shape ({logits.shape[0]},), one class code per row of logits. "
             f"Got {tuple(target.shape)}."
         )
     if weight is not None and weight.shape != logits.shape[1:]:
         raise ValueError(
-            f"{name} must have shape ({logits.shape[1]},), one number a class. "
+            f"{name} must have shape ({logits.shape[1]},), one number per class. "
             f"Got {tuple(weight.shape)}."
         )

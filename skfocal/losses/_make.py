@@ -1,4 +1,4 @@
-"""From an estimator's settings to a loss module."""
+"""Make the loss module that the parameters of an estimator describe."""
 
 import copy
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skfocal.losses._base import ArrayLike, Loss, as_weight, label_weight
+from skfocal.losses._base import ArrayLike, Loss, Normalization, as_weight, label_weight
 from skfocal.losses._margin import at_least_float32
 from skfocal.losses._multi import (
     AsymmetricLoss,
@@ -27,7 +27,7 @@ from skfocal.losses._single import (
     Poly1Loss,
 )
 
-LOSSES = {
+LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,
     "focal": FocalLoss,
     "poly1": Poly1Loss,
@@ -38,24 +38,24 @@ LOSSES = {
     "dice": DiceLoss,
 }
 
-MULTILABEL_LOSSES = {
+MULTILABEL_LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": SigmoidCrossEntropyLoss,
     "focal": SigmoidFocalLoss,
     "asymmetric": AsymmetricLoss,
 }
-_KINDS = {False: "one label a document", True: "several labels a document"}
+_KINDS = {False: "one label per document", True: "several labels per document"}
 
 
 class CustomLoss(Loss):
-    """A loss of one's own, with class weights and a normalisation around it.
+    """Add class weights and normalization to a loss function of your own.
 
     Parameters
     ----------
     function : callable ``(logits, target) -> Tensor of the shape of target``
-        A function or module; a module is part of this one. It must not take the mean over
-        samples; of multi-label targets it may take that over labels.
+        A function or module; a module becomes a submodule. It must not average over samples.
+        With multi-label targets it may average over the labels.
     weight, normalize : array-like and str, default=None, "samples"
-        As in :class:`Loss`; the class weight multiplies what `function` returns.
+        As in :class:`Loss`. The class weight multiplies the values that `function` returns.
 
     Examples
     --------
@@ -69,10 +69,10 @@ class CustomLoss(Loss):
 
     def __init__(
         self,
-        function: Callable,
+        function: Callable[[Tensor, Tensor], Tensor],
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         self.function = function
@@ -84,14 +84,14 @@ class CustomLoss(Loss):
             if self.weight is None:
                 return loss
             raise ValueError(
-                "alpha weighs each label: loss must then give one value a label, of shape "
+                "alpha weighs each label: loss must then return one value per label, of shape "
                 f"{tuple(target.shape)}. Got {tuple(loss.shape)}."
             )
         if not torch.is_tensor(loss) or loss.shape != target.shape:
             got = tuple(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
             raise ValueError(
-                f"loss must give one value a sample, of shape {tuple(target.shape)}; with "
-                f"reduction='none' torch's modules do. Got {got}."
+                f"loss must return one value per sample, of shape {tuple(target.shape)}; "
+                f"torch's modules do with reduction='none'. Got {got}."
             )
         if target.ndim == 2:
             weighted = loss if self.weight is None else label_weight(self.weight, target) * loss
@@ -104,33 +104,34 @@ def make_loss(
     *,
     gamma: float,
     label_smoothing: float,
-    normalize: str,
+    normalize: Normalization,
     weight: ArrayLike | None,
     counts: ArrayLike,
     support: ArrayLike | None = None,
-    params: dict | None = None,
+    params: dict[str, Any] | None = None,
     multilabel: bool = False,
 ) -> Loss:
-    """Return the module for an estimator's settings.
+    """Return the loss module that the parameters of an estimator describe.
 
     Parameters
     ----------
     loss : str, class, module or callable
-        A name in `LOSSES`; a class of this module or another; an instance, which is copied; or
-        a function ``(logits, target) -> one value a sample``.
-    gamma, label_smoothing
-        Given to losses that have them, unless a partial has bound them or an instance has its
-        own. Label smoothing of any other raises.
-    normalize, weight
-        As in :class:`Loss`. An instance of it keeps its own normalisation unless that is None.
+        A name in `LOSSES`; a class of losses, from this package or another; an instance, which is
+        copied; or a function ``(logits, target) -> one value per sample``.
+    gamma, label_smoothing : float
+        Passed to losses that have these parameters, unless a partial has bound them or an
+        instance has its own. It is an error to smooth the labels of any other loss.
+    normalize, weight : str or None, array-like
+        As in :class:`Loss`. An instance of it keeps its own normalization unless that is None.
     counts : array-like of shape (n_classes,)
-        What is drawn of each class; given to losses that have it.
+        Number of samples of each class that are drawn, passed to losses that have this parameter.
     support : array-like of shape (n_classes,), default=None
-        What there is of each class; given to losses that have it. None: the same.
+        Number of samples of each class in the data, passed to losses that have this parameter.
+        None: `counts`.
     params : dict, default=None
-        Further settings of the name, class or function.
+        Further parameters of the name, class or function.
     multilabel : bool, default=False
-        Whether a name is one of `MULTILABEL_LOSSES` instead.
+        Whether to look a name up in `MULTILABEL_LOSSES` instead.
 
     Returns
     -------
@@ -139,11 +140,11 @@ def make_loss(
     Raises
     ------
     ValueError
-        If a setting is unknown to the loss or clashes with it.
+        If the loss has no such parameter, or a parameter contradicts the loss.
     """
     params = dict(params or {})
     loss = _named(loss, multilabel)
-    bound: dict = {}
+    bound: dict[str, Any] = {}
     if isinstance(loss, functools.partial):
         loss, bound = _taken_apart(loss)
     _check_kind(loss, multilabel)
@@ -159,7 +160,7 @@ def make_loss(
 
 
 def _named(loss: Any, multilabel: bool) -> Any:
-    """Return the class that a name stands for, or what is no name."""
+    """Return the class with a name; any other value as it is."""
     if not isinstance(loss, str):
         return loss
     table = MULTILABEL_LOSSES if multilabel else LOSSES
@@ -171,18 +172,22 @@ def _named(loss: Any, multilabel: bool) -> Any:
 
 
 def _from_instance(
-    loss: nn.Module, params: dict, label_smoothing: float, normalize: str, weight: Any
+    loss: nn.Module,
+    params: dict[str, Any],
+    label_smoothing: float,
+    normalize: Normalization,
+    weight: ArrayLike | None,
 ) -> Loss:
-    """Return a copy of an instance, whose settings are its own."""
+    """Return a copy of an instance, which keeps its own settings."""
     if params:
         raise ValueError(
-            f"loss_params are for a name, a class or a function. Got {sorted(params)} with an "
-            f"instance of {type(loss).__name__}, which has its settings already."
+            f"loss_params must go with a name, a class or a function. Got {sorted(params)} with an "
+            f"instance of {type(loss).__name__}, which already has its settings."
         )
     own = getattr(loss, "label_smoothing", 0)
     if label_smoothing and own != label_smoothing:
         raise ValueError(
-            f"label_smoothing={label_smoothing} is not given to an instance: give it to "
+            f"label_smoothing={label_smoothing} cannot be set on an instance: pass it to "
             f"{type(loss).__name__} when you make it. Got one with label_smoothing={own}."
         )
     loss = copy.deepcopy(loss)
@@ -191,16 +196,21 @@ def _from_instance(
     return CustomLoss(_checked(loss), weight=weight, normalize=normalize)
 
 
-def _settings(loss: Callable, offered: dict, bound: dict, params: dict) -> dict:
-    """Return the settings of a class or function: bound and given ones win over offered ones."""
+def _settings(
+    loss: Callable[..., Any],
+    offered: dict[str, Any],
+    bound: dict[str, Any],
+    params: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the settings of a class or function; `bound` and `params` override `offered`."""
     names = _setting_names(loss)
     if reserved := sorted({*params, *bound} & {"weight", "normalize"}):
         raise ValueError(
-            f"loss_params must leave {reserved} to alpha= and normalize= of the estimator."
+            f"loss_params must not set {reserved}: use alpha= and normalize= of the estimator."
         )
     unknown = sorted(set(params) - set(names)) if None not in names else []
     if unknown:
-        own = sorted(set(names) - {"weight", "normalize", "counts", "support"})
+        own = sorted({str(name) for name in names} - {"weight", "normalize", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {str(unknown)[:300]}.")
     _check_label_smoothing(loss, names, offered["label_smoothing"], bound)
     for name in {"counts", "support"} & set(params):
@@ -212,11 +222,13 @@ def _settings(loss: Callable, offered: dict, bound: dict, params: dict) -> dict:
     return {name: value for name, value in offered.items() if name in names} | bound | params
 
 
-def _check_label_smoothing(loss: Any, names: list, label_smoothing: float, bound: dict) -> None:
+def _check_label_smoothing(
+    loss: Any, names: list[str | None], label_smoothing: float, bound: dict[str, Any]
+) -> None:
     if label_smoothing and bound.get("label_smoothing", label_smoothing) != label_smoothing:
         raise ValueError(
             f"label_smoothing={label_smoothing} and the {bound['label_smoothing']} of the loss "
-            "are both given: leave one of the two out."
+            "are both given: leave out one of the two."
         )
     if label_smoothing and "label_smoothing" not in names:
         raise ValueError(
@@ -225,8 +237,10 @@ def _check_label_smoothing(loss: Any, names: list, label_smoothing: float, bound
         )
 
 
-def _made(loss: Any, settings: dict, normalize: str, weight: Any) -> Loss:
-    """Return the loss of a class or function with its settings."""
+def _made(
+    loss: Any, settings: dict[str, Any], normalize: Normalization, weight: ArrayLike | None
+) -> Loss:
+    """Return the loss that a class or function gives with its settings."""
     if isinstance(loss, type) and issubclass(loss, Loss):
         return loss(**settings, weight=weight, normalize=normalize)
     if isinstance(loss, type):
@@ -239,21 +253,21 @@ def _made(loss: Any, settings: dict, normalize: str, weight: Any) -> Loss:
     return CustomLoss(function, weight=weight, normalize=normalize)
 
 
-def _taken_apart(partial: functools.partial) -> tuple[Any, dict]:
-    """Return what a partial calls and the settings it is bound to, which win over offered ones."""
+def _taken_apart(partial: functools.partial[Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the function of a partial and the settings that it binds."""
     if partial.args:
         raise ValueError(
-            f"loss as a partial must bind its settings by name. Got {partial!r}, whose first "
-            "arguments would stand where logits and target belong."
+            "loss as a partial must bind its settings by name: the first arguments are the logits "
+            f"and the target. Got {partial!r}."
         )
     return partial.func, dict(partial.keywords)
 
 
 def _checked(loss: Any) -> Any:
-    """Refuse weights that nobody would train."""
+    """Return a loss; refuse one with weights, which the optimizer would not train."""
     if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
         raise ValueError(
-            f"loss must not have weights that learn: those of {type(loss).__name__} are not given "
+            f"loss must not have trainable weights: those of {type(loss).__name__} are not passed "
             "to the optimizer. Make them buffers, or call requires_grad_(False)."
         )
     return loss
@@ -262,7 +276,9 @@ def _checked(loss: Any) -> Any:
 def _check_kind(loss: Any, multilabel: bool) -> None:
     kind = loss if isinstance(loss, type) else type(loss)
     if loss in (Loss, MultilabelLoss, CustomLoss):
-        raise ValueError(f"loss={kind.__name__} is what losses are made from: give one of them.")
+        raise ValueError(
+            f"loss={kind.__name__} is only a base for losses: give a loss made from it."
+        )
     own = kind.multilabel if issubclass(kind, Loss) else None
     if own is not None and own != multilabel:
         raise ValueError(
@@ -271,19 +287,20 @@ def _check_kind(loss: Any, multilabel: bool) -> None:
         )
 
 
-def _setting_names(loss: Any) -> list:
-    """Return the names of a loss's settings; None among them if it takes any."""
+def _setting_names(loss: Any) -> list[str | None]:
+    """Return the names of a loss's settings, and None if it takes any keyword."""
     parameters = list(inspect.signature(loss).parameters.values())
     if not isinstance(loss, type):
         parameters = parameters[2:]  # logits and target, whatever they are called
     return [None if p.kind is p.VAR_KEYWORD else p.name for p in parameters]
 
 
-def _completed(loss: Loss, normalize: str, weight: ArrayLike | None) -> Loss:
+def _completed(loss: Loss, normalize: Normalization, weight: ArrayLike | None) -> Loss:
+    """Give a copied loss the class weight, and the normalization if it has none."""
     if weight is not None:
         if loss.weight is not None:
             raise ValueError(
-                "alpha and the weight of the loss are both given: leave one of the two out."
+                "alpha and the weight of the loss are both given: leave out one of the two."
             )
         loss.weight = as_weight(weight)
     if loss.normalize is None:

@@ -1,4 +1,4 @@
-"""The margin of a class, and the terms that every loss is made of."""
+"""The margin of a class, and the terms that the losses consist of."""
 
 import math
 
@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    # In bfloat16 the loss of a confident example would round to exactly zero.
+    """Return logits in float32, or in their own precision if that is higher.
+
+    In bfloat16 the loss of a confident example would round to exactly zero.
+    """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -32,8 +35,9 @@ def target_margin(logits: Tensor, target: Tensor) -> Tensor:
 def class_margins(logits: Tensor) -> Tensor:
     """Return the margin of every class.
 
-    For all classes but the largest, the sum of the others still holds the largest term, so
-    subtracting one's own term from the total is safe; the largest gets a sum of its own.
+    For every class but the one with the largest logit, the sum over the other classes contains the
+    largest term, so subtracting the class's own term from the total is safe. The class with the
+    largest logit gets a sum of its own.
 
     Parameters
     ----------
@@ -53,14 +57,15 @@ def class_margins(logits: Tensor) -> Tensor:
 
 
 def focal_term(margin: Tensor, gamma: float) -> Tensor:
-    # F.softplus turns linear above 20, which is 1e-10 off in float64; -logsigmoid(-a) does not.
+    """Return ``(1 - p)**gamma * -log p`` at the p of a margin."""
+    # F.softplus is linear above 20, an error of 1e-10 in float64; -logsigmoid(-a) has no such cut.
     return torch.exp(gamma * F.logsigmoid(margin)) * -F.logsigmoid(-margin)
 
 
 def log_slope(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
-    """Return ``log(-f'(p))`` of the Poly-1 focal term as a function of p, at the p of a margin."""
+    """Return ``log(-f'(p))`` at the p of a margin, with f the Poly-1 focal term of p."""
     log_p, log_rest = F.logsigmoid(-margin), F.logsigmoid(margin)
-    # p * -log(p) / (1 - p), which goes to 1 as p does; the exponentials would overflow there.
+    # p * -log(p) / (1 - p), which approaches 1 as p does; there the exponentials would overflow.
     near = margin < -36
     safe = torch.where(near, torch.zeros_like(margin), margin)
     ratio = torch.exp(F.logsigmoid(-safe) - F.logsigmoid(safe)) * -F.logsigmoid(-safe)
@@ -70,9 +75,10 @@ def log_slope(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
 
 
 def clipped_negative(logits: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """Return ``m = max(p - clip, 0)`` of the sigmoid p, and ``-log(1 - m)``."""
+    """Return ``m = max(p - clip, 0)``, with p the sigmoid of the logits, and ``-log(1 - m)``."""
     m = (torch.sigmoid(logits) - clip).clamp(min=0)
-    # Each form where it has its digits: near m = 0, and near p = 1 without a subtraction from 1.
+    # Each form is used where it is accurate: one near m = 0; the other, which subtracts nothing
+    # from 1, near p = 1.
     near_zero = -torch.log1p(-m.clamp(max=0.5))
     near_one = -torch.log(torch.sigmoid(-logits) + clip)
     return m, torch.where(m < 0.5, near_zero, near_one)

@@ -1,25 +1,32 @@
-"""Loss modules for several labels a sample."""
+"""Loss modules for several labels per sample."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from skfocal.losses._base import LEAST, ArrayLike, Loss, check_range, label_weight
+from skfocal.losses._base import (
+    LEAST,
+    ArrayLike,
+    Loss,
+    Normalization,
+    check_range,
+    label_weight,
+)
 from skfocal.losses._functional import asymmetric_loss, sigmoid_focal_loss
 from skfocal.losses._margin import at_least_float32, clipped_negative, focal_term, log_slope
 
 
 class MultilabelLoss(Loss):
-    """What the losses for several labels a sample share: weights of absence and presence."""
+    """Base class of the losses for several labels per sample: weights of absence and presence."""
 
     multilabel = True
 
-    def __init__(self, *, weight: ArrayLike | None, normalize: str | None) -> None:
+    def __init__(self, *, weight: ArrayLike | None, normalize: Normalization) -> None:
         super().__init__(weight=weight, normalize=normalize)
         if self.weight is not None and (self.weight.ndim != 2 or self.weight.shape[1] != 2):
             raise ValueError(
-                "weight must have shape (n_labels, 2), of a label's absence and its presence. "
+                "weight must have shape (n_labels, 2): weights of absence and presence per label. "
                 f"Got {tuple(self.weight.shape)}."
             )
 
@@ -29,18 +36,18 @@ class MultilabelLoss(Loss):
 
 
 class SigmoidFocalLoss(MultilabelLoss):
-    """Focal loss of a batch of multi-label targets, the mean over the labels.
+    """Focal loss of a batch of multi-label targets, averaged over the labels.
 
     Parameters
     ----------
     gamma : float, default=2.0
-        Focusing parameter, at least 0. 0 is the binary cross-entropy of each label.
+        Focusing parameter, at least 0; 0 gives the binary cross-entropy of each label.
     weight : array-like of shape (n_labels, 2), default=None
-        Weights of a label's absence and presence.
-    normalize : str or None, default="samples"
+        Weights of the absence and of the presence of each label.
+    normalize : {"samples", "weights", "sum"} or None, default="samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
-        In [0, 1): a target becomes ``(1 - e) target + e / 2``.
+        In [0, 1). With label smoothing ``e`` a target becomes ``(1 - e) target + e / 2``.
 
     References
     ----------
@@ -59,7 +66,7 @@ class SigmoidFocalLoss(MultilabelLoss):
         gamma: float = 2.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
@@ -71,11 +78,11 @@ class SigmoidFocalLoss(MultilabelLoss):
 
     @property
     def has_posterior(self) -> bool:
-        """Always."""
+        """Whether :meth:`log_posterior` exists: always."""
         return True
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the part of each label; see :meth:`Loss.per_class`."""
+        """Return the loss of each sample, split by label; see :meth:`Loss.per_class`."""
         target = target.to(at_least_float32(logits).dtype)
         target = (1 - self.label_smoothing) * target + self.label_smoothing / 2
         if self.weight is None:
@@ -114,24 +121,24 @@ class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
         self,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
 
 
 class AsymmetricLoss(MultilabelLoss):
-    """Asymmetric loss of a batch of multi-label targets, the mean over the labels.
+    """Asymmetric loss of a batch of multi-label targets, averaged over the labels.
 
     Parameters
     ----------
     gamma_pos, gamma_neg : float, default=1.0, 4.0
-        At least 0.
+        Focusing parameters of positives and negatives, at least 0.
     clip : float, default=0.05
-        In [0, 1).
+        In [0, 1). The loss of a negative with a smaller probability is 0.
     weight : array-like of shape (n_labels, 2), default=None
-        Weights of a label's absence and presence.
-    normalize : str or None, default="samples"
+        Weights of the absence and of the presence of each label.
+    normalize : {"samples", "weights", "sum"} or None, default="samples"
         As in :class:`Loss`.
 
     References
@@ -153,7 +160,7 @@ class AsymmetricLoss(MultilabelLoss):
         clip: float = 0.05,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("gamma_pos", gamma_pos, 0)
@@ -165,16 +172,16 @@ class AsymmetricLoss(MultilabelLoss):
 
     @property
     def has_posterior(self) -> bool:
-        """Always; see :meth:`log_posterior` for its limit."""
+        """Whether :meth:`log_posterior` exists: always, but see its limit."""
         return True
 
     @property
     def keeps_decision(self) -> bool:
-        """Only where both sides are the same: else the threshold of one half moves."""
+        """Only if both sides are treated alike: otherwise the threshold of one half moves."""
         return self.gamma_pos == self.gamma_neg and not self.clip
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the part of each label; see :meth:`Loss.per_class`."""
+        """Return the loss of each sample, split by label; see :meth:`Loss.per_class`."""
         loss = asymmetric_loss(
             logits,
             target,
@@ -189,9 +196,9 @@ class AsymmetricLoss(MultilabelLoss):
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.
 
-        A probability q of at most `clip` belongs to a posterior of 0, and comes back as 1e-6. With
-        ``gamma_pos=0`` and a clip, all posteriors above some value have q = 1 and cannot be told
-        apart.
+        A probability q of at most `clip` belongs to a posterior of 0 and is returned as 1e-6. With
+        ``gamma_pos=0`` and a clip, all posteriors above some value have q = 1 and cannot be
+        distinguished.
         """
         logits = at_least_float32(logits)
         positive = -log_slope(-logits, self.gamma_pos, 0.0)

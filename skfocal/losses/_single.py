@@ -1,4 +1,4 @@
-"""Loss modules for one class a sample."""
+"""Loss modules for one class per sample."""
 
 import math
 
@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skfocal.losses._base import LEAST, ArrayLike, Loss, as_counts, check_range, is_number
+from skfocal.losses._base import (
+    LEAST,
+    ArrayLike,
+    Loss,
+    Normalization,
+    as_counts,
+    check_range,
+    is_number,
+)
 from skfocal.losses._functional import (
     dice_loss,
     focal_loss,
@@ -18,15 +26,15 @@ from skfocal.losses._margin import at_least_float32, class_margins, log_slope
 
 
 class Poly1FocalLoss(Loss):
-    """Poly-1 focal loss of a batch: settings around :func:`poly1_focal_loss`.
+    """Poly-1 focal loss of a batch, see :func:`poly1_focal_loss`.
 
     Parameters
     ----------
     gamma : float, default=2.0
         Focusing parameter, at least 0.
     epsilon : float, default=1.0
-        Added to the coefficient of ``(1 - p)**(gamma + 1)``, greater than -1. Where it is
-        negative and gamma is not 0, the loss may be bent such that it has no inverse.
+        Added to the coefficient of ``(1 - p)**(gamma + 1)``, greater than -1. If it is negative
+        and gamma is not 0, the loss may not be convex in p and has no inverse.
     weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
@@ -49,7 +57,7 @@ class Poly1FocalLoss(Loss):
         epsilon: float = 1.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
@@ -64,7 +72,7 @@ class Poly1FocalLoss(Loss):
 
     @property
     def has_posterior(self) -> bool:
-        """Whether the loss is convex in p, so that one posterior belongs to each minimiser."""
+        """Whether the loss is convex in p, so that each minimizer belongs to one posterior."""
         return self.epsilon >= 0 or self.gamma == 0
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -96,12 +104,12 @@ class Poly1FocalLoss(Loss):
 
 
 class FocalLoss(Poly1FocalLoss):
-    r"""Focal loss of a batch: settings around :func:`focal_loss`.
+    """Focal loss of a batch, see :func:`focal_loss`.
 
     Parameters
     ----------
     gamma : float, default=2.0
-        Focusing parameter, at least 0. 0 is cross-entropy.
+        Focusing parameter, at least 0; 0 gives cross-entropy.
     weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
@@ -124,7 +132,7 @@ class FocalLoss(Poly1FocalLoss):
         gamma: float = 2.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(
@@ -148,7 +156,7 @@ class CrossEntropyLoss(FocalLoss):
     Parameters
     ----------
     weight, normalize : array-like and str, default=None, "samples"
-        As in :class:`Loss`. ``normalize="weights"`` is what ``torch.nn.CrossEntropyLoss`` does.
+        As in :class:`Loss`. ``normalize="weights"`` behaves as ``torch.nn.CrossEntropyLoss``.
     label_smoothing : float, default=0.0
         In [0, 1).
 
@@ -163,7 +171,7 @@ class CrossEntropyLoss(FocalLoss):
         self,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(0.0, weight=weight, normalize=normalize, label_smoothing=label_smoothing)
@@ -197,7 +205,7 @@ class Poly1Loss(Poly1FocalLoss):
         epsilon: float = 1.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(
@@ -206,14 +214,14 @@ class Poly1Loss(Poly1FocalLoss):
 
 
 class LogitAdjustedLoss(Loss):
-    """Logit-adjusted cross-entropy of a batch: settings around :func:`logit_adjusted_loss`.
+    """Logit-adjusted cross-entropy of a batch, see :func:`logit_adjusted_loss`.
 
     Parameters
     ----------
     counts : array-like of shape (n_classes,)
-        How many samples of each class are drawn. A class with none counts as one.
+        Number of samples of each class that are drawn; 0 counts as 1.
     tau : float, default=1.0
-        At least 0.
+        Strength of the adjustment, at least 0; 0 gives cross-entropy.
     weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
     label_smoothing : float, default=0.0
@@ -238,7 +246,7 @@ class LogitAdjustedLoss(Loss):
         tau: float = 1.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
@@ -253,11 +261,11 @@ class LogitAdjustedLoss(Loss):
 
     @property
     def has_posterior(self) -> bool:
-        """Always."""
+        """Whether :meth:`log_posterior` exists: always."""
         return True
 
     def implied_class_weight(self) -> Tensor:
-        """Return ``prior**-tau``, with mean 1 over what is drawn."""
+        """Return ``prior**-tau``, scaled to a mean of 1 over the drawn samples."""
         log_prior = self.log_prior.double()
         return torch.exp(-self.tau * log_prior - ((1 - self.tau) * log_prior).logsumexp(0))
 
@@ -282,20 +290,20 @@ class LogitAdjustedLoss(Loss):
 
 
 class LDAMLoss(Loss):
-    """Label-distribution-aware margin loss of a batch: settings around :func:`ldam_loss`.
+    """Label-distribution-aware margin loss of a batch, see :func:`ldam_loss`.
 
-    The margin of a class is ``max_margin * (min(support) / support)**0.25``: the rarest class
-    gets `max_margin`. It needs logits that are `scale` times a cosine, which
-    :class:`~skfocal.BertFocalClassifier` makes of the encoder's head when it meets this loss.
+    The margin of a class is ``max_margin * (min(support) / support)**0.25``, so the rarest class
+    has `max_margin`. The logits must be `scale` times a cosine;
+    :class:`~skfocal.BertFocalClassifier` gives the encoder such a head when it uses this loss.
 
     Parameters
     ----------
     support : array-like of shape (n_classes,)
-        Training samples of each class. One with none has the margin of the rarest.
+        Number of training samples of each class. A class with none has the margin of the rarest.
     max_margin : float, default=0.5
-        At least 0; 0 is cross-entropy.
+        The margin of the rarest class, at least 0; 0 gives cross-entropy.
     scale : float, default=30.0
-        Greater than 0.
+        The factor by which the head multiplies its cosines, greater than 0.
     weight, normalize : array-like and str, default=None, "samples"
         As in :class:`Loss`.
 
@@ -323,7 +331,7 @@ class LDAMLoss(Loss):
         scale: float = 30.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("max_margin", max_margin, 0)
@@ -338,17 +346,17 @@ class LDAMLoss(Loss):
 
     @property
     def cosine_scale(self) -> float:
-        """The scale."""
+        """The factor by which the head multiplies its cosines: `scale`."""
         return self.scale
 
     @property
     def has_posterior(self) -> bool:
-        """Always."""
+        """Whether :meth:`log_posterior` exists: always."""
         return True
 
     @property
     def keeps_decision(self) -> bool:
-        """Never: margins that differ may move the largest."""
+        """Never: different margins can change which class is the largest."""
         return False
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -356,14 +364,14 @@ class LDAMLoss(Loss):
         return ldam_loss(logits, target, self.margin, scale=self.scale, weight=self.weight)
 
     def log_posterior(self, logits: Tensor) -> Tensor:
-        """Return the posterior of the minimiser; see :meth:`Loss.log_posterior`.
+        """Return the log-posterior of the minimizer; see :meth:`Loss.log_posterior`.
 
-        At the minimum the probabilities q of the logits and the posterior have
-        ``posterior_c ~ q_c ((1 - q_c) + q_c exp(-scale margin_c)) / w_c``: with
-        ``D_c = 1 - q_c (1 - exp(-scale margin_c))`` the gradient is zero where
-        ``posterior_c / (q_c D_c)`` is the same for all classes. A large margin draws all
-        posteriors but the surest into logits that differ little, so that a trained network's
-        error comes back magnified.
+        With q the softmax of the logits,
+        ``posterior_c ~ q_c ((1 - q_c) + q_c exp(-scale margin_c)) / w_c`` at the minimum: with
+        ``D_c = 1 - q_c (1 - exp(-scale margin_c))``, the gradient is zero where
+        ``w_c posterior_c / (q_c D_c)`` is the same for all classes. With a large margin, all but
+        the most certain posteriors have nearly the same logits, so the inverse magnifies the
+        errors of a trained network.
         """
         margins = class_margins(at_least_float32(logits))
         log_q, log_rest = F.logsigmoid(-margins), F.logsigmoid(margins)
@@ -374,7 +382,7 @@ class LDAMLoss(Loss):
 
 
 class DiceLoss(Loss):
-    """Self-adjusting dice loss of a batch: settings around :func:`dice_loss`.
+    """Self-adjusting dice loss of a batch, see :func:`dice_loss`.
 
     Parameters
     ----------
@@ -402,7 +410,7 @@ class DiceLoss(Loss):
         smooth: float = 1.0,
         *,
         weight: ArrayLike | None = None,
-        normalize: str | None = "samples",
+        normalize: Normalization = "samples",
     ) -> None:
         super().__init__(weight=weight, normalize=normalize)
         check_range("power", power, 0, 1)

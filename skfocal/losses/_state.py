@@ -1,27 +1,29 @@
-"""Losses as plain data: a name, settings and arrays, from which no code runs."""
+"""Losses as plain data: a name, settings and arrays. Reading them runs no stored code."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from skfocal.losses._base import Loss
 from skfocal.losses._make import LOSSES, MULTILABEL_LOSSES, CustomLoss
 
-_KINDS: dict[str, Any] = {
+_KINDS: dict[str, type[Loss]] = {
     kind.__name__: kind for kind in [*LOSSES.values(), *MULTILABEL_LOSSES.values(), CustomLoss]
 }
 
 
-def unknown_function(logits, target):
-    """Stand for the function of a loss that was stored without it."""
+def unknown_function(logits: Tensor, target: Tensor) -> Tensor:
+    """Take the place of the function of a loss that was stored without it."""
     raise NotImplementedError(
-        "The function of this loss was not stored with the estimator: give it as loss= again."
+        "The function of this loss was not stored with the estimator: pass it as loss= again."
     )
 
 
-def is_own(loss):
-    """Say whether :func:`loss_to_plain` makes plain data of a loss or of a class of losses."""
+def is_own(loss: object) -> TypeGuard[Loss | type[Loss]]:
+    """Say whether :func:`loss_to_plain` can turn a loss or a class of losses into plain data."""
     if isinstance(loss, CustomLoss):
         return type(loss) is CustomLoss and loss.function is unknown_function
     return (loss if isinstance(loss, type) else type(loss)) in [
@@ -29,14 +31,14 @@ def is_own(loss):
     ]
 
 
-def forgotten(loss):
-    """Return what is left of a loss of somebody else's without its code."""
+def forgotten(loss: Loss) -> CustomLoss:
+    """Return the part of a user's own loss that can be stored: all but its code."""
     weight = None if loss.weight is None else loss.weight.detach().cpu()
     return CustomLoss(unknown_function, weight=weight, normalize=loss.normalize)
 
 
-def loss_to_plain(loss):
-    """Return a loss of this package, or the class of one, as plain data; any other as it is.
+def loss_to_plain(loss: Any) -> Any:
+    """Return a loss of this package, or its class, as plain data; any other value as it is.
 
     Examples
     --------
@@ -52,18 +54,20 @@ def loss_to_plain(loss):
     return {"class": type(loss).__name__, "settings": _settings(loss), "buffers": buffers}
 
 
-def _settings(loss):
+def _settings(loss: Loss) -> dict[str, Any]:
     hidden = {"training", "function"}
     return {name: v for name, v in vars(loss).items() if name[0] != "_" and name not in hidden}
 
 
-def loss_from_plain(plain):
-    """Return the loss or class that :func:`loss_to_plain` took apart; other values as they are.
+def loss_from_plain(plain: Any) -> Any:
+    """Return the loss or class from the plain data of :func:`loss_to_plain`.
+
+    Any other value is returned as it is.
 
     Raises
     ------
     ValueError
-        If the data do not describe a loss of this package.
+        If the data does not describe a loss of this package.
     """
     if not isinstance(plain, dict):
         return plain
@@ -73,9 +77,9 @@ def loss_from_plain(plain):
     return _built(kind, plain["settings"], plain["buffers"]) if "settings" in plain else kind
 
 
-def _built(kind, settings, buffers) -> Loss:
-    """Make the loss by its own constructor, which checks the settings, then fill its buffers."""
-    buffers = {name: torch.from_numpy(value.copy()) for name, value in buffers.items()}
+def _built(kind: type[Loss], settings: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Loss:
+    """Make the loss with its own constructor, which checks the settings, then fill its buffers."""
+    buffers = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
     names = inspect.signature(kind).parameters
     n = max((len(value) for value in buffers.values()), default=1)
     given = {name: value for name, value in settings.items() if name in names}
@@ -84,7 +88,7 @@ def _built(kind, settings, buffers) -> Loss:
         given["function"] = unknown_function
     loss = kind(**given, weight=buffers.pop("weight", None))
     made = _settings(loss)
-    # A setting that the constructor does not take follows from the class.
+    # A setting that is no parameter of the constructor follows from the class.
     wrong = {name: v for name, v in settings.items() if name not in made or made[name] != v}
     if wrong:
         raise ValueError(f"{kind.__name__} has no such settings: {wrong!r:.80}.")
