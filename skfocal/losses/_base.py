@@ -3,13 +3,19 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-ArrayLike: TypeAlias = Tensor | NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]
+
+class SupportsArray(Protocol):
+    """An ndarray or a Series, without an import of numpy."""
+
+    def __array__(self) -> Any: ...
+
+
+ArrayLike: TypeAlias = Tensor | SupportsArray | Sequence[float] | Sequence[Sequence[float]]
 Normalization: TypeAlias = Literal["samples", "weights", "sum"] | None
 # Returned for a posterior that a loss cannot tell from 0. It is not 0: trained networks give such
 # logits to real documents.

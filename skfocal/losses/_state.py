@@ -4,7 +4,6 @@ import inspect
 from typing import Any, TypeGuard
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from skfocal.losses._base import Loss
@@ -77,8 +76,8 @@ def loss_from_plain(plain: Any) -> Any:
     return _built(kind, plain["settings"], plain["buffers"]) if "settings" in plain else kind
 
 
-def _built(kind: type[Loss], settings: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Loss:
-    """Make the loss with its own constructor, which checks the settings, then fill its buffers."""
+def _built(kind: type[Loss], settings: dict[str, Any], arrays: dict[str, Any]) -> Loss:
+    """Make the loss with its own constructor, which checks the settings, and fill its buffers."""
     buffers = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
     names = inspect.signature(kind).parameters
     n = max((len(value) for value in buffers.values()), default=1)
