@@ -96,9 +96,12 @@ html_sidebars = dict.fromkeys(_WIDE, [])
 
 def add_options(app, what, name, command, options, lines):
     """Add the options from a command's annotations to its docstring."""
-    if name.startswith("skfocal.cli.") and command.__annotations__:
+    if not name.startswith("skfocal.cli."):
+        return
+    hints = {option: hint for option, hint in command.__annotations__.items() if option != "return"}
+    if hints:
         lines += ["", "Parameters", "----------"]
-        for option, hint in command.__annotations__.items():
+        for option, hint in hints.items():
             kind, about = typing.get_args(hint)
             lines += [f"{option} : {getattr(kind, '__name__', kind)}", f"    {about.help}"]
 

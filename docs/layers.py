@@ -37,6 +37,7 @@ LAYERS = {
     "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays"],
     "persistence": ["_utils", "losses", "_runtime", "_data", "_encoder", "_storage", "_estimator"],
     "classifier": [
+        "losses",
         "_runtime",
         "_data",
         "callbacks",

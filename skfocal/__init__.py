@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from skfocal._version import __version__
 
-if TYPE_CHECKING:  # what editors and type checkers see
+if TYPE_CHECKING:  # for editors and type checkers
     from skfocal._data.texts import as_column
     from skfocal._runtime.process_group import alone
     from skfocal.balance import EffectiveNumber
@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from skfocal.serving import OnnxBatcher, OnnxClassifier
     from skfocal.sharing import share
 
-# Imported on first use: torch and transformers take seconds, and a user of the losses alone
-# needs no transformers.
+# Imported on first use: torch and transformers take seconds to import, and users of the losses
+# alone need no transformers.
 _HOME = {
     "ClassLossDisplay": "displays",
     "ClassPrecisionRecallDisplay": "displays",
@@ -144,11 +144,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+if not TYPE_CHECKING:  # a type checker would accept every name
+
+    def __getattr__(name):
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,4 +1,4 @@
-"""skorch callbacks: the learning-rate schedule, the validation score, the progress line."""
+"""skorch callbacks: learning-rate schedule, deferred weights, losses, scores and progress."""
 
 import contextlib
 import copy
@@ -6,48 +6,61 @@ import inspect
 import math
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from skfocal._runtime.warnings import warn
 from skfocal._utils.messages import excerpts
 
+Net: TypeAlias = Any  # a FocalNet, which is made with these callbacks
+
 SCHEDULES = ("linear", "cosine", "constant")
 
 
 class WarmupSchedule(Callback):
-    """Scale every group's learning rate: up from zero, then down by the schedule.
+    """Let the learning rate of every parameter group rise from zero and then fall.
 
     Parameters
     ----------
     schedule : {"linear", "cosine", "constant"}, default="linear"
-        How the rate goes from its peak to zero after the last update ("constant": it stays).
+        How the rate falls from its peak to zero, which it reaches after the last update.
+        "constant": it stays at its peak.
     warmup : float, default=0.1
-        Fraction of all updates over which the rate rises to its peak, in [0, 1).
+        Fraction of all updates, in [0, 1), over which the rate rises to its peak.
     n_updates : int, default=None
-        All updates; the rate stays as it is after them. None: those of this training.
+        Number of updates in the schedule; after them the rate does not change. None: the number
+        of updates of this training.
     first_update : int, default=0
-        Updates of earlier trainings on the same schedule.
+        Number of updates that earlier trainings made on the same schedule.
     """
 
-    def __init__(self, schedule="linear", warmup=0.1, n_updates=None, first_update=0):
+    def __init__(
+        self,
+        schedule: str = "linear",
+        warmup: float = 0.1,
+        n_updates: int | None = None,
+        first_update: int = 0,
+    ) -> None:
         self.schedule = schedule
         self.warmup = warmup
         self.n_updates = n_updates
         self.first_update = first_update
 
-    def factor(self, step, n_steps):
-        """Return the multiple of the peak rate at an update.
+    def factor(self, step: float, n_steps: int) -> float:
+        """Return the learning rate of an update as a multiple of the peak rate.
 
         Parameters
         ----------
         step : float
             Number of the update, from 0.
         n_steps : int
-            All updates.
+            Number of updates in the schedule.
 
         Returns
         -------
@@ -61,14 +74,14 @@ class WarmupSchedule(Callback):
         done = min((step - n_warmup) / max(n_steps - n_warmup, 1), 1.0)
         return 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Remember the peak rates."""
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Store the peak rates."""
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
         self.step_ = self.first_update
         self.n_steps_ = self.n_updates or net.updates_per_epoch() * net.max_epochs
 
-    def on_grad_computed(self, net, named_parameters, **kwargs):
-        """Set the rate of the coming update."""
+    def on_grad_computed(self, net: Net, named_parameters: Any, **kwargs: Any) -> None:
+        """Set the learning rate of the next update."""
         factor = self.factor(self.step_, self.n_steps_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak
@@ -81,7 +94,7 @@ class DeferredWeight(Callback):
     Parameters
     ----------
     n_epochs : int
-        How many.
+        Number of epochs without class weights.
 
     References
     ----------
@@ -89,22 +102,22 @@ class DeferredWeight(Callback):
     2019 (arXiv:1906.07413), deferred re-weighting.
     """
 
-    def __init__(self, n_epochs):
+    def __init__(self, n_epochs: int) -> None:
         self.n_epochs = n_epochs
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Keep the weights and put ones in their place."""
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Store the weights and replace them with ones."""
         self.weight_ = net.criterion_.weight.clone()
         if self.n_epochs:
             net.criterion_.weight.fill_(1.0)
 
-    def on_epoch_begin(self, net, **kwargs):
-        """Put them back when their epoch has come."""
+    def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
+        """Restore the weights once the epochs without them are over."""
         if len(net.history) > self.n_epochs:
             net.criterion_.weight.copy_(self.weight_)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Put them back also if training ended before, and say so."""
+    def on_train_end(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Restore the weights; warn if training ended before they were used."""
         net.criterion_.weight.copy_(self.weight_)
         if len(net.history) <= self.n_epochs:
             warn(
@@ -114,14 +127,14 @@ class DeferredWeight(Callback):
 
 
 class SkippedUpdates(Callback):
-    """Count the updates of each epoch that were skipped; leave them out of its loss."""
+    """Count the skipped updates of each epoch, and leave their batches out of its loss."""
 
-    def on_epoch_begin(self, net, **kwargs):
-        """Begin an epoch."""
+    def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
+        """Store the number of earlier skipped updates."""
         self.before_ = net.loop_.updates.n_skipped
 
-    def on_epoch_end(self, net, **kwargs):
-        """Record the number, and the mean over the batches that have a finite loss."""
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
+        """Record the number of skipped updates and the mean of the finite losses."""
         net.history.record("n_skipped", net.loop_.updates.n_skipped - self.before_)
         for kind in ("train", "valid"):
             rows = [row for row in net.history[-1]["batches"] if f"{kind}_loss" in row]
@@ -133,39 +146,42 @@ class SkippedUpdates(Callback):
 
 
 class ClassLoss(Callback):
-    """Add up how much of an epoch's training loss each class carries.
+    """Compute the share of each class in the training loss of each epoch.
 
     Attributes
     ----------
     shares_ : list of ndarray of shape (n_classes,)
-        Of each epoch; they sum to 1.
+        Shares in each epoch, which sum to 1.
     """
 
-    _N_KEPT = 64  # batches between two sums, so that the device is not asked for each
+    _N_KEPT = 64  # batches that are summed together, to wait less often for the device
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Begin."""
-        self.shares_ = []
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Forget an earlier training."""
+        self.shares_: list[NDArray[np.float64]] = []
 
-    def on_epoch_begin(self, net, **kwargs):
-        """Begin an epoch."""
-        self.kept_, self.sum_ = [], torch.zeros(())
+    def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
+        """Set the sums to zero."""
+        self.kept_: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.sum_ = torch.zeros(())
 
-    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
-        """Keep what the losses of the batch are computed from."""
+    def on_batch_end(
+        self, net: Net, batch: Any = None, training: bool = False, y_pred: Any = None, **kwargs: Any
+    ) -> None:
+        """Keep the tensors from which the loss of each class is computed."""
         if training:
             inputs, codes = batch
             self.kept_.append((y_pred.detach(), codes, inputs["sample_weight"]))
             if len(self.kept_) == self._N_KEPT:
                 self.settle(net)
 
-    def settle(self, net):
-        """Add up what is kept, of all processes.
+    def settle(self, net: Net) -> None:
+        """Add the kept batches of all processes to the sums.
 
         Parameters
         ----------
         net : FocalNet
-            In training.
+            The net in training.
         """
         if not self.kept_:
             return
@@ -173,11 +189,11 @@ class ClassLoss(Callback):
         self.kept_ = []
         with torch.no_grad():
             each = net.criterion_.per_class(logits, codes.to(logits.device))
-            each = each.nan_to_num(0, 0, 0)  # of skipped updates
+            each = each.nan_to_num(0, 0, 0)  # skipped updates
             own = (weight.to(logits.device)[:, None] * each).double().sum(0)
             self.sum_ = self.sum_ + net.processes.all_reduce_sum(own)
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Turn the sums into shares."""
         self.settle(net)
         total = self.sum_.cpu().numpy()
@@ -185,26 +201,36 @@ class ClassLoss(Callback):
 
 
 class ValidationScore(Callback):
-    """Score the validation documents after each epoch; stop early and keep the best weights.
+    """Score the held-out documents after each epoch; stop early and keep the best weights.
 
     Parameters
     ----------
     scorer : callable ``(estimator, X, y) -> float``
-        A scikit-learn scorer, larger is better.
+        A scikit-learn scorer; larger is better.
     name : str
-        Its name in the history and in the progress line.
+        Name of the score in the history and in the progress line.
     classes, X, y : ndarray, list of str, ndarray
-        Labels in the order of the logits; the validation documents and their labels.
+        Class labels in the order of the logits; the held-out documents and their labels.
     weight : ndarray of shape (n,) or None
-        Their weights, for a scorer that takes them.
+        Sample weights of the documents, for a scorer that accepts them.
     answers : callable ``(logits) -> fitted classifier``
-        Answers for the validation documents' logits.
+        Makes a classifier that answers for the held-out documents from their logits.
     patience : int, default=None
-        Stop after so many epochs without a better score, and go back to the best epoch's
-        weights. None: only score.
+        Stop after this many epochs without a better score, and restore the weights of the best
+        epoch. None: only score.
     """
 
-    def __init__(self, scorer, name, classes, X, y, weight, answers, patience=None):
+    def __init__(
+        self,
+        scorer: Callable[..., float],
+        name: str,
+        classes: NDArray[Any],
+        X: Sequence[Any],
+        y: NDArray[Any],
+        weight: NDArray[np.float64] | None,
+        answers: Callable[[NDArray[np.float32]], Any],
+        patience: int | None = None,
+    ) -> None:
         self.scorer = scorer
         self.name = name
         self.classes = classes
@@ -214,17 +240,19 @@ class ValidationScore(Callback):
         self.answers = answers
         self.patience = patience
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Forget an earlier training."""
-        self.best_score_, self.best_epoch_, self.best_state_ = -np.inf, None, None
+        self.best_score_ = -np.inf
+        self.best_epoch_: int | None = None
+        self.best_state_: dict[str, torch.Tensor] | None = None
 
-    def score(self, answers):
-        """Return the score of a classifier for the validation documents.
+    def score(self, answers: Any) -> float:
+        """Return the score of a classifier on the held-out documents.
 
         Parameters
         ----------
         answers : fitted classifier
-            Its answers are those for the validation documents, whatever it is asked.
+            It answers for the held-out documents, whatever X it is given.
 
         Returns
         -------
@@ -236,17 +264,17 @@ class ValidationScore(Callback):
         except ValueError as error:
             several = np.ndim(self.y) == 2
             absent = self.classes[~self.y.any(0)] if several else np.setdiff1d(self.classes, self.y)
-            if not len(absent):  # then it is the scorer's own affair
+            if not len(absent):  # the error has another reason
                 raise
             raise ValueError(
-                f"scoring={self.name!r} cannot score the held-out documents: {error} If it is "
-                f"because they have none of the classes {excerpts(absent.tolist())}, hold out "
-                "more, or score with 'f1_macro'."
+                f"scoring={self.name!r} cannot score the held-out documents: {error} If the reason "
+                f"is that they have no document of the classes {excerpts(absent.tolist())}, hold "
+                "out more, or use scoring='f1_macro'."
             ) from error
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Score the logits that the validation pass left in the net."""
-        # By one process: a scorer may draw.
+        # In one process only: a scorer may draw random numbers.
         score = net.processes.first(self.score, self.answers(net.loop_.valid_logits))
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
@@ -261,15 +289,15 @@ class ValidationScore(Callback):
         elif epoch - self.best_epoch_ >= self.patience:
             net.loop_.stop = True
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Go back to the best weights."""
+    def on_train_end(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Restore the weights of the best epoch."""
         if self.best_state_ is not None:
             net.set_state(self.best_state_)
             self.best_state_ = None
 
 
-def takes_weight(scorer):
-    """Say whether a scorer can weigh documents.
+def takes_weight(scorer: Callable[..., float]) -> bool:
+    """Return whether a scorer accepts sample weights.
 
     Parameters
     ----------
@@ -283,21 +311,23 @@ def takes_weight(scorer):
 
 
 class Progress(Callback):
-    """One line an epoch and a bar within it.
+    """Show a progress bar within each epoch and print a line after it.
 
     Parameters
     ----------
     score_name : str, default=None
-        What the validation score is called.
+        Name of the score of the held-out documents.
     sink : callable, default=print
-        Receives the line.
+        Function that receives the line.
     """
 
-    def __init__(self, score_name=None, sink=print):
+    def __init__(
+        self, score_name: str | None = None, sink: Callable[[str], object] = print
+    ) -> None:
         self.score_name = score_name
         self.sink = sink
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+    def on_epoch_begin(self, net: Net, dataset_train: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
         self.start_ = time.perf_counter()
         self.n_documents_ = 0
@@ -309,15 +339,17 @@ class Progress(Callback):
             mininterval=0.2 if sys.stderr.isatty() else 15,
         )
 
-    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+    def on_batch_end(
+        self, net: Net, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
         """Move the bar by the documents of the batch."""
         if training:
             self.n_documents_ += len(net.loop_.batch_rows)
             self.seconds_ = time.perf_counter() - self.start_
             self.bar_.update(len(net.loop_.batch_rows))
 
-    def on_epoch_end(self, net, **kwargs):
-        """Close the bar and give the line."""
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
+        """Close the bar and print the line."""
         self.bar_.close()
         row = net.history[-1]
         parts = [f"epoch {row['epoch']}/{net.max_epochs}", f"loss {row['train_loss']:.4f}"]
@@ -327,15 +359,15 @@ class Progress(Callback):
         parts.append(f"{time.perf_counter() - self.start_:.0f} s")
         self.sink("  ".join(parts))
 
-    def on_train_end(self, net, **kwargs):
-        """Close a bar that an early end left open."""
+    def on_train_end(self, net: Net, **kwargs: Any) -> None:
+        """Close a bar that is open because the epoch did not end."""
         self.bar_.close()
 
 
-def copies(callbacks):
+def copies(callbacks: Iterable[Any]) -> list[Any]:
     """Copy callbacks, or pairs of a name and a callback.
 
-    What of them cannot be copied is shared: the open file or connection of a tracker.
+    Parts that cannot be copied are shared, such as the open file or connection of a tracker.
 
     Parameters
     ----------
@@ -350,10 +382,10 @@ def copies(callbacks):
     ]
 
 
-def _copy(callback):
+def _copy(callback: Any) -> Any:
     try:
         return copy.deepcopy(callback)
-    except Exception:  # objects refuse with errors of many kinds
+    except Exception:  # objects refuse to be copied with errors of many kinds
         copied = copy.copy(callback)
     for name, value in vars(callback).items():
         with contextlib.suppress(Exception):

@@ -1,9 +1,12 @@
-"""BertFocalClassifier: words and labels in, a fine-tuned encoder out."""
+"""BertFocalClassifier: from texts and labels to a fine-tuned encoder."""
 
-from typing import Self
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels
@@ -18,6 +21,30 @@ from skfocal._training.net import FocalNet
 from skfocal.calibration import FixedPredictions, resolve_proba
 from skfocal.callbacks import copies
 
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+    from peft import PeftConfig
+    from sklearn.utils import Tags
+    from skorch.history import History
+    from transformers import PreTrainedTokenizerFast
+
+    from skfocal._data.labels import Labels
+    from skfocal._data.texts import Documents
+    from skfocal._estimator.typing import (
+        Callbacks,
+        CheckpointFolder,
+        ClassWeights,
+        LongDocuments,
+        LossFunction,
+        Path,
+        Prior,
+        Sampler,
+        Splitter,
+    )
+    from skfocal.losses import Loss
+    from skfocal.report import Report
+
 
 class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a BERT-like encoder on texts whose classes are imbalanced.
@@ -27,263 +54,280 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     model : str or path, default="google-bert/bert-base-uncased"
         **Model.**
 
-        A name on the Hugging Face hub or a folder: any encoder that transformers'
-        ``AutoModelForSequenceClassification`` accepts, with safetensors weights and a fast
-        tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder without a hub.
+        A model name on the Hugging Face hub, or a folder: any encoder that transformers'
+        ``AutoModelForSequenceClassification`` loads, with safetensors weights and a fast
+        tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
 
     freeze : int, default=0
-        Number of lower layers, and with them the embeddings, that stay as they are.
+        Number of lower layers that are not trained. If it is above 0, the embeddings are not
+        trained either.
 
     peft : None, peft.PeftConfig or dict, default=None
-        Adapters that learn in place of the layers, such as ``peft.LoraConfig(r=8)``, or a dict of
-        its settings, ``{"peft_type": "LORA", "r": 8}``; the head learns in full. After the
-        training they are merged into the weights, so that nothing else needs peft.
-        `partial_fit` goes on with the same adapters, `warm_start` begins others on the merged
-        weights. See :doc:`/large-encoders`.
+        Adapters to train in place of the encoder's layers: a config such as
+        ``peft.LoraConfig(r=8)``, or a dict of its settings, ``{"peft_type": "LORA", "r": 8}``. The
+        head is still trained in full. After training, the adapters are merged into the weights,
+        so only training needs peft. `partial_fit` continues with the same adapters; a `fit` with
+        `warm_start` adds new ones to the merged weights. See :doc:`/large-encoders`.
 
     dropout : float or None, default=0.0
-        Probability of every dropout in the encoder. None: as its configuration says.
+        Probability of every dropout in the encoder. None keeps the values in the model's
+        configuration.
 
     attention_dropout : float or None, default=None
-        Probability of the dropout of attention weights. None: as `dropout`. The dearest of all
-        dropouts: there are as many weights as pairs of tokens.
+        Dropout probability of the attention weights. None: the same as `dropout`. This is the
+        slowest dropout, because there is one attention weight for every pair of tokens.
 
     trust_remote_code : bool, default=False
         Whether Python code that comes with the model may run.
 
     warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
+        Whether `fit` continues from the weights of the previous fit.
 
     max_length : int, default=None
         **Text.**
 
-        Tokens kept of a document, or of each window of one, special tokens included. None: the
+        Maximum number of tokens per document, or per window, special tokens included. None: the
         model's own limit.
 
     long_documents : {"truncate", "head_tail", "windows"} or Windows, default="truncate"
-        What happens to documents of more tokens than `max_length`. "truncate": they lose their
-        end. "head_tail": they keep a quarter of the tokens from the beginning and three quarters
-        from the end (Sun et al., 2019). "windows": they are read in windows whose logits are
-        pooled, in training too; :class:`Windows(stride=64, pooling="mean") <skfocal.Windows>` says
-        how. Takes as much longer as there are more tokens:
-        :doc:`measured </benchmarks/long-documents>`. Pairs of texts are truncated, the longer
-        text first.
+        How documents with more than `max_length` tokens are handled. "truncate": their end is
+        dropped. "head_tail": tokens from both ends are kept, a quarter from the beginning and
+        three quarters from the end (Sun et al., 2019). "windows": documents are read in windows
+        whose logits are pooled, in training too;
+        :class:`Windows(stride=64, pooling="mean") <skfocal.Windows>` changes the settings. The
+        running time grows with the number of tokens: :doc:`measured </benchmarks/long-documents>`.
+        Pairs of texts can only be truncated, the longer text first.
 
     loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
             "balanced_softmax", "ldam", "dice", "asymmetric"}, module, class or callable, \
             default="focal"
         **Loss and balance.**
 
-        See :mod:`skfocal.losses`. With several labels a document "focal" and "cross_entropy" are
-        those of each label's sigmoid, beside "asymmetric". "ldam" gives the encoder a head of
-        cosines. A torch module, its class or a function
-        is called with logits and codes and returns one value a document
-        (``reduction="none"``); it is copied. A class or function gets `gamma` and
-        `label_smoothing` if it has arguments of these names that no partial has bound; an
-        instance keeps its own settings, its class weights included.
+        The loss to minimise; see :mod:`skfocal.losses`. With several labels per document, the
+        named losses are "focal" and "cross_entropy", computed from the sigmoid of each label,
+        and "asymmetric". "ldam" gives the encoder a cosine head. A torch module, module class or
+        function is called with logits and class codes and returns one value per document
+        (``reduction="none"``). A module is copied and keeps its own settings, including its
+        class weights. A class or function also receives `gamma` and `label_smoothing` if it has
+        arguments with these names that no ``functools.partial`` has bound.
 
     gamma : float, default=2.0
-        Focusing parameter of the focal losses, at least 0; 0 is cross-entropy. The factor
-        ``(1 - p)**gamma`` turns down the documents that the model already gets right. It does
-        not correct the imbalance: that is `alpha` and `sampler`.
+        Focusing parameter of the focal losses, at least 0; 0 gives cross-entropy. The factor
+        ``(1 - p)**gamma`` gives less weight to documents that the model already gets right. It
+        does not correct class imbalance; use `alpha` or `sampler` for that.
 
     alpha : None, {"balanced", "sqrt", "effective"}, EffectiveNumber, dict, array-like or float, \
             default=None
-        Class weights. The named ones are computed from what the sampler draws and have mean 1
-        over it: ``1 / n``, ``1 / sqrt(n)``, and :class:`~skfocal.EffectiveNumber`, whose `beta`
-        can be set. A dict or pandas Series by label and an array in the order of `classes_` are
-        taken as they are. A float in (0, 1), for two classes, is the weight of ``classes_[1]``;
-        the other gets 1 - alpha.
+        Class weights. The named ones are computed from the number of documents ``n`` that the
+        sampler draws of each class, and scaled to a mean of 1 over the drawn documents:
+        ``1 / n`` for "balanced", ``1 / sqrt(n)`` for "sqrt", and
+        :class:`~skfocal.EffectiveNumber`, which also takes a `beta`, for "effective". A dict or
+        pandas Series by label, or an array in the order of `classes_`, is used as it is. A float
+        in (0, 1), for two classes only, is the weight of ``classes_[1]``; the other class gets
+        ``1 - alpha``.
 
     sampler : None, {"balanced", "sqrt", "progressive"}, float, imbalanced-learn sampler or \
             callable, default=None
-        Which documents an epoch draws. None: each one once. A number ``q`` in [0, 1]: with
-        replacement, a class with probability proportional to ``n_c**q``; "balanced" is 0,
-        "sqrt" is 0.5. "progressive" goes from the data's distribution to the balanced one over
-        the epochs. An imbalanced-learn sampler with ``sample_indices_`` runs once on the row
-        numbers. A callable gets the labels and returns a torch Sampler of row numbers.
+        Which documents are drawn in an epoch. None: every document once. A number ``q`` in
+        [0, 1]: documents are drawn with replacement, each class with probability proportional to
+        ``n_c**q``, where ``n_c`` is its number of documents; "balanced" is 0, "sqrt" is 0.5.
+        "progressive": the epochs move from the distribution of the data to a balanced one. An
+        imbalanced-learn sampler with ``sample_indices_`` is run once, on the row numbers. A
+        callable receives the labels and returns a torch Sampler of row numbers.
 
     defer : float, default=0.0
-        In [0, 1): the part of the epochs, rounded to whole ones, that train without `alpha` before
-        it sets in. Deferred re-weighting (Cao et al., 2019) is 0.8 with ``loss="ldam"``,
-        ``alpha=EffectiveNumber(beta=0.9999)`` and no sampler.
+        Fraction of the epochs, in [0, 1) and rounded to whole epochs, that train without `alpha`
+        before it takes effect. For the deferred re-weighting of Cao et al. (2019), use 0.8 with
+        ``loss="ldam"``, ``alpha=EffectiveNumber(beta=0.9999)`` and no sampler.
 
     normalize : {"samples", "weights", "sum"}, default="samples"
-        What a batch's summed loss is divided by: its number of documents, the sum of their
-        class weights (as ``torch.nn.CrossEntropyLoss(weight=...)``; it takes away much of
-        alpha's effect in small batches), or nothing.
+        What the summed loss of a batch is divided by. "samples": its number of documents.
+        "weights": the sum of their class weights, as in ``torch.nn.CrossEntropyLoss(weight=...)``;
+        in small batches this removes much of the effect of `alpha`. "sum": nothing.
 
     label_smoothing : float, default=0.0
-        In [0, 1).
+        Amount of label smoothing, in [0, 1).
 
     loss_params : dict, default=None
-        Other settings of `loss`: ``{"epsilon": 1.0}`` of the Poly-1 losses, ``{"tau": 1.0}`` of
-        the logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` of LDAM, ``{"power": 0.1,
-        "smooth": 1.0}`` of the dice loss, or the arguments of a class or function.
+        Further settings of `loss`: ``{"epsilon": 1.0}`` for the Poly-1 losses, ``{"tau": 1.0}``
+        for logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` for LDAM, ``{"power": 0.1,
+        "smooth": 1.0}`` for the dice loss, or the arguments of a class or function.
 
     classes : array-like, default=None
-        All labels that there are, for a training fold that lacks some. None: those in y.
+        All class labels, in case some are missing from y, for example in a training fold. None:
+        the labels in y.
 
     max_epochs : int, default=4
         **Optimisation.**
 
-        Passes over the documents.
+        Number of passes over the documents.
 
     batch_size : int, default=16
-        Documents in a batch, of each process where several train together
-        (:doc:`/several-processes`). Prediction takes four times as many, on a CPU as many as
-        have 1024 tokens together.
+        Documents per batch, or per batch of each process when several train together
+        (:doc:`/several-processes`). Prediction uses batches four times as large or, on a CPU,
+        batches of 1024 tokens.
 
     accumulate : int, default=1
-        Batches whose gradients are added before an update.
+        Number of batches whose gradients are added up before each update.
 
     lr : float or "auto", default="auto"
-        Peak learning rate of AdamW. "auto" is ``2e-4 * (384 / width)**2``, at most 1e-3, with
-        the width of the encoder's hidden layer: 2e-4 for MiniLM, 5e-5 for BERT-base, 3e-5 for
-        BERT-large. With `peft` ten times that, at most 1e-2.
+        Peak learning rate of AdamW. "auto": ``2e-4 * (384 / width)**2``, at most 1e-3, where
+        ``width`` is the hidden size of the encoder. That is 2e-4 for MiniLM, 5e-5 for BERT-base
+        and 3e-5 for BERT-large. With `peft`, it is ten times as high, at most 1e-2.
 
     layer_decay : float, default=1.0
-        In (0, 1]: the learning rate shrinks by this factor a layer from the head down.
+        Factor in (0, 1] by which the learning rate shrinks with each layer from the head down.
 
     weight_decay : float, default=0.01
-        Of AdamW; not applied to biases and norms.
+        Weight decay of AdamW. It does not apply to biases and normalisation layers.
 
     warmup : float, default=0.1
-        Fraction of all updates over which the rate rises, in [0, 1).
+        Fraction of all updates, in [0, 1), over which the learning rate rises to its peak.
 
     schedule : {"linear", "cosine", "constant"}, default="linear"
-        How the rate goes down to zero after the warm-up.
+        How the learning rate falls to zero after the warm-up; "constant" keeps it at its peak.
 
     n_updates : int, default=None
-        Updates over which the warm-up and the schedule run. None: all those of a `fit`. For
-        `partial_fit`, which cannot know how many will come, None warms up over `warmup` of the
-        first chunk and keeps the rate then.
+        Number of updates that the warm-up and the schedule span. None: all updates of a `fit`.
+        `partial_fit` cannot know how many will follow, so with None its learning rate rises
+        over the fraction `warmup` of the first chunk and then stays constant.
 
     gradient_clip : float or None, default=1.0
-        Largest norm of the gradient.
+        Maximum norm of the gradient. None: no clipping.
 
     nonfinite : {"raise", "skip"}, default="raise"
-        What happens when a loss or a gradient is NaN or infinite. "raise": `fit` ends with a
-        FloatingPointError that names the batch. "skip": the update is left out, which warns once
-        and is counted as ``n_skipped`` in `history_`; after 20 in a row `fit` ends all the same.
+        What happens when a loss or gradient is NaN or infinite. "raise": `fit` raises a
+        FloatingPointError that names the batch. "skip": the update is skipped and counted as
+        ``n_skipped`` in `history_`, with one warning; after 20 skipped updates in a row, `fit`
+        raises the error as well.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use, but for what cannot be copied, such as the open file of a tracker; the
-        copies are in ``net_.callbacks_``.
+        Callbacks, or pairs of a name and a callback. They are copied before use, except for
+        parts that cannot be copied, such as the open file of a tracker. The copies are in
+        ``net_.callbacks_``.
 
     net_params : dict, default=None
-        Any other argument of skorch's ``NeuralNet``, such as ``{"compile": True}``; wins over what
-        this class would give it.
+        Any other arguments of skorch's ``NeuralNet``, such as ``{"compile": True}``. They
+        override the arguments that this class sets.
 
     train_split : None, float or cross-validation splitter, default=None
         **Validation.**
 
-        Documents held out to score each epoch: a fraction in (0, 1), stratified, where a class
-        always keeps a document to train on; or the first split of a splitter. None holds out
-        none, or 0.1 with `early_stopping`, ``temperature="auto"`` or ``decision="tuned"``.
+        Documents to hold out, on which each epoch is scored. A fraction in (0, 1): a stratified
+        split that leaves every class at least one document to train on. A splitter: its first
+        split. None: no documents are held out, or 0.1 of them with `early_stopping`,
+        ``temperature="auto"`` or ``decision="tuned"``.
 
     early_stopping : bool or int, default=False
-        Stop after this many epochs without a better score (True: 3), and keep the best epoch's
-        weights.
+        Stop after this many epochs without a better score, and keep the weights of the best
+        epoch. True means 3.
 
     scoring : str or callable, default="f1_macro"
-        scikit-learn scorer of the held-out documents.
+        scikit-learn scorer, applied to the held-out documents.
 
     proba : {"auto", "softmax", "reweighted", "natural"}, default="auto"
         **Answers.**
 
-        What `predict_proba` returns. "softmax" of the logits, which gamma leaves too close to
-        uniform. "natural": the probabilities in the data, with gamma, alpha, the sampler, the
-        loss's adjustment and label smoothing undone. "reweighted": where each class counts as
-        much as it did in training. `predict` takes the largest. May be set after `fit`.
+        Which probabilities `predict_proba` returns. "softmax": the softmax of the logits, which
+        is too close to uniform if gamma is positive. "natural": the probabilities in the data,
+        with the effects of gamma, alpha, the sampler, the loss's own adjustment and label
+        smoothing undone. "reweighted": the probabilities if each class were as frequent as it
+        counted in training. "auto": "reweighted" for losses where it leads to the same decisions
+        as "softmax", else "softmax". `predict` returns the class with the highest probability.
+        Can be changed after `fit`.
 
     temperature : None, "auto" or float, default=None
-        Divides the log-probabilities of `proba`, which are normalised again; in [0.001, 1000].
-        May be a number set after `fit`. "auto" fits it on
-        the held-out documents (0.1 of them if `train_split` is None).
+        Number in [0.001, 1000] by which the log-probabilities of `proba` are divided before they
+        are normalised again. None: 1. "auto": fitted on the held-out documents (0.1 of them if
+        `train_split` is None). Can be set to a number after `fit`.
 
     decision : {"argmax", "prior", "tuned"}, default="argmax"
-        How `predict` decides. "argmax": the largest probability. "prior": as the natural
-        probabilities would in a population whose shares are `prior`. "tuned": offsets of the
-        classes (thresholds of labels) that maximise `scoring` on the held-out documents (0.1 of
-        them if `train_split` is None): a common part of what "prior" adds for "uniform", and of
-        each class's own what its held-out documents can tell.
+        How `predict` decides. "argmax": by the highest probability. "prior": by the natural
+        probabilities, carried over to a population with the class shares in `prior`. "tuned":
+        with an offset for each class (a threshold for each label) that maximises `scoring` on
+        the held-out documents (0.1 of them if `train_split` is None). The tuned offsets are a
+        multiple of those that "prior" adds for "uniform", plus a correction for each class that
+        is smaller the fewer held-out documents it has.
 
     prior : None, "uniform", dict or array-like of shape (n_classes,), default=None
-        Shares of the classes where predictions will be used, for ``decision="prior"``; "uniform"
-        aims at balanced accuracy.
+        Shares of the classes in the population to predict for, used by ``decision="prior"``.
+        "uniform" aims at balanced accuracy.
 
     checkpoint : None, str, path or Checkpoint, default=None
         **Checkpoint.**
 
-        A folder for checkpoints of `fit`, one every ten minutes;
-        :class:`Checkpoint(folder, steps=100) <skfocal.Checkpoint>` says how often. After a crash
-        the same call goes on from the last one and ends, on a CPU, with the very same weights,
-        history and predictions as without the interruption; with other data or parameters it is
-        refused. A fit that has ended leaves its last checkpoint, from which the same call returns
-        at once. SIGTERM waits until one is written. Of your callbacks, attributes that end in an
-        underscore are kept, or their `state_dict`.
+        Folder in which `fit` writes a checkpoint every ten minutes;
+        :class:`Checkpoint(folder, steps=100) <skfocal.Checkpoint>` changes the interval. After a
+        crash, the same call resumes from the last checkpoint. On a CPU, the weights, history and
+        predictions are then exactly those of an uninterrupted fit. A checkpoint of a fit with
+        other data or parameters is refused. A finished fit leaves its last checkpoint, from which
+        the same call returns at once. SIGTERM takes effect once a checkpoint has been written. Of
+        your callbacks, the attributes that end in an underscore are stored, or their
+        `state_dict`.
 
     device : str, default="auto"
         **Machine.**
 
-        A torch device. "auto" is CUDA where there is one, else the CPU; of several processes
-        that train together each takes the CUDA device of its own number.
+        A torch device. "auto": CUDA if there is one, else the CPU. If several processes train
+        together, each takes the CUDA device with its own local rank.
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        "bfloat16" runs the encoder under autocast, weights stay float32. "float16" is for devices
-        without bfloat16: the loss is scaled so that small gradients are not lost, and updates
-        that overflow meanwhile are skipped. "auto" is bfloat16 on CUDA and float32 elsewhere.
+        Precision of training. "bfloat16": the encoder runs under autocast, with weights in
+        float32. "float16": for devices without bfloat16; the loss is scaled up so that small
+        gradients are not lost, and updates that overflow are skipped. "auto": bfloat16 on CUDA,
+        float32 elsewhere.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
-        What `predict` and its like compute in. None: as in training. "bfloat16" pays on
-        processors with instructions for it, and on CUDA. "int8" quantises the matrix products of
-        the encoder's layers, on a CPU. May be set after `fit`. How much faster, and what it
-        costs: :doc:`measured </benchmarks/speed>`.
+        Precision of `predict` and the other methods that answer. None: as in training.
+        "bfloat16" is faster on CUDA and on processors with instructions for it. "int8" quantises
+        the matrix products of the encoder's layers, on a CPU. Can be changed after `fit`. For
+        speed and accuracy see the :doc:`measurements </benchmarks/speed>`.
 
     gradient_checkpointing : bool, default=False
-        Whether training keeps of each layer only its input and computes the rest again in the
-        backward pass. The weights come out the same, from less memory, a third to a half slower:
-        :doc:`measured </benchmarks/adapters>`.
+        Whether training keeps only the input of each layer and recomputes the rest in the
+        backward pass. The weights are the same; training needs less memory and takes a third to
+        a half longer: :doc:`measured </benchmarks/adapters>`.
 
     deterministic : bool, default=False
-        Whether `fit` may only use operations that give the same bits in every run with the same
-        `random_state`, as on a CPU it does anyway. For CUDA: some are slower, and one that has
-        no such form raises an error that names it. torch is set so for the time of the fit, for
-        other threads too.
+        Whether `fit` uses only operations that give the same bits in every run with the same
+        `random_state`, which on a CPU is always the case. On CUDA some of them are slower, and an
+        operation that has no deterministic form raises an error that names it. During the fit,
+        torch's global setting is changed, which affects other threads too.
 
     random_state : int, RandomState instance or None, default=None
-        Governs the new head and adapters, dropout, the order and the drawing of documents and the
-        split. The global generators are left as found.
+        Controls the initial weights of the head and adapters, dropout, the sampling and order of
+        documents, and the split. The global random generators are not changed.
 
     verbose : int, default=0
-        0 is silent; 1 shows a bar within each epoch and a line after it.
+        0: no output. 1: a progress bar in each epoch and a line after it.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Sorted labels.
-    class_weight_ : ndarray of shape (n_classes,)
-        What `fit` made of `alpha`.
-    effective_class_weight_ : ndarray of shape (n_classes,)
-        `class_weight_` times the sampler's shift times the loss's own adjustment: how much more
-        a class counts in training than in the data.
+        Class labels, sorted; for an indicator y in the order of its columns.
+    class_weight_ : ndarray of shape (n_classes,), or (n_classes, 2) with several labels
+        Class weights computed from `alpha`; with several labels per document, the weights of a
+        label's absence and presence.
+    effective_class_weight_ : ndarray of the same shape
+        How much more a class counts in training than in the data: `class_weight_` times the
+        effect of the sampler times the loss's own adjustment.
     loss_ : torch.nn.Module
         The loss that was minimised.
     class_prior_ : ndarray of shape (n_classes,)
-        Share of each class in the training documents, or of those that have the label.
+        Share of each class in the training documents, or of the documents with each label.
     proba_ : str
         `proba`, with "auto" resolved.
     decision_offset_ : ndarray of shape (n_classes,) or None
-        What the decision adds to log-probabilities (to log-odds of labels), None for "argmax".
+        What the decision adds to log-probabilities (to the log-odds of labels); None for
+        "argmax".
     temperature_ : float
-        The temperature of the present `proba`.
+        Temperature of the present `proba`.
     lr_ : float
-        The peak learning rate.
+        Peak learning rate.
     max_length_ : int
-        Tokens kept of a document.
+        Maximum number of tokens per document or window.
     n_truncated_ : int
-        Training documents that lost tokens.
+        Number of training documents that lost tokens.
     net_ : FocalNet
         The trained skorch net.
     tokenizer_ : transformers.PreTrainedTokenizerFast
@@ -291,12 +335,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     history_ : skorch.history.History
         Losses and scores of each epoch.
     class_loss_ : ndarray of shape (n_epochs, n_classes)
-        Share of each epoch's training loss that the documents of each class carried; of several
-        labels, each label. Drawn by :class:`~skfocal.ClassLossDisplay`.
+        Share of each epoch's training loss that comes from each class, or from each label.
+        :class:`~skfocal.ClassLossDisplay` draws it.
     n_features_in_ : int
-        1, or 2 for pairs of texts, only if X was two-dimensional in `fit`.
+        1, or 2 for pairs of texts. Defined only if X was two-dimensional in `fit`.
     feature_names_in_ : ndarray of shape (1,) or (2,)
-        The columns' names, only if X was a DataFrame, Dataset or Arrow table in `fit`.
+        Column names. Defined only if X was a DataFrame, Dataset or Arrow table in `fit`.
 
     References
     ----------
@@ -311,73 +355,84 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     BertFocalClassifier(alpha='balanced', model='some/folder')
     """
 
+    classes_: NDArray[Any]
+    class_weight_: NDArray[np.float64]
+    effective_class_weight_: NDArray[np.float64]
+    loss_: Loss
+    class_prior_: NDArray[np.float64]
+    lr_: float
+    max_length_: int
+    n_truncated_: int
     net_: FocalNet
-    class_loss_: np.ndarray
+    tokenizer_: PreTrainedTokenizerFast
+    class_loss_: NDArray[np.float64]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
     _pairs: bool
-    _cutting: dict
+    _cutting: dict[str, Any]
     _pooling: str
 
-    _parameter_constraints: dict = parameters.CONSTRAINTS
+    _parameter_constraints: dict[str, Any] = parameters.CONSTRAINTS
 
     @renamed.refusing
     def __init__(
         self,
         # model
-        model="google-bert/bert-base-uncased",
+        model: Path = "google-bert/bert-base-uncased",
         *,
-        freeze=0,
-        peft=None,
-        dropout=0.0,
-        attention_dropout=None,
-        trust_remote_code=False,
-        warm_start=False,
+        freeze: int = 0,
+        peft: PeftConfig | dict[str, Any] | None = None,
+        dropout: float | None = 0.0,
+        attention_dropout: float | None = None,
+        trust_remote_code: bool = False,
+        warm_start: bool = False,
         # text
-        max_length=None,
-        long_documents="truncate",
+        max_length: int | None = None,
+        long_documents: LongDocuments = "truncate",
         # loss and balance
-        loss="focal",
-        gamma=2.0,
-        alpha=None,
-        sampler=None,
-        defer=0.0,
-        normalize="samples",
-        label_smoothing=0.0,
-        loss_params=None,
-        classes=None,
+        loss: LossFunction = "focal",
+        gamma: float = 2.0,
+        alpha: ClassWeights = None,
+        sampler: Sampler = None,
+        defer: float = 0.0,
+        normalize: Literal["samples", "weights", "sum"] = "samples",
+        label_smoothing: float = 0.0,
+        loss_params: dict[str, Any] | None = None,
+        classes: ArrayLike | None = None,
         # optimisation
-        max_epochs=4,
-        batch_size=16,
-        accumulate=1,
-        lr="auto",
-        layer_decay=1.0,
-        weight_decay=0.01,
-        warmup=0.1,
-        schedule="linear",
-        n_updates=None,
-        gradient_clip=1.0,
-        nonfinite="raise",
-        callbacks=None,
-        net_params=None,
+        max_epochs: int = 4,
+        batch_size: int = 16,
+        accumulate: int = 1,
+        lr: float | Literal["auto"] = "auto",
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        schedule: Literal["linear", "cosine", "constant"] = "linear",
+        n_updates: int | None = None,
+        gradient_clip: float | None = 1.0,
+        nonfinite: Literal["raise", "skip"] = "raise",
+        callbacks: Callbacks | None = None,
+        net_params: dict[str, Any] | None = None,
         # validation
-        train_split=None,
-        early_stopping=False,
-        scoring="f1_macro",
+        train_split: float | Splitter | None = None,
+        early_stopping: bool | int = False,
+        scoring: str | Callable[..., float] = "f1_macro",
         # answers
-        proba="auto",
-        temperature=None,
-        decision="argmax",
-        prior=None,
+        proba: Literal["auto", "softmax", "reweighted", "natural"] = "auto",
+        temperature: float | Literal["auto"] | None = None,
+        decision: Literal["argmax", "prior", "tuned"] = "argmax",
+        prior: Prior = None,
         # checkpoint
-        checkpoint=None,
+        checkpoint: CheckpointFolder = None,
         # machine
-        device="auto",
-        precision="auto",
-        predict_precision=None,
-        gradient_checkpointing=False,
-        deterministic=False,
-        random_state=None,
-        verbose=0,
-    ):
+        device: str | torch.device = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        predict_precision: Literal["float32", "bfloat16", "int8"] | None = None,
+        gradient_checkpointing: bool = False,
+        deterministic: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         # model
         self.model = model
         self.freeze = freeze
@@ -435,8 +490,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     # -- fitting ---------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, groups=None) -> Self:
+    @parameters.validated
+    def fit(
+        self,
+        X: Documents,
+        y: Labels,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fine-tune the encoder on texts and labels.
 
         Parameters
@@ -444,17 +505,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or \
                 DataFrame of one or two columns, pyarrow array or table, or datasets.Dataset or \
                 a column of one
-            One str a document, or two: a pair of texts, such as a question and an answer.
-            Arrow's and `datasets`' are read some at a time.
-        y : array-like of shape (n,), or several labels a document
-            Labels of any kind that scikit-learn accepts. Several labels: an indicator of 0 and 1
-            of shape (n, n_labels), dense, sparse or a DataFrame, or for each document a
-            collection of its labels.
+            One string per document, or a pair of strings, such as a question and an answer.
+            Columns of pyarrow and `datasets` are read a part at a time.
+        y : array-like of shape (n,), or several labels per document
+            Labels of any kind that scikit-learn accepts. Several labels per document: a 0-1
+            indicator of shape (n, n_labels), dense, sparse or a DataFrame; or a collection of
+            labels for each document.
         sample_weight : array-like of shape (n,), default=None
-            Weights of at least 0, scaled to mean 1. A document of weight 2 counts as two: in
-            the loss, in the class counts of `alpha` and for the sampler.
+            Non-negative weights; they are scaled to mean 1. A document of weight 2 counts twice:
+            in the loss, in the class counts behind `alpha` and for the sampler.
         groups : array-like of shape (n,), default=None
-            Groups of documents for the splitter in `train_split`.
+            Group of each document, for a splitter in `train_split`.
 
         Returns
         -------
@@ -463,18 +524,20 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X, y or a parameter cannot be used; the message names it.
+            If X, y or a parameter is invalid; the message names it.
         OSError
             If the model cannot be loaded.
         ImportError
             If `peft` is given and peft is not installed: ``pip install 'skfocal[peft]'``.
         FloatingPointError
-            If the loss, the gradient or the weights stop being finite; the batch is named.
+            If the loss, the gradient or the weights become NaN or infinite; the message names
+            the batch.
         torch.OutOfMemoryError
-            If the device's memory does not suffice for a single document. Batches that do not
-            fit are computed in parts.
+            If the device has too little memory for a single document. Batches that do not fit
+            are computed in parts.
         RuntimeError
-            If an operation has no form that `deterministic` allows; it is named.
+            If ``deterministic=True`` and an operation has no deterministic form; the message
+            names it.
         """
         given, processes = parameters.parameters_of(self), process_group.join()
         checkpoints = checkpoints_of(given.checkpoint, processes)
@@ -486,24 +549,30 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             training.run().keep_in(self)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
-        """Train one epoch on a chunk of documents, from where the last call ended.
+    @parameters.validated
+    def partial_fit(
+        self,
+        X: Documents,
+        y: Labels,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train for one epoch on a chunk of documents, continuing from the previous call.
 
-        Weights, AdamW's moments, class counts, random numbers and the place in the schedule go
-        on from call to call, also through a pickle; with `n_updates` the calls together follow
-        one schedule. `alpha` is computed from the classes of all chunks so far. After a `fit`
-        the first call goes on from its weights.
+        Each call continues with the weights, AdamW's moments, class counts, random state and
+        position in the schedule of the previous one, also after pickling. With `n_updates`, all
+        calls follow one schedule. `alpha` is computed from all chunks so far. After a `fit`, the
+        first call continues from its weights.
 
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document, or two.
-        y : array-like of shape (n,)
+            One string per document, or a pair of strings.
+        y : as in :meth:`fit`
             Labels.
         classes : array-like, default=None
-            All labels that any chunk has; needed in the first call unless the parameter
-            `classes` names them. Each chunk may miss some.
+            All labels that occur in any chunk; required in the first call unless the parameter
+            `classes` names them. A chunk need not contain all of them.
         sample_weight : array-like of shape (n,), default=None
             As in :meth:`fit`.
 
@@ -514,9 +583,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError, OSError, FloatingPointError
-            As :meth:`fit`; ValueError also for settings that need all epochs to be known:
-            `early_stopping`, `train_split`, `defer`, `checkpoint` and
-            ``sampler="progressive"``.
+            As in :meth:`fit`. ValueError also for settings that need several epochs or held-out
+            documents: `early_stopping`, `train_split`, `defer`, `checkpoint`,
+            ``sampler="progressive"``, ``temperature="auto"`` and ``decision="tuned"``.
         """
         given, processes = parameters.parameters_of(self), process_group.join()
         with all_or_nothing(self), processes.together():
@@ -532,37 +601,37 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             training.run().keep_in(self)
         return self
 
-    def _validate_params(self):
+    def _validate_params(self) -> None:
         with process_group.join().together():
             parameters.validate(self)
 
     # -- predicting ------------------------------------------------------------------------
 
-    def predict(self, X) -> np.ndarray:
-        """Return the label of each document, decided as `decision` says.
+    def predict(self, X: Documents) -> NDArray[Any]:
+        """Return the label of each document, as `decision` says.
 
         Parameters
         ----------
         X : as in :meth:`fit`, or an iterator of such chunks
-            One str a document, or two.
+            One string per document, or a pair of strings.
 
         Returns
         -------
-        ndarray of shape (n,), of the dtype of `classes_`, or an int indicator of shape \
+        ndarray of shape (n,) with the dtype of `classes_`, or an int indicator of shape \
                 (n, n_labels)
         """
         return self._answer(X, FixedPredictions.predict)
 
-    def predict_proba(self, X) -> np.ndarray:
-        """Return the probabilities that `proba` names.
+    def predict_proba(self, X: Documents) -> NDArray[np.float64]:
+        """Return the probabilities of the classes, as `proba` says.
 
-        The softmax of the logits leans towards uniform with ``gamma > 0``, and with class weights
-        or a sampler it belongs to the reweighted classes, not to the frequencies of the data.
+        The softmax of the logits is too close to uniform with ``gamma > 0``. With class weights or
+        a sampler, it refers to the reweighted classes, not to the class frequencies in the data.
 
         Parameters
         ----------
         X : as in :meth:`fit`, or an iterator of such chunks
-            One str a document, or two.
+            One string per document, or a pair of strings.
 
         Returns
         -------
@@ -570,17 +639,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._answer(X, FixedPredictions.predict_proba)
 
-    def score(self, X, y, sample_weight=None) -> float:
-        """Return the accuracy; with several labels the share of documents with all of them right.
+    def score(self, X: Documents, y: Labels, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy; with several labels, the share of documents with all labels right.
 
         Parameters
         ----------
         X : as in :meth:`fit`
-            One str a document, or two.
+            One string per document, or a pair of strings.
         y : as in :meth:`fit`
             Labels.
         sample_weight : array-like of shape (n,), default=None
-            Weights of at least 0.
+            Non-negative weights.
 
         Returns
         -------
@@ -590,17 +659,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if self.multilabel_:
             y = labels.decode(*labels.encode(y, as_texts(X), self.classes_, True))
-        return super().score(X, y, sample_weight)
+        accuracy: float = super().score(X, y, sample_weight)
+        return accuracy
 
-    def decision_function(self, X) -> np.ndarray:
-        """Return the logarithm of :meth:`predict_proba`; for two classes or labels the log-odds.
+    def decision_function(self, X: Documents) -> NDArray[np.float64]:
+        """Return the logarithm of :meth:`predict_proba`; for two classes or labels, the log-odds.
 
-        With a `decision` other than "argmax", `predict` takes the largest of other numbers.
+        With a `decision` other than "argmax", `predict` does not decide by these scores.
 
         Parameters
         ----------
         X : as in :meth:`fit`, or an iterator of such chunks
-            One str a document, or two.
+            One string per document, or a pair of strings.
 
         Returns
         -------
@@ -608,28 +678,30 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._answer(X, FixedPredictions.decision_function)
 
-    def report(self, X, y, *, n_hardest=20):
+    def report(self, X: Documents, y: Labels, *, n_hardest: int = 20) -> Report:
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
 
         Parameters
         ----------
         X : as in :meth:`fit`
-            Documents that were not trained on.
+            Documents that were not used in training.
         y : as in :meth:`fit`
-            Their labels; classes may be missing.
+            Their labels. Some classes may be missing.
         n_hardest : int, default=20
-            How many of the documents with the highest focal weight ``(1 - p)**gamma`` are shown.
+            Number of documents to show with the highest focal weight ``(1 - p)**gamma``.
 
         Returns
         -------
         skfocal.Report
-            ``report.save("report.html")`` writes one file.
+            A notebook shows it; ``report.save("report.html")`` writes one file.
         """
         from skfocal.report import Report
 
         return Report.from_estimator(self, X, y, n_hardest=n_hardest)
 
-    def _answer(self, X, method):
+    def _answer(
+        self, X: Documents, method: Callable[[FixedPredictions], NDArray[Any]]
+    ) -> NDArray[Any]:
         with predicting(self) as model:
             return model.answer(X, method)
 
@@ -640,14 +712,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self.class_weight_.ndim == 2
 
     @property
-    def decision_offset_(self) -> np.ndarray | None:
-        """What the present `decision` adds to log-probabilities."""
+    def decision_offset_(self) -> NDArray[np.float64] | None:
+        """What the present `decision` adds to log-probabilities, or to log-odds of labels."""
         check_is_fitted(self)
         return fitted_model.present_offset(self)
 
     @property
     def proba_(self) -> str:
-        """What the present `proba` is for the loss."""
+        """The present `proba`, with "auto" resolved."""
         check_is_fitted(self)
         return resolve_proba(self.proba, self.loss_)
 
@@ -658,38 +730,39 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return fitted_model.present_temperature(self)
 
     @property
-    def history_(self):
+    def history_(self) -> History:
         """Losses and scores of each epoch."""
         check_is_fitted(self)
         return self.net_.history
 
     # -- files ------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder, metrics=None):
-        """Write the fitted classifier into a folder that transformers can read as well.
+    def save_pretrained(self, folder: Path, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the fitted classifier into a folder that transformers can read, too.
 
-        ``transformers.pipeline("text-classification", folder)`` gives the same labels, with the
-        softmax of the logits as scores, of several labels the sigmoid. Parameters that are no
-        plain data (callbacks, sampler objects, generators), and `net_params`, `checkpoint`, `peft`
-        and `trust_remote_code`, are left out: predictions do not need them. A loss of your own is
-        left out, too, where predictions do not need it.
+        ``transformers.pipeline("text-classification", folder)`` gives the same labels. Its scores
+        are the softmax of the logits or, with several labels, the sigmoid. Some parameters are not
+        stored, because predictions do not need them: those that are not plain data (callbacks,
+        sampler objects, random generators), and `net_params`, `checkpoint`, `peft` and
+        `trust_remote_code`. A loss of your own is not stored either; if predictions need it,
+        saving raises an error.
 
         Parameters
         ----------
         folder : str or path
-            New, empty, or written by this method before; that one is replaced as a whole. What
-            is there stays as it is if anything goes wrong.
+            Must be new, empty or written by this method. An earlier model is replaced as a whole,
+            and stays as it is if anything goes wrong.
         metrics : dict of str -> float, default=None
-            Scores for the model card, README.md.
+            Scores to show on the model card, README.md.
 
         Raises
         ------
         FileExistsError
             If the folder holds files that this method did not write.
         OSError
-            If it cannot be written.
+            If the folder cannot be written.
         TypeError
-            If `proba` or `decision` need a loss of your own.
+            If `proba` or `decision` needs a loss of your own.
         """
         from skfocal import persistence
 
@@ -697,11 +770,11 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             persistence.save(self, folder, metrics)
 
     @classmethod
-    def from_pretrained(cls, folder) -> Self:
-        """Return the classifier that :meth:`save_pretrained` wrote.
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load a classifier that :meth:`save_pretrained` wrote.
 
-        No code from the folder runs, so it may come from anywhere. Predictions are the same to
-        the bit on the same kind of machine with the same versions.
+        No code from the folder runs, so it may come from an untrusted source. With the same
+        versions on the same kind of machine, predictions are the same to the bit.
 
         Parameters
         ----------
@@ -716,7 +789,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a file is not as :meth:`save_pretrained` writes it, or is of a newer format.
+            If a file is not as :meth:`save_pretrained` writes it, or has a newer format.
         OSError
             If a file is missing or cannot be read.
         """
@@ -724,18 +797,18 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
         return persistence.load(cls, folder)
 
-    def to_onnx(self, folder):
-        """Write an ONNX graph with its tokenizer, to predict without torch.
+    def to_onnx(self, folder: Path) -> None:
+        """Write an ONNX graph and the tokenizer, for predictions without torch.
 
-        :class:`~skfocal.OnnxClassifier` reads the folder with numpy, onnxruntime and tokenizers
-        alone. The present `proba`, `temperature` and `decision` are part of the graph, whose
-        outputs are "logits", "scores" (what `decision_function` makes its values of), "proba"
-        and "decision_scores". Batch and length are free.
+        :class:`~skfocal.OnnxClassifier` reads the folder and needs only numpy, onnxruntime and
+        tokenizers. The present `proba`, `temperature` and `decision` are part of the graph. Its
+        outputs are "logits", "scores" (from which `decision_function` is computed), "proba" and
+        "decision_scores". Batch size and length are dynamic.
 
         Parameters
         ----------
         folder : str or path
-            New, empty, or written by this method before; that one is replaced as a whole.
+            Must be new, empty or written by this method. An earlier export is replaced as a whole.
 
         Raises
         ------
@@ -751,27 +824,33 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             _export.export(self, model, folder)
 
     def push_to_hub(
-        self, repo_id, *, metrics=None, private=None, token=None, commit_message=None
+        self,
+        repo_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str | None = None,
     ) -> str:
         """Upload what :meth:`save_pretrained` writes to the Hugging Face hub.
 
         Parameters
         ----------
         repo_id : str
-            Made if it is not there.
+            Repository, such as "user/name". It is created if it does not exist.
         metrics : dict of str -> float, default=None
-            Scores for the model card.
+            Scores to show on the model card.
         private : bool, default=None
-            Whether a new repository is private. None: as the account says.
+            Whether a new repository is private. None: the default of the account.
         token : str, default=None
-            None: the one that is logged in.
+            Access token. None: the token of the current login.
         commit_message : str, default=None
-            Of the upload.
+            Message of the commit. None: "Upload a skfocal classifier".
 
         Returns
         -------
         str
-            Address of the repository.
+            URL of the repository.
         """
         from skfocal import persistence
 
@@ -786,13 +865,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     # -- scikit-learn and pickle -----------------------------------------------------------
 
-    def set_params(self, **params) -> Self:
-        """Set parameters, also single settings: ``long_documents__pooling="max"``.
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, including nested ones such as ``long_documents__pooling="max"``.
 
         Parameters
         ----------
         **params : dict
-            By name. With a setting, the short form of its parameter is spelled out:
+            Values by name. A nested name also works where its parameter has a short form:
             ``"windows"``, ``"effective"`` or the folder of `checkpoint`.
 
         Returns
@@ -802,21 +881,22 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is no such parameter; of an earlier version's the message says how it is
-            written now.
+            If there is no such parameter. For a parameter of an earlier version, the message says
+            how to write it now.
         """
         renamed.refuse(params, ValueError)
         nested = {name: value for name, value in params.items() if "__" in name}
         super().set_params(**{n: value for n, value in params.items() if n not in nested})
         parameters.spell_out_nested(self, nested)
-        return super().set_params(**nested)
+        super().set_params(**nested)
+        return self
 
-    def __sklearn_is_fitted__(self):
-        """Say whether there is a trained net."""
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there is a trained net."""
         return hasattr(self, "net_")
 
-    def __sklearn_tags__(self):
-        """Take texts, one-dimensional or in one column."""
+    def __sklearn_tags__(self) -> Tags:
+        """Return the tags of a classifier of one-dimensional texts."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -824,10 +904,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def __sklearn_clone__(self):
-        """Clone; what cannot be copied of the callbacks is shared, as in a fit."""
+    def __sklearn_clone__(self) -> Self:
+        """Return a clone that shares only the parts of callbacks that cannot be copied."""
         try:
-            return super().__sklearn_clone__()
+            cloned: Self = super().__sklearn_clone__()
         except Exception:  # objects refuse to be copied with errors of many kinds
             if self.callbacks is None:
                 raise
@@ -835,14 +915,14 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             bare.__dict__.update(vars(self), callbacks=None)
             cloned = BaseEstimator.__sklearn_clone__(bare)
             cloned.callbacks = copies(parameters.as_callbacks(self.callbacks))
-            return cloned
+        return cloned
 
-    def __getstate__(self):
-        """Return plain data: arrays and text in place of the net, without any device."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Return plain data: arrays and text instead of the net, without a device."""
         return pickling.to_plain(self, super().__getstate__())
 
-    def __setstate__(self, state):
-        """Rebuild the net, on the device that there is now."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the net on a device that is present."""
         defaults = BertFocalClassifier().get_params(deep=False)
         state, plain = pickling.from_plain(state, defaults)
         super().__setstate__(state)

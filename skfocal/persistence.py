@@ -1,8 +1,9 @@
-"""Fitted estimators in folders that transformers can read as well.
+"""Fitted estimators in folders that transformers can read, too.
 
-Such a folder holds JSON and safetensors only. Reading it runs no code from it, looks up no class
-or function that it names and opens no file elsewhere; everything is checked before anything of its
-size is built. What is wrong raises ValueError, what is missing or cannot be read OSError.
+Such a folder holds only JSON and safetensors. Reading it runs no code, looks up no class or
+function by a name in the folder and opens no file elsewhere. Everything is checked before any
+object of a size given in a file is built. Invalid files raise ValueError; files that are missing
+or cannot be read raise OSError.
 """
 
 import json
@@ -11,11 +12,12 @@ import tempfile
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
@@ -33,7 +35,10 @@ from skfocal._utils import files as _files
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
-FORMAT_VERSION = 3  # 2: other names of parameters; 1: neither pairs nor windows
+FORMAT_VERSION = 3  # 2: other parameter names; 1: neither pairs nor windows
+
+_Estimator = TypeVar("_Estimator", bound=BaseEstimator)
+_Folder = str | os.PathLike[str]
 
 _STATE, _ARRAYS, _MOMENTS = "skfocal.json", "skfocal.safetensors", "moments.safetensors"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -49,18 +54,18 @@ _LIMITS = {  # bytes
 }
 _FILES = {*_LIMITS, "README.md"}
 _PACKAGES = ("numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
-# Of a machine, of the trust in somebody or of another package: a folder from elsewhere must not
-# set them.
+# They belong to a machine, grant trust or configure another package: a folder from elsewhere must
+# not set them.
 _NOT_RESTORED = {"checkpoint", "net_params", "peft", "trust_remote_code"}
 _PARTS = ("params", "attributes", "encoder", "history", "moments")
-_HISTORY_ROWS = 100_000  # batches, beyond which only the epochs are kept
+_HISTORY_ROWS = 100_000  # with more batches than this, only the epochs are stored
 
 
 # -- saving --------------------------------------------------------------------------------
 
 
-def check_folder(folder):
-    """Raise an error where :func:`save` would, before a long training.
+def check_folder(folder: _Folder) -> None:
+    """Raise the error that :func:`save` would raise, before a long training.
 
     Parameters
     ----------
@@ -69,17 +74,17 @@ def check_folder(folder):
     Raises
     ------
     FileExistsError
-        If the folder holds what no fitted estimator is made of.
+        If the folder holds files that :func:`save` did not write.
     OSError
-        If no folder can be made there.
+        If no folder can be created there.
     """
     target = _files.check_replaceable(folder, _STATE, _FILES)
     parent = next(parent for parent in target.parents if parent.is_dir())
     with tempfile.TemporaryDirectory(dir=parent):
-        pass  # some folders exist and take no others
+        pass  # some folders exist but nothing can be created in them
 
 
-def save(estimator, folder, metrics=None):
+def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = None) -> None:
     """Write a fitted estimator; see :meth:`skfocal.BertFocalClassifier.save_pretrained`.
 
     Parameters
@@ -95,18 +100,18 @@ def save(estimator, folder, metrics=None):
     state = estimator.__getstate__()
     plain = state.pop("_plain")
     params, left_out = _stored_params(estimator, state)
-    if "_chunks" in state:  # other adapters go on from the merged weights
+    if "_chunks" in state:  # new adapters continue from the merged weights
         state["_chunks"].pop("adapters")
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
         warn(
-            f"loss={estimator.loss!r} has a head of cosines that transformers does not know: "
-            "from_pretrained reads the folder, transformers.pipeline gives other scores."
+            f"loss={estimator.loss!r} has a cosine head, which transformers does not know: "
+            "from_pretrained reads the folder, but transformers.pipeline gives other scores."
         )
     config = _stored_config(plain["config"], state)
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
     sizes = {name: value.shape for name, value in weights.items()}
-    # What could not be read again is not written.
+    # Nothing is written that could not be read again.
     encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
     tokenizer, limit = _with_limit(plain["tokenizer"], estimator.max_length_)
     parts = {
@@ -130,7 +135,7 @@ def save(estimator, folder, metrics=None):
         _write_state(work, parts, left_out)
 
 
-def _check_metrics(metrics):
+def _check_metrics(metrics: Any) -> None:
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Real) for name, value in metrics.items()
@@ -138,9 +143,10 @@ def _check_metrics(metrics):
         raise ValueError(f"metrics must be a dict of names and numbers. Got {metrics!r:.80}.")
 
 
-def _stored_params(estimator, state):
-    """Return the parameters as plain data, and the names of those that cannot be."""
-    params, left_out = {}, []
+def _stored_params(estimator: Any, state: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the parameters that are plain data, and the names of those that are not stored."""
+    params: dict[str, Any] = {}
+    left_out: list[str] = []
     signature = type(estimator)().get_params(deep=False)
     for name, value in estimator.get_params(deep=False).items():
         value = state.get(name, value)
@@ -152,8 +158,8 @@ def _stored_params(estimator, state):
     return params, left_out
 
 
-def _plainer(value):
-    """Return a path, a device, settings or a Series as the plain data that means the same."""
+def _plainer(value: Any) -> Any:
+    """Return a path, a device, settings or a Series as equivalent plain data."""
     value = parameters.to_plain(value)
     if isinstance(value, os.PathLike | torch.device):
         return str(value)
@@ -164,8 +170,8 @@ def _plainer(value):
     return value
 
 
-def _stored_loss(estimator, loss):
-    """Return the loss as plain data; of a loss of the user's own what is left without its code."""
+def _stored_loss(estimator: Any, loss: Any) -> Any:
+    """Return the loss as plain data, and a user's own loss without its code."""
     if isinstance(loss, dict):
         return loss
     if estimator.proba_ != "softmax" or estimator.decision == "prior":
@@ -177,21 +183,21 @@ def _stored_loss(estimator, loss):
     return loss_to_plain(forgotten(loss))
 
 
-def _with_limit(files, max_length):
-    """Return the tokenizer's files with `max_length` as the limit, and the limit they had."""
+def _with_limit(files: dict[str, bytes], max_length: int) -> tuple[dict[str, bytes], int]:
+    """Return the tokenizer's files with `max_length` as their limit, and their former limit."""
     settings = json.loads(files["tokenizer_config.json"])
     limit, settings["model_max_length"] = settings["model_max_length"], int(max_length)
     return {**files, "tokenizer_config.json": json.dumps(settings, indent=2).encode()}, limit
 
 
-def _stored_history(rows):
+def _stored_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = [{name: value for name, value in row.items() if is_plain(value)} for row in rows]
     n_batches = sum(len(row.get("batches", ())) for row in rows)
     return rows if n_batches <= _HISTORY_ROWS else [{**row, "batches": []} for row in rows]
 
 
-def _stored_config(text, state):
-    """Return config.json as transformers' pipelines want it."""
+def _stored_config(text: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json as the pipelines of transformers expect it."""
     config = json.loads(text)
     several = state["class_weight_"].ndim == 2
     config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
@@ -202,9 +208,9 @@ def _stored_config(text, state):
     return {name: value for name, value in config.items() if name[0] != "_"}
 
 
-def _write_state(work, parts, left_out):
-    stored: dict = {}
-    tensors: dict = {}
+def _write_state(work: Path, parts: dict[str, Any], left_out: list[str]) -> None:
+    stored: dict[str, Any] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, value in parts.items():
         stored[name], of_part = split(value, name)
         tensors |= of_part
@@ -221,7 +227,7 @@ def _write_state(work, parts, left_out):
     (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")
 
 
-def _write_tensors(path, tensors):
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     try:
         safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
@@ -231,7 +237,15 @@ def _write_tensors(path, tensors):
 # -- the hub -------------------------------------------------------------------------------
 
 
-def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_message=None):
+def push(
+    estimator: Any,
+    repo_id: str,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+) -> str:
     """Upload an estimator; see :meth:`skfocal.BertFocalClassifier.push_to_hub`.
 
     Parameters
@@ -244,7 +258,7 @@ def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_m
     Returns
     -------
     str
-        The address.
+        URL of the repository.
     """
     from huggingface_hub import HfApi
 
@@ -256,7 +270,7 @@ def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_m
             repo_id=url.repo_id,
             folder_path=Path(folder, "model"),
             commit_message=commit_message or "Upload a skfocal classifier",
-            # What an earlier upload had and this one has not.
+            # An earlier upload may have had this file, and the new one may not.
             delete_patterns=[_MOMENTS],
         )
     return str(url)
@@ -265,24 +279,24 @@ def push(estimator, repo_id, *, metrics=None, private=None, token=None, commit_m
 # -- loading -------------------------------------------------------------------------------
 
 
-def load(kind, folder):
-    """Return the estimator of a class from a folder.
+def load(kind: type[_Estimator], folder: _Folder) -> _Estimator:
+    """Return the estimator in a folder as an instance of a class.
 
     See :meth:`skfocal.BertFocalClassifier.from_pretrained`.
 
     Parameters
     ----------
     kind : type
-        `BertFocalClassifier`, or a class made from it.
+        `BertFocalClassifier` or a subclass.
     folder : str or path
 
     Returns
     -------
     estimator
     """
-    folder = Path(folder).expanduser()
-    with _files.refusing(folder, "save_pretrained"):
-        head, stored, files = _read(folder)
+    path = Path(folder).expanduser()
+    with _files.refusing(path, "save_pretrained"):
+        head, stored, files = _read(path)
         if head["format_version"] < 3:
             _renew(stored, head["left_out"])
         estimator = _with_params(kind, stored["params"])
@@ -294,22 +308,22 @@ def load(kind, folder):
         _check_built(estimator)
     if head["left_out"]:
         warn(
-            f"{head['left_out']} of the estimator in {str(folder)!r} were not stored and have "
+            f"{head['left_out']} of the estimator in {str(path)!r} were not stored and have "
             "their defaults; predictions do not need them. Set them before another fit."
         )
     return estimator
 
 
-def _read(folder):
-    """Return the head and the parts of skfocal.json and the contents of the other files."""
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the head of skfocal.json, its parts, and the contents of the other files."""
     state = _files.as_json(_files.read_bytes(folder, _STATE, _LIMITS[_STATE]), _STATE)
     head = _checked_head(state)
     for name, expected in head["sha256"].items():
         found = _files.sha256_of_file(_files.checked_path(folder, name, _LIMITS[name]))
         if found != expected:
             raise ValueError(
-                f"{name} must be the file that was saved. Got another: its SHA-256 is {found}, "
-                f"not {expected!r:.80}. If you changed it, take its line out of {_STATE}."
+                f"{name} must be the file that was saved. Got a different one: its SHA-256 is "
+                f"{found}, not {expected!r:.80}. If you changed it, take its line out of {_STATE}."
             )
     files: dict[str, Any] = {
         name: _files.read_bytes(folder, name, _LIMITS[name])
@@ -320,24 +334,24 @@ def _read(folder):
     files[_WEIGHTS] = path
     tensors = safetensors.torch.load(files.pop(_ARRAYS))
     if state.get("moments"):
-        limit = 8 * path.stat().st_size + 2**20  # two to three numbers a weight
+        limit = 8 * path.stat().st_size + 2**20  # two to three numbers per weight
         tensors |= safetensors.torch.load_file(_files.checked_path(folder, _MOMENTS, limit))
     return head, {name: join(state.get(name, {}), tensors) for name in _PARTS}, files
 
 
-def _checked_head(state):
+def _checked_head(state: dict[str, Any]) -> dict[str, Any]:
     version = check_head(state, _STATE, FORMAT, FORMAT_VERSION)
     sums, left_out = state.get("sha256", {}), state.get("left_out", [])
     if not isinstance(sums, dict) or not set(sums) <= set(_LIMITS) - {_STATE}:
-        raise ValueError(f"sha256 in {_STATE} must be of the other files. Got {sums!r:.80}.")
+        raise ValueError(f"sha256 in {_STATE} must list only the other files. Got {sums!r:.80}.")
     if not isinstance(left_out, list) or not all(isinstance(name, str) for name in left_out):
         raise ValueError(f"left_out in {_STATE} must be a list of names. Got {left_out!r:.80}.")
     return {"format_version": version, "sha256": sums, "left_out": left_out}
 
 
-def _renew(stored, left_out):
-    """Bring the parts of an older version's folder up to date, in place."""
-    if stored["params"].pop("compile", False):  # is in net_params now
+def _renew(stored: dict[str, Any], left_out: list[str]) -> None:
+    """Bring the parts of a folder of an older version up to date, in place."""
+    if stored["params"].pop("compile", False):  # part of net_params now
         left_out.append("net_params")
     stored["params"] = renewed(stored["params"])
     attributes = stored["attributes"]
@@ -345,24 +359,26 @@ def _renew(stored, left_out):
         attributes["_cutting"] = renewed_cutting(attributes["_cutting"])
 
 
-def _with_params(kind, params):
-    """Return an unfitted estimator with parameters that pass the checks of `fit`."""
+def _with_params(kind: type[_Estimator], params: dict[str, Any]) -> _Estimator:
+    """Return an unfitted estimator with the parameters, which must pass the checks of `fit`."""
     known = kind().get_params(deep=False)
     unknown = sorted(set(params) - set(known) | (set(params) & _NOT_RESTORED))
     if unknown:
         raise ValueError(
-            f"{_STATE} must have parameters that this version stores. Got {unknown!r:.80}: was it "
-            "saved by a newer skfocal?"
+            f"{_STATE} must hold only parameters that this version stores. Got {unknown!r:.80}: "
+            "was it saved by a newer skfocal?"
         )
     if isinstance(params.get("loss"), dict):
         params["loss"] = loss_from_plain(params["loss"])
-    estimator = kind(**{n: parameters.from_plain(n, value) for n, value in params.items()})
+    estimator: _Estimator = kind(
+        **{n: parameters.from_plain(n, value) for n, value in params.items()}
+    )
     parameters.validate(estimator)
     return estimator
 
 
-def _plain_of(files, stored, n_classes):
-    """Return what `__setstate__` builds the net of; the weights are read last."""
+def _plain_of(files: dict[str, Any], stored: dict[str, Any], n_classes: int) -> dict[str, Any]:
+    """Return the plain data that `__setstate__` builds the net from; read the weights last."""
     settings = _files.as_json(files["tokenizer_config.json"], "tokenizer_config.json")
     encoder = stored["encoder"]
     settings["model_max_length"] = encoder["model_max_length"]
@@ -385,8 +401,8 @@ def _plain_of(files, stored, n_classes):
     }
 
 
-def _check_built(estimator):
-    """Refuse a vocabulary or a length that the encoder cannot take; try the whole once."""
+def _check_built(estimator: Any) -> None:
+    """Refuse a vocabulary or length that does not fit the encoder, then predict once."""
     encoder = estimator.net_.plain_module().model
     encoder_checks.check_vocabulary(encoder, estimator.tokenizer_)
     limit = length_limit(encoder, estimator.tokenizer_)

@@ -1,14 +1,14 @@
-"""Texts that workers of other machines take from the cluster's object store."""
+"""Texts that workers on other machines take from the cluster's object store."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, Self, TypeAlias, overload
 from uuid import uuid4
 
 from joblib.parallel import get_active_backend
 
-from skfocal._data.texts import as_texts
+from skfocal._data.texts import Documents, as_texts
 from skfocal._data.tokens import packed_tokens
 from skfocal._encoder.pretrained import to_share
 from skfocal._estimator.build import tokenizer_and_truncation
@@ -17,40 +17,56 @@ from skfocal._utils.messages import excerpt
 from skfocal._utils.optional import import_optional
 from skfocal.classifier import BertFocalClassifier
 
+_Document: TypeAlias = str | tuple[str, str]
 
-class SharedTexts(Sequence):
-    """Documents in a cluster's object store; :func:`share` makes it.
 
-    scikit-learn takes rows of it as of a list, and the classifier takes it as X. It cannot be
-    changed. With Ray a pickle holds a reference. With Dask it is large, and a task that joblib
-    sends depends on it, so that Dask moves it once to each worker.
+class _Place(Protocol):
+    """Where a payload is: a cluster's object store."""
+
+    @property
+    def n_bytes(self) -> int: ...
+
+    def fetch(self) -> Payload: ...
+
+
+class SharedTexts(Sequence[_Document]):
+    """Documents in a cluster's object store, as returned by :func:`share`.
+
+    scikit-learn selects rows from it as from a list, and the classifier accepts it as X. It is
+    immutable. With Ray, a pickle of it holds a reference. With Dask, joblib scatters it because of
+    its size, so Dask moves it to each worker once.
 
     Parameters
     ----------
     name : str
-        Tells it from others.
+        Unique name.
     place : object
-        Where its texts are.
+        Where the texts are stored.
     texts : sequence of str or of (str, str), default=None
-        They themselves, where they were shared.
+        The texts themselves, in the process that shared them.
     """
 
-    def __init__(self, name, place, texts=None):
+    def __init__(self, name: str, place: _Place, texts: Sequence[_Document] | None = None) -> None:
         self._name = name
         self._place = place
         self._own = texts
 
     @property
-    def _texts(self):
-        """The documents; elsewhere than where they were shared, the parcel, opened."""
+    def _texts(self) -> Sequence[_Document]:
+        """The documents; in other processes, those of the opened payload."""
         if self._own is not None:
             return self._own
-        return open_payload(self._name, self._place.fetch).texts
+        texts: Sequence[_Document] = open_payload(self._name, self._place.fetch).texts
+        return texts
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._texts)
 
-    def __getitem__(self, i):
+    @overload
+    def __getitem__(self, i: int) -> _Document: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[_Document]: ...
+    def __getitem__(self, i: int | slice) -> _Document | list[_Document]:
         texts = self._texts
         if isinstance(i, slice):
             return [texts[j] for j in range(*i.indices(len(texts)))]
@@ -59,53 +75,56 @@ class SharedTexts(Sequence):
             raise IndexError(f"There are {len(texts)} documents. Got index {i}.")
         return texts[i % len(texts)]
 
-    def __sizeof__(self):
-        """Return what Dask has to move: joblib scatters what has more than 1,000 bytes."""
+    def __sizeof__(self) -> int:
+        """Return the bytes that Dask has to move; joblib scatters objects above 1,000 bytes."""
         return object.__sizeof__(self) + self._place.n_bytes
 
-    def to_pylist(self):
-        """Return the documents as a list of str, or of pairs of str."""
+    def to_pylist(self) -> list[_Document]:
+        """Return the documents as a list of strings, or of pairs of strings."""
         return self[:]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Self], tuple[str, _Place]]:
         return type(self), (self._name, self._place)
 
 
-def share(estimator, X, cluster=None):
+def share(
+    estimator: BertFocalClassifier, X: Documents, cluster: Literal["dask", "ray"] | None = None
+) -> SharedTexts:
     """Put texts, their token ids and the pretrained model into a cluster's object store.
 
-    What comes back stands for `X` in a search: tasks carry a reference of it instead of the
-    texts. Workers, on any machine of the cluster, take from the object store what they would
-    read and tokenise themselves otherwise; they need no folder of the pretrained model.
+    Use the result in place of `X` in a search: tasks then carry a reference instead of the texts.
+    Workers on any machine of the cluster take the texts, token ids and weights from the object
+    store instead of tokenising and reading them; they need no folder with the pretrained model.
 
     Parameters
     ----------
     estimator : BertFocalClassifier
-        The one to fit, by itself or in a search or pipeline. Its `model` and what says how
-        documents become tokens count: `max_length` and `long_documents`.
-        Candidates that differ in one of these are tokenised by the workers.
+        The estimator that will be fitted, by itself or in a search or pipeline. Its `model`,
+        `max_length` and `long_documents` are used. Workers tokenise again for candidates that
+        differ in one of these.
     X : as in :meth:`BertFocalClassifier.fit <skfocal.BertFocalClassifier.fit>`
-        One str a document, or two.
+        One string per document, or a pair of strings.
     cluster : {"dask", "ray"}, default=None
-        None is that of joblib's backend.
+        Kind of cluster. None: the kind of joblib's active backend.
 
     Returns
     -------
     SharedTexts
-        A sequence of the documents. What is in the object store stays there as long as it lives.
+        A sequence of the documents. It keeps the data in the object store alive.
 
     Raises
     ------
     TypeError
-        If `estimator` is no BertFocalClassifier, or X no container of texts; the row is named.
+        If `estimator` is not a BertFocalClassifier, or X is not a container of texts; the message
+        names the row.
     ValueError
-        If there is no cluster, or with ``trust_remote_code=True``: code that comes with a model
-        does not travel.
+        If there is no cluster, or if ``trust_remote_code=True``: code that comes with a model
+        is not sent to the workers.
     OSError
-        If there is no such model.
+        If the model cannot be found.
 
     Examples
     --------
@@ -125,16 +144,17 @@ def share(estimator, X, cluster=None):
         )
     if estimator.trust_remote_code:
         raise ValueError(
-            "trust_remote_code must be False: code that comes with a model does not travel. Got "
-            "True: put the model's folder on each machine and give the search X itself."
+            "trust_remote_code must be False: code that comes with a model is not sent to other "
+            "machines. Got True: put the model's folder on each machine and give the search X "
+            "itself."
         )
     put = _store_of(cluster)
     texts = as_texts(X)
     tokenizer, truncation = tokenizer_and_truncation(estimator, texts)
-    parcel = Payload(
+    payload = Payload(
         PackedTexts(texts), packed_tokens(tokenizer, texts, truncation), to_share(estimator.model)
     )
-    return SharedTexts(uuid4().hex, put(parcel), texts)
+    return SharedTexts(uuid4().hex, put(payload), texts)
 
 
 # -- object stores -------------------------------------------------------------------------
@@ -142,43 +162,45 @@ def share(estimator, X, cluster=None):
 
 @dataclass(frozen=True, eq=False)
 class _InRay:
-    """Refers to a parcel; Ray looks after it while any process has the reference."""
+    """A reference to a payload; Ray keeps it while any process has the reference."""
 
     reference: Any
     n_bytes = 0
 
     @classmethod
-    def put(cls, parcel):
+    def put(cls, payload: Payload) -> Self:
         ray = import_optional("ray", "cluster='ray'", "ray")
         if not ray.is_initialized():
             ray.init()
-        return cls(ray.put(parcel))
+        return cls(ray.put(payload))
 
-    def fetch(self):
+    def fetch(self) -> Payload:
         import ray
 
-        return ray.get(self.reference)
+        payload: Payload = ray.get(self.reference)
+        return payload
 
 
 @dataclass(frozen=True, eq=False)
 class _InDask:
-    """Holds a parcel: joblib scatters what is large, and its tasks depend on it."""
+    """A payload itself: joblib scatters large objects, and its tasks depend on them."""
 
-    parcel: Payload
+    payload: Payload
 
     @property
-    def n_bytes(self):
-        return self.parcel.n_bytes
+    def n_bytes(self) -> int:
+        n_bytes: int = self.payload.n_bytes
+        return n_bytes
 
-    def fetch(self):
-        return self.parcel
-
-
-_STORES = {"ray": _InRay.put, "dask": _InDask}
+    def fetch(self) -> Payload:
+        return self.payload
 
 
-def _store_of(cluster):
-    """Return what puts a parcel into a cluster's store, by its name or joblib's backend."""
+_STORES: dict[str, Callable[[Payload], _Place]] = {"ray": _InRay.put, "dask": _InDask}
+
+
+def _store_of(cluster: str | None) -> Callable[[Payload], _Place]:
+    """Return the function that puts a payload into the store of a cluster."""
     if cluster is None:
         backends = {"RayBackend": "ray", "DaskDistributedBackend": "dask"}
         backend = type(get_active_backend()[0]).__name__

@@ -89,7 +89,7 @@ def test_several_labels_of_a_model_from_python_are_joined(make, fitted, tmp_path
     assert any(";" in line for line in lines)
     for command in (["evaluate"], ["report", "--output", tmp_path / "r.html"]):
         result = run(*command, tmp_path / "several", fitted[1], code=1)
-        assert f"{command[0]} is for one label a document" in result.stderr
+        assert f"{command[0]} is for models with one label per document" in result.stderr
 
 
 def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
@@ -166,7 +166,7 @@ BAD = {
     "csv, no such column": ("a.csv", "txt,label\nx,a\n", "one column 'text'. Got the columns"),
     "csv, twice the same column": ("a.csv", "text,label,text\nx,a,b\n", "one column 'text'"),
     "csv, nothing in it": ("a.csv", "", "must have one column 'text'"),
-    "csv, names alone": ("a.csv", "text,label\n", "must have a row that can be used"),
+    "csv, names alone": ("a.csv", "text,label\n", "must have a usable row"),
     "csv, an open quote": (
         "a.csv", 'text,label\ny,a\n"x,a\nz,b\n', "a.csv, the row from line 3 on: unexpected end"
     ),
@@ -178,7 +178,7 @@ BAD = {
     "json, no object": ("a.jsonl", "[1]\n", "line 1 has no 'text'"),
     "json, a number as text": ("a.jsonl", '{"text": 1, "label": 1}\n', "a text. Got int"),
     "json, a list as label": ("a.jsonl", '{"text": "x", "label": []}\n', "a label. Got list"),
-    "no Parquet": ("a.parquet", "text,label\nx,a\n", "is no Parquet file that can be read"),
+    "no Parquet": ("a.parquet", "text,label\nx,a\n", "is not a readable Parquet file"),
     "an unknown end": ("a.txt", "text\n", "must end in one of .csv, .tsv, .jsonl"),
     "one class": ("a.csv", "text,label\nx,a\ny,a\n", "Got one class only: 'a'"),
 }  # fmt: skip
@@ -227,7 +227,7 @@ def test_single_settings_are_set_in_any_order(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--set", "gama=1"], "--set must name parameters, one of"),
+        (["--set", "gama=1"], "--set must name a parameter, one of"),
         (["--set", "gamma"], "--set needs NAME=VALUE"),
         (["--no-such"], "No such option"),
     ],

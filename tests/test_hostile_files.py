@@ -242,7 +242,10 @@ STATES = {
         setting(["attributes", "_chunks", "rng", "state", "pos"], 10**6),
         "must be a state of MT19937",
     ),
-    "sums": (setting(["sha256"], {"../secret.txt": "x"}), "sha256 .* must be of the other files"),
+    "sums": (
+        setting(["sha256"], {"../secret.txt": "x"}),
+        "sha256 .* must list only the other files",
+    ),
     "tensor": (setting(["attributes", "class_prior_"], {"$array": "../x"}), "is not stored data"),
 }
 

@@ -29,7 +29,7 @@ from skfocal import BertFocalClassifier, FocalLoss, LogitAdjustedLoss, fetch_min
 def saved(clf, folder):
     """Save without the warning that the cosines of LDAM bring."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "loss='ldam' has a head of cosines")
+        warnings.filterwarnings("ignore", "loss='ldam' has a cosine head")
         clf.save_pretrained(folder)
     return folder
 
@@ -199,7 +199,7 @@ def test_pipeline_gives_sigmoids_of_several_labels(make, data, tmp_path):
 
 def test_head_of_cosines_is_warned_of_and_named_in_the_card(make, data, tmp_path):
     clf = make(loss="ldam").fit(*data)
-    with pytest.warns(UserWarning, match="head of cosines that transformers does not know"):
+    with pytest.warns(UserWarning, match="cosine head, which transformers does not know"):
         clf.save_pretrained(tmp_path / "model")
     assert "skfocal alone reads" in " ".join((tmp_path / "model" / "README.md").read_text().split())
 

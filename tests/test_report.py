@@ -299,8 +299,10 @@ def test_a_single_document_and_absent_classes(make, mistaken):
 def test_labels_that_fit_has_not_seen_are_named(make, data):
     X, y = data
     clf = make(max_epochs=1).fit(X, y)
-    message = r"y must have labels that the classifier was fitted with, \['ham', 'spam'\]. Got \['"
-    with pytest.raises(ValueError, match=message + r"eggs'\] besides"):
+    message = (
+        r"y must hold only labels that the classifier was fitted with, \['ham', 'spam'\]. Got \['"
+    )
+    with pytest.raises(ValueError, match=message + r"eggs'\] as well"):
         clf.report(X, ["eggs", *y[1:]])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         clf.report(X, y[1:])

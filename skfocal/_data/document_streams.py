@@ -70,7 +70,7 @@ def _of_chunk(i):
         raise kind(f"Chunk {i} of X: {error}") from error
 
 
-def joined(arrays):
+def joined(arrays: list[np.ndarray]) -> np.ndarray:
     """Return arrays one behind the other, letting go of each as it is copied.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from numbers import Number
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -12,6 +13,9 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skfocal._data.texts import is_dataset, is_missing
 from skfocal._utils.messages import excerpt, excerpts
+
+# What `encode` takes as y.
+Labels: TypeAlias = Any
 
 
 def encode(y, texts, declared=None, multilabel=None):

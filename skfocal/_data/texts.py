@@ -1,10 +1,14 @@
 """Containers of texts to sequences of str: lists of what is in memory, views of what is not."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from skfocal._utils.messages import excerpt, excerpts
+
+# What `as_texts` takes: containers of many packages, which have no type in common.
+Documents: TypeAlias = Any
 
 _AT_ONCE = 1024  # documents that a pass over all reads together
 NO_DOCUMENT = "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."

@@ -308,7 +308,7 @@ class Training:
 
     def _moments(self, adapters):
         """Return the optimizer's state after the last chunk, or None."""
-        if self.chunks is None or not self.chunks.n_updates:
+        if self.chunks is None or self.earlier is None or not self.chunks.n_updates:
             return None
         return (adapters and adapters.moments) or self.earlier.net_.moments()
 
@@ -326,9 +326,9 @@ class Training:
 
     def _calibrated(self, net, prepared, score):
         """Return the temperature of each `proba` and the tuned offset, by held-out documents."""
-        if not needs_held_out(self.parameters):
-            return {}, None
         rows = self.data.held_out
+        if rows is None or not needs_held_out(self.parameters):
+            return {}, None
         logits = self.processes.map_rows(
             len(rows), lambda part: net.logits(prepared.tokens.take(rows[part]))
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skfocal._data.document_streams import joined, parts
-from skfocal._data.texts import is_stream
+from skfocal._data.texts import Documents, is_stream
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
 from skfocal._estimator import advice, build
@@ -49,7 +50,7 @@ class FittedModel:
     read: Any
 
     @classmethod
-    def of(cls, estimator) -> Self:
+    def of(cls, estimator: Any) -> Self:
         """Return the view of an estimator, after a check of what may be set after `fit`.
 
         Raises
@@ -70,7 +71,7 @@ class FittedModel:
             functools.partial(read_documents, estimator, reset=False, pairs=estimator._pairs),
         )
 
-    def answer(self, X, method):
+    def answer(self, X: Documents, method: Callable[[FixedPredictions], np.ndarray]) -> np.ndarray:
         """Return what a method of the answers gives, made of some documents at a time.
 
         Parameters
@@ -81,11 +82,11 @@ class FittedModel:
         answers = self.calibration.answers
         return joined([method(answers(logits)) for logits in self._slices(X)])
 
-    def logits(self, X) -> np.ndarray:
+    def logits(self, X: Documents) -> np.ndarray:
         """Return the logits of documents, float32 of shape (n, n_classes)."""
         return joined(list(self._slices(X)))
 
-    def logits_and_answers(self, X) -> tuple[np.ndarray, FixedPredictions]:
+    def logits_and_answers(self, X: Documents) -> tuple[np.ndarray, FixedPredictions]:
         """Return the logits of documents and all that they are answered with."""
         logits = self.logits(X)
         return logits, self.calibration.answers(logits)
@@ -107,7 +108,7 @@ class FittedModel:
 
 
 @contextlib.contextmanager
-def predicting(estimator):
+def predicting(estimator: Any) -> Iterator[FittedModel]:
     """Let all processes predict together; yield the :class:`FittedModel` of an estimator."""
     with process_group.join().together():
         yield FittedModel.of(estimator)

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -29,6 +32,8 @@ from skfocal.calibration import DECISIONS, PROBAS
 from skfocal.callbacks import SCHEDULES
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES
 from skfocal.options import Checkpoint, Windows
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PATIENCE = 3  # epochs, of early_stopping=True
 _KINDS = {"long_documents": Windows, "alpha": EffectiveNumber, "checkpoint": Checkpoint}
@@ -115,6 +120,12 @@ def parameters_of(estimator) -> SimpleNamespace:
 
 
 # -- checks --------------------------------------------------------------------------------
+
+
+def validated(fit: _Function) -> _Function:
+    """Let a method of the estimator check the parameters first; keep its type for editors."""
+    checked: _Function = _fit_context(prefer_skip_nested_validation=True)(fit)
+    return checked
 
 
 def validate(estimator, names=None):

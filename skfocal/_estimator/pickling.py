@@ -1,6 +1,7 @@
 """A fitted estimator as plain data, and back: what pickles, skops files and folders hold."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 _BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # not stored by earlier versions
 
 
-def to_plain(estimator, state):
+def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Return an estimator's state as plain data: arrays and text in place of the net.
 
     Parameters

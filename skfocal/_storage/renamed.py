@@ -1,7 +1,10 @@
 """Parameters of earlier versions: how each is written now, in a call and in what was stored."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
 
 # By the parameter that has them now: how it is written with them, and for each old name what it
 # is written as there, with the default it had.
@@ -55,7 +58,7 @@ def refuse(params, kind):
         raise ValueError("long_documents='chunk' is now written long_documents='windows'.")
 
 
-def refusing(init):
+def refusing(init: _Init) -> _Init:
     """Let a constructor say how an old name is written now; its signature stays as it is."""
 
     @functools.wraps(init)
@@ -63,7 +66,7 @@ def refusing(init):
         refuse(params, TypeError)
         init(self, *args, **params)
 
-    return checked
+    return cast(_Init, checked)
 
 
 # -- in what was stored --------------------------------------------------------------------

@@ -9,7 +9,7 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.maxlevel = 3
 
 
-def excerpt(value, limit=60):
+def excerpt(value: object, limit: int = 60) -> str:
     r"""Return the repr of a value, cut to about `limit` characters.
 
     Line ends and escape sequences are escaped by the repr; a long str or bytes is cut before.

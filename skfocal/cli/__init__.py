@@ -4,19 +4,23 @@ import contextlib
 import json
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skfocal._storage.renamed import refuse
-from skfocal.cli._tables import check_writable, read_columns, write_columns
+from skfocal.cli._tables import BadRow, check_writable, read_columns, write_columns
+
+if TYPE_CHECKING:
+    from skfocal.classifier import BertFocalClassifier
 
 __all__ = ["app", "evaluate", "fit", "main", "predict", "report"]
 
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
-    "(.jsonl) or Parquet, by their names' end.",
+    "(.jsonl) or Parquet, as their extension says.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,22 +32,22 @@ _Text = Annotated[
     typer.Option(
         default_factory=lambda: ["text"],
         show_default="text",
-        help="Column of the texts; twice for pairs of texts.",
+        help="Column with the texts. Give it twice for pairs of texts.",
     ),
 ]
-_Label = Annotated[str, typer.Option(help="Column of the labels.")]
-_Skip = Annotated[bool, typer.Option(help="Leave out rows that cannot be used, and name them.")]
-_Folder = Annotated[Path, typer.Argument(help="Folder that fit has written.")]
+_Label = Annotated[str, typer.Option(help="Column with the labels.")]
+_Skip = Annotated[bool, typer.Option(help="Leave out unusable rows, and report each.")]
+_Folder = Annotated[Path, typer.Argument(help="Folder that fit wrote.")]
 
 
 @app.command()
 def fit(
-    data: Annotated[Path, typer.Argument(help="Texts and labels to train on.")],
+    data: Annotated[Path, typer.Argument(help="File with texts and labels to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for the fitted model.")],
     text_column: _Text,
     label_column: _Label = "label",
     model: Annotated[
-        str | None, typer.Option(help="A name on the Hugging Face hub, or a folder.")
+        str | None, typer.Option(help="Model name on the Hugging Face hub, or a folder.")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -51,15 +55,15 @@ def fit(
             "--set",
             metavar="NAME=VALUE",
             help="A parameter of BertFocalClassifier, for example alpha=balanced, gamma=1, "
-            "max_epochs=2 or alpha__beta=0.99; the value is JSON or a text. May be repeated.",
+            "max_epochs=2 or alpha__beta=0.99. The value is JSON or text. May be repeated.",
         ),
     ] = None,
     skip_bad_rows: _Skip = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
-):
+) -> None:
     """Train a classifier and write it into a folder.
 
-    The folder is one of transformers, too: its pipelines read it.
+    The pipelines of transformers can read the folder, too.
     """
     with _errors_in_words():
         from skfocal.classifier import BertFocalClassifier
@@ -80,14 +84,19 @@ def fit(
 @app.command()
 def predict(
     model: _Folder,
-    data: Annotated[Path, typer.Argument(help="Texts.")],
+    data: Annotated[Path, typer.Argument(help="File with texts.")],
     text_column: _Text,
     output: Annotated[
-        Path | None, typer.Option(help="File for the answers; else CSV to standard output.")
+        Path | None, typer.Option(help="File for the answers. Default: CSV on standard output.")
     ] = None,
-    proba: Annotated[bool, typer.Option(help="Also a column for each class.")] = False,
-):
-    """Name the label of each text, a line for each row and in their order."""
+    proba: Annotated[
+        bool, typer.Option(help="Also write a column of probabilities for each class.")
+    ] = False,
+) -> None:
+    """Predict the label of each text.
+
+    The answers have one line per text, in the order of the file.
+    """
     with _errors_in_words():
         from skfocal._estimator.fitted_model import predicting
         from skfocal.classifier import BertFocalClassifier
@@ -109,19 +118,22 @@ def predict(
         if chances is not None:
             for name, column in zip(clf.classes_, chances.T, strict=True):
                 columns[f"proba:{name}"] = column.tolist()
-        write_columns(output, columns, out=sys.stdout if output is None else None)
+        write_columns(output, columns)
 
 
 @app.command()
 def evaluate(
     model: _Folder,
-    data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
+    data: Annotated[Path, typer.Argument(help="File with texts and their labels.")],
     text_column: _Text,
     label_column: _Label = "label",
-    as_json: Annotated[bool, typer.Option("--json", help="Numbers as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     skip_bad_rows: _Skip = False,
-):
-    """Compare predictions with labels: precision, recall and F1 of each class, and overall."""
+) -> None:
+    """Compare predictions with labels.
+
+    The scores are precision, recall and F1 of each class and overall, and balanced accuracy.
+    """
     with _errors_in_words():
         from sklearn.metrics import balanced_accuracy_score, classification_report
 
@@ -142,16 +154,19 @@ def evaluate(
 @app.command()
 def report(
     model: _Folder,
-    data: Annotated[Path, typer.Argument(help="Texts and their labels.")],
+    data: Annotated[Path, typer.Argument(help="File with texts and their labels.")],
     output: Annotated[Path, typer.Option(help="File for the page, for example report.html.")],
     text_column: _Text,
     label_column: _Label = "label",
-    hardest: Annotated[int, typer.Option(min=0, help="How many of the hardest documents.")] = 20,
+    hardest: Annotated[
+        int, typer.Option(min=0, help="Number of the hardest documents to show.")
+    ] = 20,
     skip_bad_rows: _Skip = False,
-):
-    """Write an HTML page of scores, figures and the hardest documents.
+) -> None:
+    """Write an HTML page about a model.
 
-    One file, which needs no network: to open in a browser and to pass on. It shows texts.
+    It shows scores, figures and the texts of the hardest documents. The page is a single file that
+    needs no network.
     """
     with _errors_in_words():
         check_writable(output, known=False)
@@ -163,9 +178,9 @@ def report(
         _say(f"{output}: {len(X)} documents, {page.overall['accuracy']:.3f} of them right")
 
 
-def _settings(pairs):
-    """Return parameters from ``name=value`` texts."""
-    result = {}
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return parameters from strings ``name=value``."""
+    result: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -177,37 +192,41 @@ def _settings(pairs):
     return result
 
 
-def _made(kind, settings):
+def _made(kind: "type[BertFocalClassifier]", settings: dict[str, Any]) -> "BertFocalClassifier":
     refuse(settings, ValueError)
     known = kind().get_params()
     unknown = sorted(name for name in settings if name.partition("__")[0] not in known)
     if unknown:
         raise typer.BadParameter(
-            f"--set must name parameters, one of {list(known)}. Got {unknown}."
+            f"--set must name a parameter, one of {list(known)}. Got {unknown}."
         )
     return kind().set_params(**settings)
 
 
-def _read(path, text, label, skip, classes=None):
-    def tell(error):
+def _read(
+    path: Path, text: list[str], label: str | None, skip: bool, classes: list[Any] | None = None
+) -> tuple[list[Any], list[Any]]:
+    def tell(error: BadRow) -> None:
         _say(f"left out: {error}")
 
     return read_columns(path, text, label, tell if skip else None, classes)
 
 
-def _loaded(model, command):
-    """Return a model of one label a document."""
+def _loaded(model: Path, command: str) -> "BertFocalClassifier":
+    """Return a model with one label per document."""
     from skfocal.classifier import BertFocalClassifier
 
     clf = BertFocalClassifier.from_pretrained(model)
     if clf.class_weight_.ndim == 2:
-        raise ValueError(f"{command} is for one label a document. Got a model of several.")
+        raise ValueError(
+            f"{command} is for models with one label per document. Got a model with several."
+        )
     return clf
 
 
 @contextlib.contextmanager
-def _bar(clf, total):
-    """Show a bar of predicted documents where standard error is a terminal."""
+def _bar(clf: "BertFocalClassifier", total: int) -> Iterator[None]:
+    """Show a progress bar of predicted documents if standard error is a terminal."""
     from tqdm import tqdm
 
     with tqdm(total=total, unit=" documents", leave=False, disable=None) as bar:
@@ -218,15 +237,15 @@ def _bar(clf, total):
             del clf.net_.watch
 
 
-def _say(text):
+def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
 @contextlib.contextmanager
-def _errors_in_words():
-    """Show errors and warnings as a line each; end with exit code 1 after an error."""
+def _errors_in_words() -> Iterator[None]:
+    """Show each error and warning in one line; exit with code 1 after an error."""
 
-    def show(message, *args, **kwargs):
+    def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
         _say(f"Warning: {message}")
 
     with warnings.catch_warnings():
@@ -238,6 +257,6 @@ def _errors_in_words():
             raise typer.Exit(1) from error
 
 
-def main():
+def main() -> None:
     """Run the command."""
     app()

@@ -1,9 +1,13 @@
-"""Columns of CSV, TSV, JSON lines and Parquet files, whose bad rows are named by their line."""
+"""Columns of CSV, TSV, JSON lines and Parquet files; errors name the line of a bad row."""
 
 import csv
 import json
+import os
+import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from skfocal._utils.optional import import_optional
 
@@ -18,18 +22,23 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 # The longest cell of a CSV file; Python's own limit of 131,072 is less than a long document.
 _LONGEST = 2**30
 
+_Path = str | os.PathLike[str]
+
 
 class BadRow(ValueError):
-    """A row that cannot be used; the message names file and line."""
+    """A row that cannot be used; the message names the file and the line."""
 
 
-def kind_of(path):
-    """Return what kind of file a name stands for.
+_Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]  # with the place of each in the file
+
+
+def kind_of(path: _Path) -> str:
+    """Return the kind of a file, by the extension of its name.
 
     Raises
     ------
     ValueError
-        If it is none of those that are known.
+        If the extension is not one of :data:`KINDS`.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in KINDS:
@@ -37,21 +46,27 @@ def kind_of(path):
     return KINDS[suffix]
 
 
-def read_columns(path, text, label=None, on_bad=None, classes=None):
-    """Return the texts of a file and, if asked for, their labels.
+def read_columns(
+    path: _Path,
+    text: list[str],
+    label: str | None = None,
+    on_bad: Callable[[BadRow], None] | None = None,
+    classes: list[Any] | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """Return the texts in a file and, on request, their labels.
 
     Parameters
     ----------
     path : str or path
-        A CSV or TSV file with a line of names, JSON lines, or Parquet; in UTF-8.
+        A CSV or TSV file with a header line, JSON lines, or Parquet; text is UTF-8.
     text : list of str
-        Names of one or two columns.
+        Names of the one or two columns with texts.
     label : str, default=None
-        Name of a column.
+        Name of the column with labels.
     on_bad : callable ``(BadRow) -> None``, default=None
-        Is given each row that cannot be used, which is then left out. None: raise.
+        Called with each row that cannot be used; the row is then left out. None: raise.
     classes : list, default=None
-        The labels that there are; files may have them as texts. None: any.
+        The allowed labels, which the file may hold as strings. None: any.
 
     Returns
     -------
@@ -60,13 +75,14 @@ def read_columns(path, text, label=None, on_bad=None, classes=None):
     Raises
     ------
     OSError, ValueError
-        If the file cannot be read, lacks a column or has no usable row.
+        If the file cannot be read, does not have the columns or has no usable row.
     """
     if len(text) not in (1, 2):
         raise ValueError(f"texts must be in one column or two. Got {text}.")
     names = text if label is None else [*text, label]
     known = None if classes is None else {str(value): value for value in classes}
-    texts, labels = [], []
+    texts: list[Any] = []
+    labels: list[Any] = []
     for where, row in _ROWS[kind_of(path)](path, names):
         try:
             if isinstance(row, BadRow):
@@ -81,17 +97,17 @@ def read_columns(path, text, label=None, on_bad=None, classes=None):
                 raise
             on_bad(error)
     if not texts:
-        raise ValueError(f"{path} must have a row that can be used. Got none.")
+        raise ValueError(f"{path} must have a usable row. Got none.")
     return texts, labels
 
 
-def _checked_text(value, where, name):
+def _checked_text(value: Any, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise BadRow(f"{where}: {name!r} must be a text. Got {type(value).__name__}.")
     return value
 
 
-def _checked_label(value, where, name, known):
+def _checked_label(value: Any, where: str, name: str, known: dict[str, Any] | None) -> Any:
     if value is None or value == "" or value != value:
         raise BadRow(f"{where}: {name!r} must be a label. Got nothing.")
     if not isinstance(value, str | int | float):
@@ -100,7 +116,7 @@ def _checked_label(value, where, name, known):
         raise BadRow(f"{where}: {name!r} must be a label in Unicode. Got {value!r}.")
     if known is None:
         return value
-    # A column of integers with a gap is one of floats.
+    # Integers become floats in a column with a missing value.
     whole = isinstance(value, float) and value.is_integer()
     for key in (str(value), str(int(value)) if whole else None):
         if key in known:
@@ -109,9 +125,9 @@ def _checked_label(value, where, name, known):
     raise BadRow(f"{where}: {name!r} must be a label of the model, {labels}. Got {value!r}.")
 
 
-def _delimited(path, names):
+def _delimited(path: _Path, names: Sequence[str]) -> _Rows:
     csv.field_size_limit(_LONGEST)
-    # Bytes that are not UTF-8 become lone surrogates, so that their row can be named.
+    # Bytes that are not UTF-8 become lone surrogates, so that the error can name their row.
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=_DELIMITERS[kind_of(path)], strict=True)
         last = 0
@@ -133,7 +149,7 @@ def _delimited(path, names):
             raise ValueError(f"{path}, the row from line {last + 1} on: {error}.") from error
 
 
-def _is_unicode(text):
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -141,7 +157,7 @@ def _is_unicode(text):
     return True
 
 
-def _json_lines(path, names):
+def _json_lines(path: _Path, names: Sequence[str]) -> _Rows:
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"line {number}"
@@ -159,29 +175,30 @@ def _json_lines(path, names):
                 yield where, row
 
 
-def _pyarrow():
+def _pyarrow() -> list[Any]:
     names = "pyarrow", "pyarrow.parquet"
     return [import_optional(name, "Parquet", "cli") for name in names]
 
 
-def check_writable(path, known=True):
-    """Raise where a file cannot be written, before the work for it is done.
+def check_writable(path: Path, known: bool = True) -> None:
+    """Raise an error if a file cannot be written, before the work for it is done.
 
     Parameters
     ----------
     path : path
     known : bool, default=True
-        Whether it is to be one of :data:`KINDS`.
+        Whether the file must be one of :data:`KINDS`.
     """
     if known and kind_of(path) == "parquet":
         _pyarrow()
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise OSError(f"{path} must be a file in a folder that exists.")
+        got = "a folder" if path.is_dir() else "a file in no folder"
+        raise OSError(f"{path} must be a file in a folder that exists. Got {got}.")
     with tempfile.TemporaryFile(dir=path.absolute().parent):
-        pass  # some folders exist and take no files
+        pass  # some folders exist but nothing can be created in them
 
 
-def _parquet(path, names):
+def _parquet(path: _Path, names: list[str]) -> _Rows:
     pyarrow, parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
@@ -192,10 +209,10 @@ def _parquet(path, names):
                 number += 1
                 yield f"row {number}", row
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no Parquet file that can be read: {error}.") from error
+        raise ValueError(f"{path} is not a readable Parquet file: {error}.") from error
 
 
-def _check_columns(path, head, names):
+def _check_columns(path: _Path, head: Sequence[str], names: Sequence[str]) -> None:
     for name in names:
         if list(head).count(name) != 1:
             raise ValueError(
@@ -203,22 +220,25 @@ def _check_columns(path, head, names):
             )
 
 
-_ROWS = {"csv": _delimited, "tsv": _delimited, "jsonl": _json_lines, "parquet": _parquet}
+_ROWS: dict[str, Callable[[_Path, list[str]], _Rows]] = {
+    "csv": _delimited,
+    "tsv": _delimited,
+    "jsonl": _json_lines,
+    "parquet": _parquet,
+}
 
 
-def write_columns(path, columns, out=None):
+def write_columns(path: _Path | None, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length.
 
     Parameters
     ----------
-    path : str or path
-        Its end says in what form.
+    path : str, path or None
+        File to write; its extension says in which format. None: CSV on standard output.
     columns : dict of str -> list
-    out : text file, default=None
-        Is written to as CSV instead.
     """
-    if out is not None:
-        _write_delimited(out, columns, ",")
+    if path is None:
+        _write_delimited(sys.stdout, columns, ",")
     elif (kind := kind_of(path)) == "parquet":
         pyarrow, parquet = _pyarrow()
         parquet.write_table(pyarrow.table(columns), path)
@@ -232,7 +252,7 @@ def write_columns(path, columns, out=None):
                 _write_delimited(file, columns, _DELIMITERS[kind])
 
 
-def _write_delimited(file, columns, delimiter):
+def _write_delimited(file: IO[str], columns: Mapping[str, Sequence[Any]], delimiter: str) -> None:
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))

@@ -1,5 +1,7 @@
 """The HTML page of a report: escaped text, inline figures, no script and nothing from outside."""
 
+from __future__ import annotations
+
 import copy
 import functools
 import importlib.resources
@@ -8,10 +10,13 @@ import math
 import re
 import string
 import warnings
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skfocal._utils.messages import excerpt
 from skfocal.displays import (
@@ -19,7 +24,12 @@ from skfocal.displays import (
     FrequencyConfusionMatrixDisplay,
 )
 
-_INK = "#010203"  # becomes the colour of the text around, light or dark
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from skfocal.report._report import Report
+
+_INK = "#010203"  # becomes the colour of the surrounding text, light or dark
 _BLUE, _ORANGE = "#0072b2", "#e69f00"
 _STYLE = {
     "svg.fonttype": "none",
@@ -35,22 +45,22 @@ _STYLE = {
     ),
 }
 _FEW_NAMES, _FEW_CELLS = 12, 6  # classes up to which figures stand side by side
-_MOST_CELLS = 60  # classes with a row of the confusion matrix; the others share one
+_MOST_CELLS = 60  # rows of the confusion matrix; further classes share the last one
 _LONGEST_NAME, _LONGEST_TEXT = 28, 400
-_LONG_TABLE = 12  # rows, beyond which a table folds
+_LONG_TABLE = 12  # rows; longer tables can be folded
 
 _HERE = importlib.resources.files("skfocal.report")
 _CSS = (_HERE / "page.css").read_text(encoding="utf-8")
 _PAGE = string.Template((_HERE / "page.html").read_text(encoding="utf-8"))
 
 
-def page(body, name):
-    """Return a whole document around a fragment; its policy forbids scripts and the network."""
+def page(body: str, name: str) -> str:
+    """Return an HTML document around a fragment; its policy forbids scripts and the network."""
     return _PAGE.substitute(title=_text(f"Report of {name}"), body=body)
 
 
-def fragment(report):
-    """Return the report as one element, with styles for it alone."""
+def fragment(report: Report) -> str:
+    """Return the report as one element, with its own styles."""
     parts = [
         _part("Classes", _classes(report)),
         _part("Errors", _errors(report)),
@@ -59,7 +69,7 @@ def fragment(report):
         _part("Training", _training(report)),
         _part("Parameters and versions", _settings(report), is_open=False),
     ]
-    # The class names keep MathJax, which notebooks have, from taking $ in documents for formulas.
+    # The CSS classes keep a notebook's MathJax from reading $ in documents as formulas.
     return (
         f'<div class="skfocal-report tex2jax_ignore mathjax_ignore"><style>\n{_CSS}</style>'
         f"{_head(report)}{''.join(parts)}</div>"
@@ -69,16 +79,16 @@ def fragment(report):
 # -- parts -----------------------------------------------------------------------------------
 
 
-def _part(title, content, is_open=True):
+def _part(title: str, content: str, is_open: bool = True) -> str:
     if not content:
         return ""
     summary = f"<summary><h2>{title}</h2></summary>"
     return f'<details class="part"{" open" * is_open}>{summary}{content}</details>'
 
 
-def _head(report):
+def _head(report: Report) -> str:
     n = len(report._codes)
-    kind = "labels, any number a document" if report.multilabel else "classes"
+    kind = "labels, any number per document" if report.multilabel else "classes"
     what = f"{n} document{'s' * (n != 1)}, {len(report.labels)} {kind}"
     when = report.created.strftime("%Y-%m-%d %H:%M UTC")
     scores = [
@@ -108,22 +118,23 @@ _SHARES = {"share", "test_share", "train_share"}
 _BARS = {"precision", "recall", "f1", "average_precision"}
 
 
-def _classes(report):
+def _classes(report: Report) -> str:
     table = report.per_class
     known = "train_share" in table
     heads = {name: text for name, text in _CLASS_HEADS.items() if name in table}
     rows = _folded(_table(table, heads), len(report.labels), "Scores of each class")
-    caption = "Share of each class in these documents" + (
-        " and in those that the classifier was trained on." if known else "."
-    )
+    training = " and in the training documents" if known else ""
+    caption = f"Share of each class in these documents{training}."
     many = len(report.labels) > _FEW_NAMES
     figures = [_figure("Class balance", caption, _balance(report), wide=many)]
     if table["support"].any():
-        curves = "Each class against the rest, with its documents and average precision (AP)."
+        curves = (
+            "Each class against the rest, with its number of documents and average precision (AP)."
+        )
         drawn = _precision_recall(report)
         figures.append(_figure("Precision and recall", curves, drawn, wide=many))
     return (
-        "<p>Sorted by frequency among these documents. A dash: nothing to divide by.</p>"
+        "<p>Sorted by frequency in these documents. A dash stands for a division by zero.</p>"
         f"{rows}{_grid(*figures)}"
     )
 
@@ -136,28 +147,29 @@ _ERROR_HEADS = {
 }
 
 
-def _errors(report):
+def _errors(report: Report) -> str:
     if report.multilabel:
         return ""
     few = len(report.labels) <= _FEW_CELLS
-    caption = "Numbers are documents, shades the share of the true class."
+    caption = "Numbers count documents. Shades show the share of the true class."
     matrix = _figure("Confusion matrix", caption, _confusion(report), wide=not few)
     if not report.confusions["true"]:
-        return f"<p>None.</p>{_grid(matrix)}"
+        return f"<p>There are no errors.</p>{_grid(matrix)}"
     table = _table(report.confusions, _ERROR_HEADS)
     table = f"<div><h3>The most frequent errors</h3>{table}</div>"
     return _grid(matrix, table) if few else table + _grid(matrix)
 
 
-def _probabilities(report):
+def _probabilities(report: Report) -> str:
     reliability = (
         "Share of right decisions against confidence; each label of a document is a decision"
         if report.multilabel
-        else "Accuracy against confidence, the largest probability"
+        else "Accuracy against confidence, which is the highest probability"
     )
-    caption = f"{reliability}. On the diagonal, probabilities mean what they say."
+    caption = f"{reliability}. On the diagonal the two are equal, as is ideal."
     counts = (
-        "How many there are of each confidence: where they are few, the points left are chance."
+        f"Number of {_unit(report)} by confidence. Where there are few, the reliability is mostly "
+        "chance."
     )
     return _grid(
         _figure("Reliability", caption, _reliability(report)),
@@ -165,25 +177,31 @@ def _probabilities(report):
     )
 
 
-def _hardest(report):
+def _unit(report: Report) -> str:
+    return "decisions" if report.multilabel else "documents"
+
+
+def _hardest(report: Report) -> str:
     table = report.hardest
     if not table["row"]:
         return ""
     gamma = f"{report.gamma:g}"
     weight = f"(1 − p)<sup>{gamma}</sup>" if gamma != "1" else "1 − p"
+    truth = "the truth about the label" if report.multilabel else "the true class"
     about = (
-        f"The highest focal weights {weight}: where the classifier is most certain of what is not "
-        "true. Look here for wrong labels first. Rows are counted from 0; p is the probability of "
-        "what is true."
+        f"Documents with the highest focal weight {weight}: on them the classifier is most "
+        "confidently wrong. Look here first for wrong labels. Rows are counted from 0; p is the "
+        f"probability of {truth}."
     )
     if report.gamma != 1:
-        about += " The weight is that of training, by the softmax of the logits."
+        function = "sigmoid" if report.multilabel else "softmax"
+        about += f" As in training, the weight is computed with the {function} of the logits."
     rows = zip(*table.values(), strict=True)
     items = [_document(dict(zip(table, row, strict=True)), report.multilabel) for row in rows]
     return f"<p>{about}</p><ol>{''.join(items)}</ol>"
 
 
-def _document(row, several):
+def _document(row: dict[str, Any], several: bool) -> str:
     names = {"true": row["true"], "predicted": row["predicted"]}
     if several:
         names = {key: ", ".join(map(str, labels)) or "none" for key, labels in names.items()}
@@ -201,25 +219,25 @@ def _document(row, several):
     )
 
 
-def _training(report):
-    if not report._training:
+def _training(report: Report) -> str:
+    if report._training is None:
         return ""
-    history, class_loss = (copy.copy(display) for display in report._training)
+    history, class_loss = report._training
+    history, class_loss = copy.copy(history), copy.copy(class_loss)
     names = {"epoch": "epoch", "train_loss": "training loss"}
     names |= {"valid_loss": "held-out loss", "valid_score": f"held-out {history.score_name}"}
     table = _table(report.history, {name: names[name] for name in report.history})
     figures = [
         _figure(
             "Losses",
-            "Of the training documents, and of those held out if there are any.",
+            "Losses of the training documents and, if there are any, the held-out documents.",
             _draw(history.plot, "Losses by epoch"),
         )
     ]
     class_loss.labels = _names(class_loss.labels)
     if len(class_loss.losses):
         caption = (
-            "Who carries the loss: shares of the classes in the training documents and in the "
-            "loss of each epoch."
+            "Share of each class in the training documents, and in the training loss of each epoch."
         )
         drawn = _draw(class_loss.plot, "Shares of the classes in the training loss by epoch")
         figures.append(_figure("Loss of each class", caption, drawn))
@@ -227,52 +245,52 @@ def _training(report):
     return _grid(*figures) + rows
 
 
-def _settings(report):
+def _settings(report: Report) -> str:
     changed = {
         name: value
         for name, value in report.params.items()
         if excerpt(value, 500) != excerpt(report._defaults.get(name), 500)
     }
     others = {name: value for name, value in report.params.items() if name not in changed}
-    content = "<h3>Parameters that are not the default</h3>" + _pairs(changed)
+    content = "<h3>Parameters that differ from their defaults</h3>" + _pairs(changed)
     if others:
-        content += f"<details><summary>All others</summary>{_pairs(others)}</details>"
+        content += f"<details><summary>All other parameters</summary>{_pairs(others)}</details>"
     return f"{content}<h3>Versions</h3>{_pairs(report.versions, str)}"
 
 
 # -- tables and texts ------------------------------------------------------------------------
 
 
-def _text(value):
-    """Return text for HTML, without control characters and lone surrogates."""
+def _text(value: object) -> str:
+    """Return text for HTML, without control characters or lone surrogates."""
     text = "".join(c if c.isprintable() or c in " \n\t" else " " for c in str(value))
     return escape(text)
 
 
-def _label(value):
+def _label(value: object) -> str:
     return f"<bdi>{_text(_cut(value, 80))}</bdi>"
 
 
-def _cut(value, most):
+def _cut(value: object, most: int) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= most else text[:most].rstrip() + "…"
 
 
-def _number(value):
+def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _small(value):
-    """Return a probability, with its first digit where it is small."""
+def _small(value: float) -> str:
+    """Return a probability; of a small one, the first digit and the exponent."""
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
 
 
-def _words(value, tag="td", scope=""):
+def _words(value: object, tag: str = "td", scope: str = "") -> str:
     kind = "words long" if len(str(value)) > _LONGEST_NAME else "words"
     return f'<{tag}{scope} class="{kind}">{_label(value)}</{tag}>'
 
 
-def _cell(name, value):
+def _cell(name: str, value: float) -> str:
     if math.isnan(value):
         return "<td>–</td>"
     if name in _SHARES:
@@ -282,8 +300,8 @@ def _cell(name, value):
     return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{value}</td>"
 
 
-def _table(columns, heads):
-    """Return a table of some columns; those of labels are words, whatever the labels are."""
+def _table(columns: Mapping[str, Iterable[Any]], heads: dict[str, str]) -> str:
+    """Return a table of some columns; labels are set as words, whatever their type."""
     words = _WORDS & set(heads) - ({"predicted"} if "support" in columns else set())
     head = "".join(
         f'<th scope="col"{" class=words" * (name in words)}>{_text(text)}</th>'
@@ -302,26 +320,26 @@ def _table(columns, heads):
     )
 
 
-def _plain(value):
-    """Return a Python number for numpy's, and NaN for what is missing."""
+def _plain(value: Any) -> float:
+    """Return a number as Python's own, and a missing value as NaN."""
     return math.nan if value is None else value.item() if hasattr(value, "item") else value
 
 
-def _folded(table, n_rows, title):
+def _folded(table: str, n_rows: int, title: str) -> str:
     if n_rows <= _LONG_TABLE:
         return table
     return f"<details open><summary>{title}</summary>{table}</details>"
 
 
-def _value(value):
-    """Return an excerpt of a parameter; of a path its last part, for a page that is passed on."""
+def _value(value: Any) -> str:
+    """Return an excerpt of a parameter; of a path only its name, as pages are passed on."""
     path = PurePath(value) if isinstance(value, str | PurePath) else PurePath()
     if path.is_absolute() or path.parts[:1] in (("..",), ("~",)):
         value = f"…/{PurePath(value).name}"
     return excerpt(value, 200)
 
 
-def _pairs(values, show=_value):
+def _pairs(values: Mapping[str, Any], show: Callable[[Any], str] = _value) -> str:
     rows = [
         f'<tr><th scope="row" class="words"><code>{_text(name)}</code></th>'
         f'<td class="words long"><code>{_text(show(value))}</code></td></tr>'
@@ -333,11 +351,11 @@ def _pairs(values, show=_value):
 # -- figures ---------------------------------------------------------------------------------
 
 
-def _grid(*figures):
+def _grid(*figures: str) -> str:
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
-def _figure(title, caption, svg, wide=False):
+def _figure(title: str, caption: str, svg: str, wide: bool = False) -> str:
     kind = ' class="wide"' if wide else ""
     return (
         f'<figure{kind}><h3>{title}</h3><div class="scroll">{svg}</div>'
@@ -345,8 +363,8 @@ def _figure(title, caption, svg, wide=False):
     )
 
 
-def _names(labels):
-    """Return short names for a figure, each another one, in which nothing is mark-up."""
+def _names(labels: Iterable[Any]) -> list[str]:
+    """Return short and distinct names for a figure, without mark-up."""
     names: dict[str, None] = {}
     for label in labels:
         name = "".join(c if c.isprintable() else " " for c in str(label))
@@ -364,33 +382,33 @@ def _names(labels):
 _SIDE, _WIDE = (4.4, 3.3), (9.5, 4)  # inches
 
 
-def _draw(plot, alt, size=_SIDE):
-    """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of its surroundings."""
+def _draw(plot: Callable[..., object], alt: str, size: tuple[float, float] = _SIDE) -> str:
+    """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of the page."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that its font lacks: the browser has others
+        warnings.simplefilter("ignore")  # glyphs missing in its font: the browser has other fonts
         figure = Figure(figsize=size, layout="constrained")
         plot(ax=figure.subplots())
         file = io.StringIO()
-        # The salt makes the names of shared shapes the same in every run.
+        # The salt gives shared shapes the same names in every run.
         with matplotlib.rc_context({"svg.hashsalt": alt}):
             figure.savefig(file, format="svg", transparent=True)
     return _inline(file.getvalue(), alt, size)
 
 
-def _inline(svg, alt, size):
-    """Return an SVG file as an element: no styles for the whole page, no names but a text."""
+def _inline(svg: str, alt: str, size: tuple[float, float]) -> str:
+    """Return an SVG file as an element with a text, without styles or ids for the whole page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    # Within a tag: what stands between tags is text.
+    # Only within tags: text stands between them.
     svg = re.sub(r"(fill|stroke): #(?:010203|000000)\b(?=[^<>]*>)", r"\1: currentColor", svg)
-    svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # the curves without a name
+    svg = svg.replace("stroke: #bfbfbf", "stroke: var(--faint)")  # curves without a name
     box = re.search(r'viewBox="[^"]*"', svg).group()  # type: ignore[union-attr]
     width = round(96 * size[0])
-    # As wide as its place, within what keeps its letters legible.
+    # As wide as its container, within limits that keep the letters legible.
     style = f"width:100%;min-width:{round(0.72 * width)}px;max-width:{round(1.25 * width)}px"
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -399,12 +417,12 @@ def _inline(svg, alt, size):
     return start + svg[svg.index(">") + 1 :].strip()
 
 
-def _balance(report):
+def _balance(report: Report) -> str:
     table = report.per_class
     x = np.arange(len(report.labels))
     many = len(x) > _FEW_NAMES
 
-    def plot(ax):
+    def plot(ax: Axes) -> None:
         from matplotlib.ticker import LogLocator, NullLocator
 
         tested = np.where(table["test_share"] > 0, table["test_share"], np.nan)
@@ -429,8 +447,9 @@ def _balance(report):
     return _draw(plot, "Shares of the classes", _WIDE if many else _SIDE)
 
 
-def _confusion(report):
+def _confusion(report: Report) -> str:
     matrix, labels = report.confusion_matrix, list(report.labels)
+    assert matrix is not None
     codes, predicted = (_ranks(report, codes) for codes in (report._codes, report._predicted))
     used = np.flatnonzero(matrix.any(0) | matrix.any(1))
     if len(used) > _MOST_CELLS:
@@ -442,7 +461,7 @@ def _confusion(report):
     side = 1.6 + (0.75 * n if n <= 6 else 0.42 * n if n <= 20 else 0.225 * n)
     letters = 10 if n <= 6 else 8 if n <= 20 else 5.5
 
-    def plot(ax):
+    def plot(ax: Axes) -> None:
         from matplotlib.colors import LinearSegmentedColormap
 
         clear, full = (0, 0x72 / 255, 0xB2 / 255, 0), (0, 0x72 / 255, 0xB2 / 255, 1)
@@ -462,10 +481,10 @@ def _confusion(report):
         counts = np.zeros((n, n), int)
         np.add.at(counts, (np.searchsorted(used, codes), np.searchsorted(used, predicted)), 1)
         for i, j in zip(*counts.nonzero(), strict=True):
-            # The contrast of the two with the full colour is the same at nine tenths of it.
+            # At nine tenths of the full colour, both have the same contrast with it.
             colour = "white" if display.confusion_matrix[i, j] > 0.9 else _INK
-            text = {"ha": "center", "va": "center", "fontsize": letters, "color": colour}
-            ax.text(j, i, counts[i, j], **text)
+            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": letters}
+            ax.text(j, i, counts[i, j], color=colour, **style)
         ax.tick_params(labelsize=9 if n <= 20 else 6.5)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.spines[:].set_visible(True)
@@ -477,36 +496,36 @@ def _confusion(report):
     return _draw(plot, "Confusion matrix, most frequent class first", (side + 0.8, side))
 
 
-def _ranks(report, codes):
-    """Return the place of each class by frequency."""
+def _ranks(report: Report, codes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the frequency rank of the class of each code."""
     places = np.empty(len(report.labels), int)
     places[report._order] = np.arange(len(report.labels))
-    return places[codes]
+    ranks: NDArray[np.int64] = places[codes]
+    return ranks
 
 
-def _reliability(report):
+def _reliability(report: Report) -> str:
     display = copy.copy(report._reliability)
     return _draw(functools.partial(display.plot, color=_BLUE), "Accuracy against confidence")
 
 
-def _confidence(report):
+def _confidence(report: Report) -> str:
     counts = report._reliability.counts
     right = counts * report._reliability.accuracy
     edges = np.linspace(0, 1, len(counts) + 1)
 
-    def plot(ax):
+    def plot(ax: Axes) -> None:
         width = edges[1]
         settings = {"width": 0.9 * width, "align": "edge"}
         ax.bar(edges[:-1], right, **settings, color=_BLUE, label="right")
         ax.bar(edges[:-1], counts - right, **settings, bottom=right, color=_ORANGE, label="wrong")
-        unit = "decisions" if report.multilabel else "documents"
-        ax.set(xlabel="confidence", ylabel=unit, xlim=(0, 1))
+        ax.set(xlabel="confidence", ylabel=_unit(report), xlim=(0, 1))
         ax.legend(loc="upper left")
 
     return _draw(plot, "Right and wrong decisions by confidence")
 
 
-def _precision_recall(report):
+def _precision_recall(report: Report) -> str:
     from sklearn.metrics import precision_recall_curve
 
     table, truth, proba = report.per_class, report._truth, report._proba
@@ -524,7 +543,7 @@ def _precision_recall(report):
 
     many = len(names) > _FEW_NAMES
 
-    def plot(ax):
+    def plot(ax: Axes) -> None:
         display.plot(ax=ax, top=6)
         if not many:
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)

@@ -1,13 +1,16 @@
-"""A fitted classifier judged on documents whose labels are known, as tables and as one page."""
+"""An evaluation of a fitted classifier on labelled documents, as tables and as one page."""
 
+import os
 import platform
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import xlogy
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import (
@@ -23,7 +26,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.texts import as_texts, joined
+from skfocal._data.labels import Labels
+from skfocal._data.texts import Documents, as_texts, joined
 from skfocal._utils.messages import excerpts
 from skfocal._version import __version__
 from skfocal.displays import (
@@ -35,59 +39,73 @@ from skfocal.displays import (
 from skfocal.metrics import confidence_bins
 
 _PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "numpy")
-_CELLS = 20  # of a row that is no text, shown at most
+_CELLS = 20  # the most that are shown of a row that is not a text
+
+_Bins = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, accuracy
+
+
+class _Answers(TypedDict):
+    """The predictions of a classifier, and what else the report is made from."""
+
+    proba: NDArray[np.float64]
+    predicted: NDArray[Any]  # codes
+    focal_proba: NDArray[np.float64]
+    gamma: float
+    class_prior: NDArray[np.float64] | None
 
 
 class Report:
-    """Scores, figures and the hardest documents of a fitted classifier, for one HTML page.
+    """Scores, figures and the hardest documents of a fitted classifier, on one HTML page.
 
     Use :meth:`BertFocalClassifier.report` or :meth:`from_estimator`. A notebook shows the page;
     :meth:`save` writes it into one file that needs no network and no script. Tables are dicts of
-    columns, which ``pandas.DataFrame`` takes. Rows and columns for classes are sorted by
-    frequency among the documents, the most frequent first.
+    columns, which ``pandas.DataFrame`` accepts. Rows and columns of classes are sorted by
+    frequency in the documents, the most frequent class first.
 
     Parameters
     ----------
     name : str
-        What was fitted.
+        Name of the classifier.
     classes : ndarray of shape (n_classes,)
-        Labels.
+        Class labels.
     codes : int ndarray of shape (n,) or indicator of shape (n, n_classes)
-        The documents' labels as codes.
+        The documents' true labels as codes.
     answers : dict
-        What the classifier says of them: "predicted", "proba", "focal_proba", "gamma" and
-        "class_prior".
+        The classifier's answers for the documents: "predicted", "proba", "focal_proba", "gamma"
+        and "class_prior".
     documents : list of str
-        Their texts.
+        The documents.
     n_hardest : int, default=20
-        How many of the hardest documents are shown.
+        Number of the hardest documents to show.
 
     Attributes
     ----------
     labels : ndarray of shape (n_classes,)
-        Classes by frequency.
+        Class labels, the most frequent first.
     overall : dict of str -> float
-        Accuracy, F1 and the like of all documents.
+        Accuracy, F1 and other scores over all documents.
     per_class : dict of str -> ndarray of shape (n_classes,)
-        "label", "train_share" where the classifier knows it, "support", "test_share",
-        "predicted" (documents), "precision", "recall", "f1", "average_precision"; NaN where
-        there is nothing to divide by.
+        "label"; "train_share", if the classifier knows it; "support", the number of documents;
+        "test_share"; "predicted", the number of documents predicted as the class; "precision",
+        "recall", "f1" and "average_precision". Scores with a division by zero are NaN.
     confusion_matrix : ndarray of shape (n_classes, n_classes), or None with several labels
-        Documents by true and predicted class.
+        Number of documents by true (row) and predicted (column) class.
     confusions : dict of str -> list
-        "true", "predicted", "documents", "share" of the true class: the most frequent errors.
+        The ten most frequent errors: "true", "predicted", "documents" and "share", their share
+        of the documents of the true class.
     hardest : dict of str -> list
-        "row" in X from 0, "document", "true", "predicted", "label" that is judged, the
-        "probability" of what is true of it, and the "focal_weight": the highest first.
+        The documents with the highest focal weight, in falling order: "row" in X, from 0;
+        "document"; "true"; "predicted"; "label", the one that is judged; "probability" of the
+        truth about it; and "focal_weight".
     gamma : float
         Exponent of the focal weight.
     history : dict of str -> list
-        "epoch", "train_loss" and, with held-out documents, "valid_loss" and "valid_score"; empty
+        "epoch", "train_loss" and, with held-out documents, "valid_loss" and "valid_score". Empty
         for other classifiers.
     params : dict of str -> object
-        Of the classifier.
+        Parameters of the classifier.
     versions : dict of str -> str
-        Of Python and the packages.
+        Versions of Python and of the packages.
 
     Examples
     --------
@@ -104,7 +122,16 @@ class Report:
     <Report of Pipeline, LogisticRegression: 4 documents, 2 classes>
     """
 
-    def __init__(self, name, classes, codes, answers, documents, *, n_hardest=20):
+    def __init__(
+        self,
+        name: str,
+        classes: NDArray[Any],
+        codes: NDArray[Any],
+        answers: _Answers,
+        documents: Sequence[str],
+        *,
+        n_hardest: int = 20,
+    ) -> None:
         self.name = name
         self.created = datetime.now(UTC)
         self.multilabel = codes.ndim == 2
@@ -119,32 +146,35 @@ class Report:
         self._reliability = ReliabilityDisplay(*self._bins())
         self.overall = self._overall()
         self.per_class = self._per_class(prior)
-        self.confusion_matrix = None
+        self.confusion_matrix: NDArray[np.int64] | None = None
         if not self.multilabel:
             self.confusion_matrix = confusion_matrix(codes, self._predicted, labels=self._order)
         self.confusions = self._confusions()
         self.hardest = self._hardest(classes, documents, answers["focal_proba"], n_hardest)
-        self.history: dict = {}
-        self.params: dict = {}
-        self._defaults: dict = {}
-        self._training: list = []  # displays that are not drawn yet
+        self.history: dict[str, list[Any]] = {}
+        self.params: dict[str, Any] = {}
+        self._defaults: dict[str, Any] = {}
+        # Not drawn yet.
+        self._training: tuple[TrainingHistoryDisplay, ClassLossDisplay] | None = None
         self.versions = _versions()
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_hardest=20) -> Self:
-        """Judge a fitted classifier.
+    def from_estimator(
+        cls, estimator: Any, X: Documents, y: Labels, *, n_hardest: int = 20
+    ) -> Self:
+        """Evaluate a fitted classifier.
 
-        A search is taken for its best estimator, a pipeline for its last step behind the others.
-        A :class:`BertFocalClassifier` goes over the documents once; other classifiers do so for
-        `predict_proba` and for `predict`.
+        The report of a search is that of its best estimator. The report of a pipeline is that of
+        its last step, on documents transformed by the other steps. A :class:`BertFocalClassifier`
+        reads the documents once, other classifiers for `predict_proba` and again for `predict`.
 
         Parameters
         ----------
         estimator : fitted classifier with predict_proba
         X, y : documents and their labels
-            As the estimator's `predict` and `fit` take them. `y` may lack classes.
+            As the estimator's `predict` and `fit` accept them. Classes may be missing from `y`.
         n_hardest : int, default=20
-            How many of the hardest documents are shown.
+            Number of the hardest documents to show.
 
         Returns
         -------
@@ -155,9 +185,9 @@ class Report:
         ValueError
             If `y` has a label that the classifier does not know, or `n_hardest` is negative.
         TypeError
-            If the classifier gives no probabilities.
+            If the classifier has no `predict_proba`.
         ImportError
-            If matplotlib is missing.
+            If matplotlib is not installed.
         """
         if not isinstance(n_hardest, Integral) or n_hardest < 0:
             raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
@@ -170,8 +200,8 @@ class Report:
             _, codes = _targets.encode(y, documents, classes, several)
         except _targets.UnknownLabels as error:
             raise ValueError(
-                "y must have labels that the classifier was fitted with, "
-                f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} besides."
+                "y must hold only labels that the classifier was fitted with, "
+                f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
             ) from error
         report = cls(
             ", ".join(kinds), classes, codes, _answers(final, X), documents, n_hardest=n_hardest
@@ -180,17 +210,17 @@ class Report:
         report._defaults = _defaults(final)
         if hasattr(final, "history_"):
             report.history = _columns(final.history_)
-            report._training = [TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)]
+            report._training = TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)
         return report
 
     # -- tables ----------------------------------------------------------------------------
 
-    def _overall(self):
+    def _overall(self) -> dict[str, float]:
         y, predicted, proba = self._codes, self._predicted, self._proba
         accuracy = float(accuracy_score(y, predicted))
         settings: dict[str, Any] = {"zero_division": 0.0}
 
-        def f1(average):
+        def f1(average: str) -> float:
             return float(f1_score(y, predicted, average=average, **settings))
 
         if self.multilabel:
@@ -215,16 +245,16 @@ class Report:
             "always the most frequent class": float(self._truth.sum(0).max() / len(y)),
         }
 
-    def _bins(self):
-        """Return what a reliability diagram shows; of several labels, each is a decision."""
-        if not self.multilabel:
-            return confidence_bins(
-                self._codes, self._proba, classes=np.arange(self._proba.shape[1])
-            )
-        p = self._proba.ravel()
-        return confidence_bins(self._truth.ravel(), np.stack([1 - p, p], 1), classes=[False, True])
+    def _bins(self) -> _Bins:
+        """Return the bins of a reliability diagram; with several labels, each is a decision."""
+        codes, proba = self._codes, self._proba
+        if self.multilabel:
+            p = proba.ravel()
+            codes, proba = self._truth.ravel(), np.stack([1 - p, p], 1)
+        bins: _Bins = confidence_bins(codes, proba, classes=np.arange(proba.shape[1]))
+        return bins
 
-    def _per_class(self, prior):
+    def _per_class(self, prior: NDArray[np.float64] | None) -> dict[str, NDArray[Any]]:
         order, support = self._order, self._truth.sum(0)
         settings: dict[str, Any] = {"zero_division": np.nan}
         scores = precision_recall_fscore_support(
@@ -235,16 +265,16 @@ class Report:
             average_precision_score(self._truth[:, c], self._proba[:, c]) if support[c] else np.nan
             for c in range(len(order))
         ]
-        columns = {} if prior is None else {"train_share": prior}
+        columns: dict[str, NDArray[Any]] = {} if prior is None else {"train_share": prior}
         columns |= {"support": support, "test_share": support / len(self._codes)}
         columns |= {"predicted": predicted.astype(int)}
         columns |= dict(zip(("precision", "recall", "f1"), scores, strict=True))
         columns |= {"average_precision": np.array(average)}
         return {"label": self.labels} | {name: column[order] for name, column in columns.items()}
 
-    def _confusions(self, most=10):
+    def _confusions(self, most: int = 10) -> dict[str, list[Any]]:
         names = ("true", "predicted", "documents", "share")
-        if self.multilabel:
+        if self.confusion_matrix is None:
             return {name: [] for name in names}
         wrong = self.confusion_matrix * (1 - np.eye(len(self.labels), dtype=int))
         cells = [divmod(cell, len(wrong)) for cell in np.argsort(-wrong, axis=None, kind="stable")]
@@ -256,21 +286,27 @@ class Report:
         ]
         return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
-    def _hardest(self, classes, documents, focal_proba, n_hardest):
-        """Return the documents of the highest focal weight; of several labels, the worst counts."""
+    def _hardest(
+        self,
+        classes: NDArray[Any],
+        documents: Sequence[str],
+        focal_proba: NDArray[np.float64],
+        n_hardest: int,
+    ) -> dict[str, list[Any]]:
+        """Return the documents of the highest focal weight, that of their worst label."""
         own_focal, own = (
             np.where(self._truth, p, 1 - p) if self.multilabel else p
             for p in (focal_proba, self._proba)
         )
         judged = own_focal.argmin(1) if self.multilabel else self._codes
         every = np.arange(len(judged))
-        # Sorted by the probability, of which the weight is a falling function with ties near 1.
+        # Sorted by the probability: the weight falls with it, but has ties near 1.
         rows = np.argsort(own_focal[every, judged], kind="stable")[:n_hardest]
         at = rows, judged[rows]
 
-        def named(codes):
+        def named(codes: NDArray[Any]) -> list[Any]:
             if not self.multilabel:
-                return classes[codes[rows]].tolist()
+                return [*classes[codes[rows]].tolist()]
             return [classes[row > 0].tolist() for row in codes[rows]]
 
         return {
@@ -285,26 +321,26 @@ class Report:
 
     # -- the page --------------------------------------------------------------------------
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from skfocal.report._page import fragment
 
         if not hasattr(self, "_html"):
-            self._html = fragment(self)
+            self._html: str = fragment(self)
         return self._html
 
-    def save(self, path):
-        """Write the page into one file.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page into one HTML file.
 
         Parameters
         ----------
         path : str or path
-            Replaced if it is there.
+            An existing file is replaced.
         """
         from skfocal.report._page import page
 
         Path(path).write_text(page(self._repr_html_(), self.name), encoding="utf-8")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         kind = "labels" if self.multilabel else "classes"
         counts = f"{len(self._codes)} documents, {len(self.labels)} {kind}"
         return f"<Report of {self.name}: {counts}>"
@@ -313,8 +349,8 @@ class Report:
 # -- what is judged --------------------------------------------------------------------------
 
 
-def _innermost(estimator, X):
-    """Return the names of all around a classifier and its own, the classifier, and what it gets."""
+def _innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
+    """Unwrap searches and pipelines: return their names, the classifier, and its documents."""
     kinds = [type(estimator).__name__]
     while True:
         if hasattr(estimator, "best_estimator_"):
@@ -332,31 +368,31 @@ def _innermost(estimator, X):
         kinds.append(type(estimator).__name__)
 
 
-def _classes_of(estimator):
-    """Return the labels of a classifier, and whether a document has several; None: y tells."""
+def _classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
+    """Return the classes, and whether a document can have several labels; None: y decides."""
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(
-            "estimator must have predict_proba and, if it is a search, refit. "
+            "estimator must have predict_proba and, if it is a search, refit=True. "
             f"Got {type(estimator).__name__}."
         )
     classes = estimator.classes_
     if isinstance(classes, list) and len(classes) and np.ndim(classes[0]):
         raise TypeError(
-            "estimator must have one list of classes; give the report each of the estimators of "
-            f"{type(estimator).__name__}."
+            "estimator must have one array of classes. Got a list of arrays from "
+            f"{type(estimator).__name__}: make a report of each of its estimators."
         )
     if _is_ours(estimator):
         return classes, estimator.multilabel_
     return np.asarray(classes), getattr(estimator, "multilabel_", None)
 
 
-def _is_ours(estimator):
-    """Say whether this is a BertFocalClassifier, without an import of torch for the others."""
+def _is_ours(estimator: Any) -> bool:
+    """Return whether this is a BertFocalClassifier, without importing torch for others."""
     return hasattr(estimator, "effective_class_weight_")
 
 
-def _answers(estimator, X):
-    """Return a classifier's predictions, as codes, and what else the report is made from."""
+def _answers(estimator: Any, X: Documents) -> _Answers:
+    """Return a classifier's answers, and what else the report is made from."""
     if _is_ours(estimator):  # one pass over the documents
         from skfocal._estimator.fitted_model import plain_calibration, predicting
 
@@ -364,7 +400,7 @@ def _answers(estimator, X):
             logits, answers = model.logits_and_answers(X)
         gamma = getattr(estimator.loss_, "gamma", 0)
         proba, predicted = answers.predict_proba(), answers.predict()
-        # The loss weighs by the softmax of the logits; predict_proba may undo gamma and alpha.
+        # The loss weights by the softmax of the logits; predict_proba may undo gamma and alpha.
         plain = plain_calibration(estimator).answers(logits).predict_proba() if gamma else proba
         prior = estimator.class_prior_
     else:
@@ -382,10 +418,10 @@ def _answers(estimator, X):
     }
 
 
-def _as_shown(X):
-    """Return the documents, as one str each; rows of several columns with a bar between them."""
+def _as_shown(X: Documents) -> list[str]:
+    """Return each document as one string, with a bar between the columns of a row."""
     try:
-        return joined(as_texts(X), " | ")
+        return [*joined(as_texts(X), " | ")]
     except (TypeError, ValueError):
         rows = np.asarray(X, dtype=object)
         if rows.ndim == 0 or len(rows) == 0:
@@ -393,14 +429,14 @@ def _as_shown(X):
     return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
 
 
-def _defaults(estimator):
+def _defaults(estimator: Any) -> dict[str, Any]:
     try:
-        return type(estimator)().get_params(deep=False)
+        return dict(type(estimator)().get_params(deep=False))
     except TypeError:  # it needs an argument
         return {}
 
 
-def _columns(history):
+def _columns(history: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     rows = [dict(row) for row in history]
     names = ("epoch", "train_loss", "valid_loss", "valid_score")
     return {
@@ -408,7 +444,7 @@ def _columns(history):
     }
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {"Python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Many small requests to an exported classifier, answered by few large calls."""
+"""Many small requests to an exported classifier, answered in a few large calls."""
 
 import queue
 import threading
@@ -6,30 +6,41 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from skfocal._data.texts import a_document, as_texts, check_kind
+from skfocal._data.texts import Documents, a_document, as_texts, check_kind
+from skfocal.serving._classifier import OnnxClassifier
+
+_Answer = dict[str, Any]
+_Texts = list[str] | list[tuple[str, str]]
+
+
+class _Request(NamedTuple):
+    texts: _Texts
+    future: Future[_Answer]
+    until: float  # the time up to which it waits for others
 
 
 class OnnxBatcher:
     """Dynamic batching for servers: requests that wait at the same time share a call.
 
     One thread calls the classifier. While it computes, requests gather; the next call takes as
-    many as go into a batch, the oldest first. What would wait too long is refused at once. Any
-    number of threads may submit, and coroutines await
+    many as fit into a batch, the oldest first. If too many texts are waiting, a request is refused
+    at once. Any number of threads may submit requests, and coroutines can await
     ``asyncio.wrap_future(batcher.submit(texts))``.
 
     Parameters
     ----------
     classifier : OnnxClassifier
-        What answers.
+        The classifier that answers.
     max_texts : int, default=32
-        Texts of a batch: no further request joins beyond. One that has more is a batch by itself;
-        1 turns batching off for requests of a text.
+        Maximum number of texts per batch. A request with more texts is a batch by itself. 1 turns
+        batching off for requests with a single text.
     max_wait : float, default=0.002
-        Seconds that the oldest request waits for others while nothing is computed.
+        Seconds that the oldest request waits for others while nothing is being computed.
     max_waiting : int, default=128
-        With so many texts waiting, not counting those in the call that runs, requests are refused.
+        Requests are refused while this many texts are waiting, not counting those in the running
+        call.
 
     Examples
     --------
@@ -41,7 +52,7 @@ class OnnxBatcher:
 
     def __init__(
         self,
-        classifier: Any,
+        classifier: OnnxClassifier,
         *,
         max_texts: int = 32,
         max_wait: float = 0.002,
@@ -60,29 +71,29 @@ class OnnxBatcher:
         self._changed = threading.Condition()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="skfocal-batches")
 
-    def submit(self, X: Any) -> Future:
-        """Hand in documents, and return at once.
+    def submit(self, X: Documents) -> Future[_Answer]:
+        """Submit documents and return at once.
 
         Parameters
         ----------
-        X : as in :meth:`OnnxClassifier.predict`, but no iterator
-            One str a document, or two.
+        X : as in :meth:`OnnxClassifier.predict`, but not an iterator
+            One string per document, or a pair of strings.
 
         Returns
         -------
         concurrent.futures.Future of dict
-            Plain data, ready for JSON: "labels", a list of a label for each document, or of a list
-            of labels if documents have several; "probabilities", a list of a list for each
-            document; and "classes", the labels that their columns are of. A future that is
-            cancelled while it waits is not computed.
+            Plain data, ready for JSON. "labels" is a list with a label for each document, or a
+            list of labels if documents can have several. "probabilities" is a list with a list
+            for each document, and "classes" holds the labels of their columns. If the future is
+            cancelled while it waits, the documents are not computed.
 
         Raises
         ------
         TypeError, ValueError
-            If X is not what the classifier takes. The batch has no such requests, and should a
-            call fail nevertheless, each of its requests is computed by itself.
+            If the classifier does not accept X. Such a request does not join a batch. If a call
+            fails nevertheless, each of its requests is computed by itself.
         queue.Full
-            If too much waits.
+            If too many texts are waiting.
         RuntimeError
             After :meth:`close`.
         """
@@ -102,21 +113,21 @@ class OnnxBatcher:
         return request.future
 
     def check(self) -> None:
-        """Let the classifier answer a document now, beside what waits; raise if it cannot."""
+        """Let the classifier answer a document now, ahead of the queue; raise if it cannot."""
         self.classifier.outputs([a_document(self.classifier.pairs_)])
 
     def close(self) -> None:
-        """Answer what waits, take nothing more and end the thread."""
+        """Answer the waiting requests, accept no more and end the thread."""
         self._thread.shutdown()
 
-    def __enter__(self) -> "OnnxBatcher":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _answer_some(self):
-        """Answer as much of what waits as goes into a batch; called once for each request."""
+    def _answer_some(self) -> None:
+        """Answer as many waiting requests as fit into a batch; called once per request."""
         with self._changed:
             if self._waiting:
                 left = min(max(self._waiting[0].until - time.monotonic(), 0), threading.TIMEOUT_MAX)
@@ -125,7 +136,7 @@ class OnnxBatcher:
         if batch:
             self._answer(batch)
 
-    def _take(self):
+    def _take(self) -> list[_Request]:
         batch: list[_Request] = []
         room = self.max_texts
         while self._waiting and (not batch or len(self._waiting[0].texts) <= room):
@@ -136,7 +147,7 @@ class OnnxBatcher:
                 room -= len(request.texts)
         return batch
 
-    def _answer(self, batch):
+    def _answer(self, batch: list[_Request]) -> None:
         try:
             answers = self._answers([request.texts for request in batch])
         except BaseException as error:  # panics of the tokenizers library are no Exception
@@ -149,14 +160,14 @@ class OnnxBatcher:
         for request, answer in zip(batch, answers, strict=True):
             request.future.set_result(answer)
 
-    def _answers(self, requests):
+    def _answers(self, requests: list[_Texts]) -> list[_Answer]:
         outputs = self.classifier.outputs([text for texts in requests for text in texts])
-        classes, labels = self.classifier.classes_, self.classifier.decide(outputs)
-        if labels.ndim == 2:
-            labels = [classes[row == 1].tolist() for row in labels]
+        classes, decided = self.classifier.classes_, self.classifier.decide(outputs)
+        if decided.ndim == 2:
+            labels = iter([classes[row == 1].tolist() for row in decided])
         else:
-            labels = labels.tolist()
-        labels, proba = iter(labels), iter(outputs["proba"].tolist())
+            labels = iter(decided.tolist())
+        proba = iter(outputs["proba"].tolist())
         return [
             {
                 "classes": classes.tolist(),
@@ -165,9 +176,3 @@ class OnnxBatcher:
             }
             for texts in requests
         ]
-
-
-class _Request(NamedTuple):
-    texts: list
-    future: Future
-    until: float  # when it waits for others no longer

@@ -1,16 +1,20 @@
-"""Predictions of an exported classifier, by numpy, onnxruntime and tokenizers alone."""
+"""Predictions of an exported classifier, with only numpy, onnxruntime and tokenizers."""
 
+import os
 import re
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skfocal._data.document_streams import joined, parts
-from skfocal._data.texts import a_document, as_texts, check_kind
+from skfocal._data.texts import Documents, a_document, as_texts, check_kind
 from skfocal._data.tokenization import (
+    TruncationSpec,
     checked_truncation,
     encode,
     encoder_inputs,
@@ -25,67 +29,67 @@ from skfocal._utils.optional import import_optional
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
-_TOKENS_AT_ONCE = 1024  # of a batch, with padding
-# Of the longest in its batch a document has this share, or starts another: on one core, eight
-# documents of R8, padded to their longest, took 1.4 times as long.
+_TOKENS_AT_ONCE = 1024  # per batch, padding included
+# A document shorter than this share of the longest in a batch starts the next batch. On one core,
+# eight documents of R8, padded to the longest of them, took 1.4 times as long.
 _LENGTH_AT_LEAST = 0.75
-_TEXTS_AT_ONCE = 8192  # tokenised and sorted together: what a tokenizer gives takes much memory
+_TEXTS_AT_ONCE = 8192  # tokenised and sorted together; a tokenizer's output takes much memory
 
 
 class OnnxClassifier:
     """A classifier that :meth:`skfocal.BertFocalClassifier.to_onnx` wrote.
 
-    It answers as the estimator did when it was exported, with its `proba`, `temperature` and
-    `decision`, and imports neither torch nor transformers nor scikit-learn.
+    It gives the answers of the estimator at the time of the export, with its `proba`,
+    `temperature` and `decision`. It imports neither torch nor transformers nor scikit-learn.
 
     Parameters
     ----------
     folder : str or path
-        What ``to_onnx`` wrote.
+        Folder that ``to_onnx`` wrote.
     providers : sequence of str, default=("CPUExecutionProvider",)
-        What onnxruntime computes with.
+        Execution providers of onnxruntime.
     n_threads : int, default=None
-        Threads on a CPU; None: as many as there are cores.
+        Number of threads on a CPU. None: the number of cores.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels.
+        Class labels.
     max_length_ : int
-        Tokens kept of a document.
+        Maximum number of tokens per document or window.
     pairs_ : bool
         Whether a document is a pair of texts.
 
     Raises
     ------
     ValueError
-        If a file is not as ``to_onnx`` wrote it, or is of a newer format.
+        If a file is not as ``to_onnx`` wrote it, or has a newer format.
     OSError
         If a file is missing or cannot be read.
     ImportError
-        If onnxruntime or tokenizers are not installed.
+        If onnxruntime or tokenizers is not installed.
     """
 
     def __init__(
         self,
-        folder: Any,
+        folder: str | os.PathLike[str],
         *,
-        providers: Any = ("CPUExecutionProvider",),
+        providers: Sequence[str] = ("CPUExecutionProvider",),
         n_threads: int | None = None,
     ) -> None:
         tokenizers, onnxruntime = (
             import_optional(name, "OnnxClassifier", "onnx")
             for name in ("tokenizers", "onnxruntime")
         )
-        folder = Path(folder).expanduser()
-        with files.refusing(folder, "to_onnx"):
-            head = _read_head(folder)
-            contents = {name: _checked(folder, name, head) for name in (GRAPH, TOKENIZER)}
-            self.classes_ = np.array(head["classes"], dtype=_dtype(head["dtype"]))
-            self.max_length_ = head["max_length"]
+        path = Path(folder).expanduser()
+        with files.refusing(path, "to_onnx"):
+            head = _read_head(path)
+            contents = {name: _checked(path, name, head) for name in (GRAPH, TOKENIZER)}
+            self.classes_: NDArray[Any] = np.array(head["classes"], dtype=_dtype(head["dtype"]))
+            self.max_length_: int = head["max_length"]
             self._multilabel = head["multilabel"]
             self._pad_id = head["pad_id"]
-            self.pairs_ = head["pairs"]
+            self.pairs_: bool = head["pairs"]
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
             n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
@@ -93,7 +97,7 @@ class OnnxClassifier:
             self._cutting.check()
             self._encoding = threading.Lock()
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3  # errors are raised
+            options.log_severity_level = 3  # errors only, which are raised
             options.intra_op_num_threads = n_threads or 0
             self._session = onnxruntime.InferenceSession(
                 contents[GRAPH], options, providers=list(providers)
@@ -101,19 +105,22 @@ class OnnxClassifier:
             self._inputs = {value.name for value in self._session.get_inputs()}
             self._check_answer(self.outputs([a_document(self.pairs_)]))
 
-    def _check_answer(self, outputs):
+    def _check_answer(self, outputs: dict[str, NDArray[Any]]) -> None:
         for name, value in outputs.items():
             if value.shape != (1, len(self.classes_)):
-                raise ValueError(f"{name} of {GRAPH} must have a column for each class.")
+                raise ValueError(
+                    f"{name} of {GRAPH} must have a column for each of the {len(self.classes_)} "
+                    f"classes. Got shape {value.shape}."
+                )
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Documents) -> NDArray[Any]:
         """Return the label of each document, or an indicator of its labels.
 
         Parameters
         ----------
         X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), Series, DataFrame, pyarrow \
                 array or table, datasets.Dataset or a column of one, or an iterator of such chunks
-            One str a document, or two, as in the fit.
+            One string per document, or a pair of strings, as in the fit.
 
         Returns
         -------
@@ -121,13 +128,13 @@ class OnnxClassifier:
         """
         return joined([self.decide(part) for part in self._parts(X)])
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probabilities.
+    def predict_proba(self, X: Documents) -> NDArray[np.float64]:
+        """Return the probabilities of the classes.
 
         Parameters
         ----------
         X : as in :meth:`predict`
-            One str a document.
+            One string per document, or a pair of strings.
 
         Returns
         -------
@@ -135,30 +142,31 @@ class OnnxClassifier:
         """
         return joined([part["proba"] for part in self._parts(X)])
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return log-probabilities; for two classes and for labels log-odds.
+    def decision_function(self, X: Documents) -> NDArray[np.float64]:
+        """Return log-probabilities; for two classes or labels, log-odds.
 
         Parameters
         ----------
         X : as in :meth:`predict`
-            One str a document.
+            One string per document, or a pair of strings.
 
         Returns
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        scores = joined([part["scores"] for part in self._parts(X)])
+        scores: NDArray[np.float64] = joined([part["scores"] for part in self._parts(X)])
         if len(self.classes_) == 2 and not self._multilabel:
-            return scores[:, 1] - scores[:, 0]
+            log_odds: NDArray[np.float64] = scores[:, 1] - scores[:, 0]
+            return log_odds
         return scores
 
-    def outputs(self, X: Any) -> dict:
+    def outputs(self, X: Documents) -> dict[str, NDArray[Any]]:
         """Return all outputs of the graph by name, each of shape (n, n_classes).
 
         Parameters
         ----------
         X : as in :meth:`predict`
-            One str a document, or two.
+            One string per document, or a pair of strings.
 
         Returns
         -------
@@ -168,22 +176,24 @@ class OnnxClassifier:
         found = list(self._parts(X))
         return {name: joined([part[name] for part in found]) for name in OUTPUTS}
 
-    def _parts(self, X):
-        """Yield the outputs for some documents at a time."""
+    def _parts(self, X: Documents) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the outputs for a part of the documents at a time."""
         return map(self._outputs, parts(X, self._checked_texts, _TEXTS_AT_ONCE))
 
-    def _checked_texts(self, X):
+    def _checked_texts(self, X: Documents) -> Any:
         texts = as_texts(X)
         check_kind(texts, self.pairs_)
         return texts
 
-    def decide(self, outputs: dict) -> np.ndarray:
-        """Return what :meth:`predict` does, given outputs: labels and probabilities of one call.
+    def decide(self, outputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return the labels that :meth:`predict` gives for documents with these outputs.
+
+        With :meth:`outputs`, one call gives labels and probabilities.
 
         Parameters
         ----------
         outputs : dict
-            What :meth:`outputs` returned.
+            Result of :meth:`outputs`.
 
         Returns
         -------
@@ -192,9 +202,10 @@ class OnnxClassifier:
         scores = outputs["decision_scores"]
         if self._multilabel:
             return (scores > 0).astype(np.int64)
-        return self.classes_[scores.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
+        return labels
 
-    def _outputs(self, texts):
+    def _outputs(self, texts: Any) -> dict[str, NDArray[Any]]:
         with self._encoding:
             ids = [row for row, _ in encode(self._tokenizer, texts, self._cutting)]
         lengths = np.array([len(row) for row in ids])
@@ -212,26 +223,32 @@ class OnnxClassifier:
             for i, name in enumerate(OUTPUTS)
         }
 
-    def _run(self, documents):
+    def _run(self, documents: list[NDArray[np.int32]]) -> list[NDArray[Any]]:
         flat, starts, lengths = laid_out(documents)
         starts, lengths, counts = windows_of(starts, lengths, self._cutting.max_length)
         inputs = encoder_inputs(flat, starts, lengths, self._pad_id)
         inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
         inputs["pieces"] = window_table(counts)
-        return self._session.run(list(OUTPUTS), {name: inputs[name] for name in self._inputs})
+        fed = {name: inputs[name] for name in self._inputs}
+        outputs: list[NDArray[Any]] = self._session.run(list(OUTPUTS), fed)
+        return outputs
 
 
 # -- reading -------------------------------------------------------------------------------
 
 
-def _read_head(folder):
-    head = files.as_json(files.read_bytes(folder, HEAD, _LIMITS[HEAD]), HEAD)
+def _read_head(folder: Path) -> dict[str, Any]:
+    head: dict[str, Any] = files.as_json(files.read_bytes(folder, HEAD, _LIMITS[HEAD]), HEAD)
     version = check_head(head, HEAD, FORMAT, FORMAT_VERSION)
     for name, most in (("max_length", 2**20), ("vocab_size", 2**24), ("pad_id", 2**24)):
         if type(head[name]) is not int or not 0 <= head[name] < most:
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
     if head["truncation_side"] not in ("left", "right") or type(head["multilabel"]) is not bool:
-        raise ValueError(f"{HEAD} must have a truncation_side and say if it is multilabel.")
+        got = {name: head[name] for name in ("truncation_side", "multilabel")}
+        raise ValueError(
+            f"{HEAD} must have a truncation_side of 'left' or 'right', and a multilabel of true or "
+            f"false. Got {got!r:.120}."
+        )
     head["pairs"], head["cutting"] = _read_cutting(head, version)
     classes = head["classes"]
     if not isinstance(classes, list) or not all(isinstance(c, str | int | float) for c in classes):
@@ -239,9 +256,10 @@ def _read_head(folder):
     return head
 
 
-def _read_cutting(head, version):
+def _read_cutting(head: dict[str, Any], version: int) -> tuple[bool, TruncationSpec]:
     """Return whether documents are pairs of texts, and how they become token ids."""
-    pairs, settings = False, {}
+    pairs: bool = False
+    settings: dict[str, Any] = {}
     if version > 1:
         most = "max_windows" if version > 2 else "max_chunks"
         names = "long_documents", "stride", most, "marks_second"
@@ -250,33 +268,35 @@ def _read_cutting(head, version):
         settings = renewed_cutting(settings)
     if type(pairs) is not bool:
         raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
-    return pairs, checked_truncation(head["max_length"], side=head["truncation_side"], **settings)
+    side = head["truncation_side"]
+    cutting: TruncationSpec = checked_truncation(head["max_length"], side=side, **settings)
+    return pairs, cutting
 
 
-def _dtype(name):
+def _dtype(name: Any) -> str:
     if not re.fullmatch(r"U|[<>|=]?(O|b1|[iu][1248]|f[248])", str(name)):
-        raise ValueError(f"dtype in {HEAD} must be one of labels. Got {name!r:.60}.")
-    return "O" if name.endswith("O") else name
+        raise ValueError(f"dtype in {HEAD} must be one that labels can have. Got {name!r:.60}.")
+    return "O" if str(name).endswith("O") else str(name)
 
 
-def _checked(folder, name, head):
-    """Return a file's content if it is what was exported: onnxruntime ends at some others."""
-    content = files.read_bytes(folder, name, _LIMITS[name])
+def _checked(folder: Path, name: str, head: dict[str, Any]) -> bytes:
+    """Return a file's content if it is the exported one; others can crash onnxruntime."""
+    content: bytes = files.read_bytes(folder, name, _LIMITS[name])
     expected = head["sha256"][name]
     found = files.sha256_of_bytes(content)
     if found != expected:
         raise ValueError(
-            f"{name} must be the file that was exported. Got another: its SHA-256 is {found}, not "
-            f"{expected!r:.80}."
+            f"{name} must be the file that was exported. Got a different one: its SHA-256 is "
+            f"{found}, not {expected!r:.80}."
         )
     return content
 
 
-def _checked_tokenizer(tokenizer, head):
+def _checked_tokenizer(tokenizer: Any, head: dict[str, Any]) -> Any:
     ids = [*tokenizer.get_vocab().values(), head["pad_id"]]
     if max(ids) >= head["vocab_size"]:
         raise ValueError(
-            f"{TOKENIZER} must have ids below {head['vocab_size']}, the embeddings of the graph. "
-            f"Got {max(ids)}."
+            f"{TOKENIZER} must have ids below {head['vocab_size']}, the number of embeddings in "
+            f"the graph. Got {max(ids)}."
         )
     return tokenizer

@@ -1,15 +1,19 @@
-"""From a fitted estimator to an ONNX graph that gives logits, probabilities and decisions."""
+"""Export of a fitted estimator to an ONNX graph of logits, probabilities and decisions."""
 
 import contextlib
 import copy
 import json
 import logging
+import os
 import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.pooling import pool
 from skfocal._storage import encoder_checks, tokenizer_files
 from skfocal._storage.format_head import format_head
@@ -29,26 +33,32 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
 
 
 class _Graph(nn.Module):
-    """Token ids to all that a served model answers with."""
+    """From token ids to all outputs of a served model."""
 
-    def __init__(self, module, pooling, calibration):
+    def __init__(self, module: nn.Module, pooling: str, calibration: Any) -> None:
         super().__init__()
         self.module = module
         self.pooling = pooling
         self.loss = calibration.loss  # its buffers belong to the graph
         self.calibration = calibration
 
-    def forward(self, input_ids, attention_mask, token_type_ids=None, pieces=None):
-        """Return logits, scores, probabilities and what the decision is made of."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        pieces: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return logits, scores, probabilities and the scores that decide."""
         logits = self.module(input_ids, attention_mask, token_type_ids).float()
         logits = logits if pieces is None else pool(logits, pieces, self.pooling)
-        # In float64, as predict_proba: the inverse of a focal loss needs the digits.
+        # In float64, like predict_proba: the inverse of a focal loss needs the digits.
         scores, decision_scores = self.calibration.scores(logits.double())
         proba = torch.sigmoid(scores) if self.calibration.multilabel else scores.exp()
         return logits, scores, proba, decision_scores
 
 
-def export(estimator, model, folder):
+def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     """Write an estimator's graph; see :meth:`skfocal.BertFocalClassifier.to_onnx`.
 
     Parameters
@@ -56,7 +66,7 @@ def export(estimator, model, folder):
     estimator : BertFocalClassifier
         Fitted.
     model : skfocal._estimator.fitted_model.FittedModel
-        How its documents become tokens, and its logits answers.
+        How its documents become tokens and its logits become answers.
     folder : str or path
     """
     encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
@@ -74,7 +84,7 @@ def export(estimator, model, folder):
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
-def _head(estimator, cutting, sums):
+def _head(estimator: Any, cutting: TruncationSpec, sums: dict[str, str]) -> dict[str, Any]:
     classes, encoder = estimator.classes_, estimator.net_.plain_module().model
     return {
         **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
@@ -97,22 +107,26 @@ def _head(estimator, cutting, sums):
     }
 
 
-def _example(cutting):
-    """Return inputs of the graph, and the names of their sizes."""
+def _example(cutting: TruncationSpec) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    """Return example inputs of the graph, and the names of their dynamic dimensions."""
     tokens = torch.ones((3, 7), dtype=torch.int64)
     mask = tokens.clone()
     mask[1, 4:] = 0
     inputs = {"input_ids": tokens, "attention_mask": mask}
     if cutting.marks_second:
         inputs["token_type_ids"] = 1 - mask
-    sizes: dict = dict.fromkeys(inputs, {0: "batch", 1: "length"})
+    sizes = dict.fromkeys(inputs, {0: "batch", 1: "length"})
     if cutting.long_documents == "windows":
         inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
         sizes["pieces"] = {0: "documents", 1: "most_pieces"}
     return inputs, sizes
 
 
-def _write_graph(graph, example, path):
+def _write_graph(
+    graph: nn.Module,
+    example: tuple[dict[str, Tensor], dict[str, dict[int, str]]],
+    path: Path,
+) -> None:
     inputs, sizes = example
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
@@ -129,8 +143,8 @@ def _write_graph(graph, example, path):
     program.save(path, external_data=False)
 
 
-def _forget_sources(model):
-    """Take out where in whose files each node comes from."""
+def _forget_sources(model: Any) -> None:
+    """Remove the source locations of the nodes, which name files of this machine."""
     graph = model.graph
     for part in [model, graph, *graph, *graph.inputs, *graph.outputs, *graph.initializers.values()]:
         part.metadata_props.clear()
@@ -140,11 +154,11 @@ def _forget_sources(model):
             value.metadata_props.clear()
 
 
-def _translations():
-    """Return how to write what the exporter would write with a loss of digits."""
+def _translations() -> dict[Any, Callable[..., Any]]:
+    """Return translations of operations for which the exporter's own lose digits."""
     op = import_optional("onnxscript", "to_onnx", "onnx").opset18
 
-    def log1p(x):
+    def log1p(x: Any) -> Any:
         # Exact where 1 + x is rounded: the error of the sum is divided out again (Goldberg 1991).
         one = op.CastLike(op.Constant(value_float=1.0), x)
         above = op.Add(one, x)
@@ -153,7 +167,7 @@ def _translations():
         safe = op.Where(is_lost, one, error)
         return op.Where(is_lost, x, op.Mul(op.Log(above), op.Div(x, safe)))
 
-    def log_sigmoid(x):
+    def log_sigmoid(x: Any) -> Any:
         zero = op.CastLike(op.Constant(value_float=0.0), x)
         return op.Sub(op.Min(x, zero), log1p(op.Exp(op.Neg(op.Abs(x)))))
 
@@ -162,8 +176,8 @@ def _translations():
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keep the exporter's notes on packages that it does not need off the user's screen."""
+def _quiet() -> Iterator[None]:
+    """Hide the exporter's notes on packages that it does not need."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

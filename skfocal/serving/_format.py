@@ -1,4 +1,4 @@
-"""What a folder with a graph holds, for who writes and who reads it."""
+"""The names in a folder with a graph, for the code that writes it and the code that reads it."""
 
 FORMAT = "skfocal.onnx"
 FORMAT_VERSION = 3  # 2: windows had another name; 1: neither pairs nor windows
