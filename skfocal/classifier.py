@@ -476,7 +476,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         RuntimeError
             If an operation has no form that `deterministic` allows; it is named.
         """
-        given, processes = parameters.parameters_of(self), process_group.join()
+        given, processes = parameters.parameters_of(self), process_group.current()
         checkpoints = checkpoints_of(given.checkpoint, processes)
         with all_or_nothing(self), processes.together(), checkpoints:
             rng = checkpoints.random_state(given.random_state)
@@ -518,7 +518,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             `early_stopping`, `train_split`, `defer`, `checkpoint` and
             ``sampler="progressive"``.
         """
-        given, processes = parameters.parameters_of(self), process_group.join()
+        given, processes = parameters.parameters_of(self), process_group.current()
         with all_or_nothing(self), processes.together():
             partial_fit.check_parameters(given)
             earlier = Fit.of(self)
@@ -533,7 +533,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _validate_params(self):
-        with process_group.join().together():
+        with process_group.current().together():
             parameters.validate(self)
 
     # -- predicting ------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Collator:
     def __call__(self, batch):
         """Return the encoder's inputs with the sample weights, and the codes."""
         tokens, codes, weight = batch
-        rows, counts = tokens.pieces()
+        rows, counts = tokens.windows()
         inputs = encoder_inputs(rows.flat, rows.starts, rows.lengths, self.pad_id)
         inputs["sample_weight"] = weight
         if len(rows) > len(tokens):

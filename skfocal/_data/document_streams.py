@@ -8,7 +8,7 @@ from skfocal._data.texts import NO_DOCUMENT, is_stream
 from skfocal._utils.messages import excerpt
 
 
-def parts(X, check, size):
+def slices(X, check, size):
     """Yield lists of at most `size` documents, in their order.
 
     Parameters
@@ -26,7 +26,7 @@ def parts(X, check, size):
         As `check`; of a chunk, with its number. Also if no chunk has a document.
     """
     if not is_stream(X):
-        yield from _slices(check(X), size)
+        yield from _in_slices(check(X), size)
         return
     found, i = False, 0  # enumerate would hold a chunk while the next is read
     for chunk in _chunks(X, size):
@@ -34,14 +34,14 @@ def parts(X, check, size):
             _check_chunk(chunk)
             if not hasattr(chunk, "__len__") or len(chunk):
                 found = True
-                yield from _slices(check(chunk), size)
+                yield from _in_slices(check(chunk), size)
         del chunk
         i += 1
     if not found:
         raise ValueError(NO_DOCUMENT)
 
 
-def _slices(texts, size):
+def _in_slices(texts, size):
     return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
@@ -70,7 +70,7 @@ def _of_chunk(i):
         raise kind(f"Chunk {i} of X: {error}") from error
 
 
-def joined(arrays):
+def concatenated(arrays):
     """Return arrays one behind the other, letting go of each as it is copied.
 
     Parameters

@@ -134,7 +134,7 @@ def check_kind(texts, pairs):
         raise ValueError(f"X must hold {kinds[pairs]}, as in fit. Got {kinds[found]}.")
 
 
-def joined(texts, between):
+def join_pairs(texts, between):
     """Return one str a document, the two texts of a pair joined."""
     return [text if isinstance(text, str) else between.join(text) for text in texts]
 

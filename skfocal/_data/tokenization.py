@@ -99,7 +99,7 @@ def checked_truncation(
     return TruncationSpec(max_length, long_documents, stride, max_windows, **others)
 
 
-def encode(backend, texts, cutting):
+def encode(backend, texts, truncation):
     """Return ``(ids, length without any cut)`` of each text or pair of texts.
 
     Windows of a document lie one behind the other. Ids of a pair's second text are stored as their
@@ -110,7 +110,7 @@ def encode(backend, texts, cutting):
     backend : tokenizers.Tokenizer
         Its truncation and padding are turned off: threads must take turns.
     texts : list of str or of (str, str)
-    cutting : TruncationSpec
+    truncation : TruncationSpec
 
     Returns
     -------
@@ -126,22 +126,22 @@ def encode(backend, texts, cutting):
     encodings = backend.encode_batch_fast([encodable(text) for text in texts])
     entries = []
     for text, encoding in zip(texts, encodings, strict=True):
-        ids = _ids(encoding, cutting)
+        ids = _ids(encoding, truncation)
         if len(ids) == 0:
             raise ValueError(
                 "X must have a token in each document, as the model's tokenizer adds none of its "
                 f"own. Got {excerpt(text)}: leave such documents out."
             )
-        fits = len(ids) <= cutting.max_length
+        fits = len(ids) <= truncation.max_length
         # The tokenizer would cut, too, but builds all that is cut off: of a pair, every piece of
         # one text with every piece of the other.
-        entries.append(ids if fits else _CUTS[cutting.long_documents](ids, encoding, cutting))
+        entries.append(ids if fits else _CUTS[truncation.long_documents](ids, encoding, truncation))
     return list(zip(entries, map(len, encodings), strict=True))
 
 
-def _ids(encoding, cutting):
+def _ids(encoding, truncation):
     ids = np.array(encoding.ids, np.int32)
-    if not cutting.marks_second:
+    if not truncation.marks_second:
         return ids
     return np.where(np.array(encoding.type_ids) == 1, ~ids, ids)
 
@@ -152,16 +152,16 @@ def _places(encoding):
     return [np.flatnonzero(owner == i) for i in range(encoding.n_sequences)]
 
 
-def _truncated(ids, encoding, cutting):
+def _truncated(ids, encoding, truncation):
     """Return special tokens and the beginning of the text, or its end; a pair's longer text first.
 
     These are the tokens that transformers keeps.
     """
     places = _places(encoding)
-    room = cutting.max_length - (len(ids) - sum(map(len, places)))
+    room = truncation.max_length - (len(ids) - sum(map(len, places)))
     keep = np.ones(len(ids), bool)
     for place, n in zip(places, _shares([len(place) for place in places], room), strict=True):
-        keep[place[n:] if cutting.side == "right" else place[: len(place) - n]] = False
+        keep[place[n:] if truncation.side == "right" else place[: len(place) - n]] = False
     return ids[keep]
 
 
@@ -174,24 +174,24 @@ def _shares(lengths, room):
     return shares if lengths[0] <= lengths[1] else shares[::-1]
 
 
-def _head_and_tail(ids, encoding, cutting):
+def _head_and_tail(ids, encoding, truncation):
     """Return the ids without the middle of the text; special tokens stay around it."""
     (text,) = _places(encoding)
-    n_text = cutting.max_length - (len(ids) - len(text))
+    n_text = truncation.max_length - (len(ids) - len(text))
     n_head = text[0] + int(_HEAD * n_text)
-    return np.concatenate([ids[:n_head], ids[len(ids) - (cutting.max_length - n_head) :]])
+    return np.concatenate([ids[:n_head], ids[len(ids) - (truncation.max_length - n_head) :]])
 
 
-def _in_windows(ids, encoding, cutting):
+def _in_windows(ids, encoding, truncation):
     """Return windows of `max_length` ids one behind the other; only the last one may be shorter."""
     (text,) = _places(encoding)
     before, after = ids[: text[0]], ids[text[-1] + 1 :]
-    size = cutting.max_length - len(before) - len(after)
-    step = size - cutting.stride
+    size = truncation.max_length - len(before) - len(after)
+    step = size - truncation.stride
     count = 1 + -(-(len(text) - size) // step)
     parts = []
-    for i in range(count if cutting.max_windows is None else min(count, cutting.max_windows)):
-        if cutting.side == "right":
+    for i in range(count if truncation.max_windows is None else min(count, truncation.max_windows)):
+        if truncation.side == "right":
             rows = text[i * step : i * step + size]
         else:
             stop = len(text) - i * step

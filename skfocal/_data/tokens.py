@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skfocal._data.document_streams import joined
+from skfocal._data.document_streams import concatenated
 from skfocal._data.tokenization import TruncationSpec, encode, windows_of
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
@@ -32,7 +32,7 @@ class Tokens:
         Number of tokens kept of each document.
     full_lengths : int32 ndarray of shape (n,)
         What the lengths would have been without any cut.
-    cutting : skfocal._data.tokenization.TruncationSpec
+    truncation : skfocal._data.tokenization.TruncationSpec
         How they were made; a document longer than its `max_length` has several windows.
     """
 
@@ -40,7 +40,7 @@ class Tokens:
     starts: np.ndarray
     lengths: np.ndarray
     full_lengths: np.ndarray
-    cutting: TruncationSpec
+    truncation: TruncationSpec
 
     def __len__(self):
         return len(self.starts)
@@ -58,9 +58,9 @@ class Tokens:
             full_lengths=self.full_lengths[rows],
         )
 
-    def pieces(self):
+    def windows(self):
         """Return the :class:`Tokens` of all pieces, in their order, and how many a document has."""
-        size = self.cutting.max_length
+        size = self.truncation.max_length
         if not len(self) or self.lengths.max() <= size:
             return self, np.ones(len(self), np.int64)
         starts, lengths, counts = windows_of(self.starts, self.lengths, size)
@@ -70,17 +70,17 @@ class Tokens:
     @property
     def is_cut(self):
         """Which documents lost tokens, of shape (n,)."""
-        return self.full_lengths > self.cutting.reach
+        return self.full_lengths > self.truncation.reach
 
     def loss_message(self):
         """Return one sentence on what was lost of long documents, or None for nothing."""
         cut = self.is_cut
         if not cut.any():
             return None
-        lost = (self.full_lengths[cut] - self.cutting.reach).sum(dtype=np.float64)
+        lost = (self.full_lengths[cut] - self.truncation.reach).sum(dtype=np.float64)
         return (
-            f"{cut.sum()} of {len(cut)} documents have more than {self.cutting.describe()} tokens "
-            f"and lose their {self.cutting.lost_part}, "
+            f"{cut.sum()} of {len(cut)} documents have more than {self.truncation.describe()} "
+            f"tokens and lose their {self.truncation.lost_part}, "
             f"{lost / self.full_lengths.sum(dtype=np.float64):.1%} of all tokens; the longest has "
             f"{self.full_lengths.max()}."
         )
@@ -110,18 +110,18 @@ class _TokenWriter:
             while self.chunks:
                 self.chunks.pop(0).tofile(self.file)
 
-    def tokens(self, cutting):
+    def tokens(self, truncation):
         """Return the :class:`Tokens`; the file goes away with them."""
         lengths = np.concatenate(self.lengths)
         if self.file is None:
-            flat = joined(self.chunks)
+            flat = concatenated(self.chunks)
         else:
             with self.file:
                 self.file.flush()
                 flat = np.memmap(self.file, np.int32, "r")
         starts = np.zeros(len(lengths), np.int64)
         np.cumsum(lengths[:-1], out=starts[1:])
-        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), cutting)
+        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), truncation)
 
 
 _ENCODING = threading.Lock()
@@ -138,7 +138,7 @@ _MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
 _AT_ONCE = 1024  # texts given to the tokenizer together
 
 
-def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
+def tokenize(tokenizer, texts, truncation, keep=True, processes=ALONE):
     """Return the :class:`Tokens` of texts or pairs of texts.
 
     Each distinct text is tokenised once a process, and once for all worker processes together:
@@ -149,33 +149,33 @@ def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
     texts : list of str or of (str, str), or skfocal._data.texts.Texts
-    cutting : skfocal._data.tokenization.TruncationSpec
+    truncation : skfocal._data.tokenization.TruncationSpec
     keep : bool, default=True
     processes : Processes, default=ALONE
         Of many texts each tokenises its part, and gets the others'.
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
-        writer.write(_found_entries(tokenizer, texts[:], cutting, keep=True))
+        writer.write(_found_entries(tokenizer, texts[:], truncation, keep=True))
     else:
         n_at_once = _AT_ONCE * processes.size
         for start in range(0, len(texts), n_at_once):
             own = texts[start : start + n_at_once][processes.rank :: processes.size]
-            entries = _found_entries(tokenizer, own, cutting, keep=False)
+            entries = _found_entries(tokenizer, own, truncation, keep=False)
             writer.write(processes.dealt_back(entries))
-    return writer.tokens(cutting)
+    return writer.tokens(truncation)
 
 
-def _found_entries(tokenizer, texts, cutting, keep):
+def _found_entries(tokenizer, texts, truncation, keep):
     """Return ``(ids, length)`` of texts: handed over, kept from before, or made now."""
 
     def make(rows):
-        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], cutting)
+        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], truncation)
         return list(itertools.chain.from_iterable(parts))
 
     if not keep and not shared_payload.any_tokens():
         return make(range(len(texts)))
-    key, keys = _keys(tokenizer, texts, cutting)
+    key, keys = _keys(tokenizer, texts, truncation)
     entries = shared_payload.find_tokens(keys)
     missing = [i for i, entry in enumerate(entries) if entry is None]
     if missing:
@@ -186,17 +186,17 @@ def _found_entries(tokenizer, texts, cutting, keep):
     return entries
 
 
-def _keys(tokenizer, texts, cutting):
-    """Return the key of the tokenizer and the cutting, and that of each text."""
-    key = digest(_fingerprint(tokenizer), cutting)
+def _keys(tokenizer, texts, truncation):
+    """Return the key of the tokenizer and the truncation, and that of each text."""
+    key = digest(_fingerprint(tokenizer), truncation)
     return key, [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
 
 
-def packed_tokens(tokenizer, texts, cutting):
+def packed_tokens(tokenizer, texts, truncation):
     """Return the token ids of texts as a store for other processes."""
-    tokens = tokenize(tokenizer, texts, cutting)
+    tokens = tokenize(tokenizer, texts, truncation)
     entries = list(zip(tokens, tokens.full_lengths.tolist(), strict=True))
-    return PackedStore(_keys(tokenizer, texts, cutting)[1], entries)
+    return PackedStore(_keys(tokenizer, texts, truncation)[1], entries)
 
 
 def _token_store(key):
@@ -232,9 +232,11 @@ def _fingerprint(tokenizer):
         return _FINGERPRINTS[tokenizer]
 
 
-def _encode_in_parts(tokenizer, texts, cutting):
+def _encode_in_parts(tokenizer, texts, truncation):
     """Yield what the encoding of some texts at a time gives: its work space is large."""
     for start in range(0, len(texts), _AT_ONCE):
         with _ENCODING:  # truncation is a state of the tokenizer, which threads share
-            entries = encode(tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], cutting)
+            entries = encode(
+                tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], truncation
+            )
         yield entries

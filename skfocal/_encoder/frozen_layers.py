@@ -156,7 +156,7 @@ class FrozenLayers:
 
     def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
-        tokens, _ = tokens.pieces()
+        tokens, _ = tokens.windows()
         for start in range(0, len(tokens), _AT_ONCE):
             some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
             if not self._has_room(sum(map(len, some))):

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skfocal._data.document_streams import joined, parts
+from skfocal._data.document_streams import concatenated, slices
 from skfocal._data.texts import is_stream
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
@@ -79,11 +79,11 @@ class FittedModel:
         method : callable ``(FixedPredictions) -> ndarray``
         """
         answers = self.calibration.answers
-        return joined([method(answers(logits)) for logits in self._slices(X)])
+        return concatenated([method(answers(logits)) for logits in self._slices(X)])
 
     def logits(self, X) -> np.ndarray:
         """Return the logits of documents, float32 of shape (n, n_classes)."""
-        return joined(list(self._slices(X)))
+        return concatenated(list(self._slices(X)))
 
     def logits_and_answers(self, X) -> tuple[np.ndarray, FixedPredictions]:
         """Return the logits of documents and all that they are answered with."""
@@ -92,8 +92,8 @@ class FittedModel:
 
     def _slices(self, X):
         """Yield the logits of some documents at a time: all else that grows with X is its own."""
-        processes = process_group.join()
-        for texts in parts(X, self.read, _SLICE):
+        processes = process_group.current()
+        for texts in slices(X, self.read, _SLICE):
             processes.check_same(X=functools.partial(fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
             compute = functools.partial(self._logits_of, texts, keep)
@@ -109,7 +109,7 @@ class FittedModel:
 @contextlib.contextmanager
 def predicting(estimator):
     """Let all processes predict together; yield the :class:`FittedModel` of an estimator."""
-    with process_group.join().together():
+    with process_group.current().together():
         yield FittedModel.of(estimator)
 
 

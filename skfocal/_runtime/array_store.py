@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-_N_PARTS = 16
+_N_SHARDS = 16
 _ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
 
@@ -56,8 +56,8 @@ class MemoryStore:
 class FileStore:
     """The same in memory-mapped files that all processes with the same folder share.
 
-    Keys fall into parts with a lock each, so that processes which need the same entries make
-    different parts at the same time, and each entry once. A store whose folder another process
+    Keys fall into shards with a lock each, so that processes which need the same entries make
+    different shards at the same time, and each entry once. A store whose folder another process
     has cleared starts anew.
 
     Parameters
@@ -84,9 +84,9 @@ class FileStore:
     def _forget(self, born):
         with self._state:
             self._birth = born
-            self._places: dict = {}  # key -> (part, start, length, extra)
+            self._places: dict = {}  # key -> (shard, start, length, extra)
             self._maps: dict = {}
-            self._known = [0] * _N_PARTS  # index records read of each part
+            self._known = [0] * _N_SHARDS  # index records read of each shard
             self.n_bytes = 0  # of the entries known
 
     def _born(self):
@@ -110,8 +110,8 @@ class FileStore:
             return [self._entry(key) if key in self._places else None for key in keys]
 
     def _entry(self, key):
-        part, start, length, extra = self._places[key]
-        return self._maps[part][start : start + length], extra
+        shard, start, length, extra = self._places[key]
+        return self._maps[shard][start : start + length], extra
 
     def fetch(self, keys, make):
         """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
@@ -120,17 +120,17 @@ class FileStore:
                 self._forget(born)
             if self.limit is not None and self.n_bytes > self.limit:
                 return self._fetch_beside(keys, make)
-            parts: dict = {}
+            shards: dict = {}
             for i in _first_positions(keys, self._places):
-                parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
-            while parts:
-                part, lock = self._lock_one(parts)
+                shards.setdefault(keys[i][0] % _N_SHARDS, []).append(i)
+            while shards:
+                shard, lock = self._lock_one(shards)
                 with lock:
                     lock.release()  # the with block has it once more
-                    self._refresh(part)
-                    positions = [i for i in parts.pop(part) if keys[i] not in self._places]
+                    self._refresh(shard)
+                    positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                     if positions:
-                        self._append(part, [keys[i] for i in positions], make(positions))
+                        self._append(shard, [keys[i] for i in positions], make(positions))
             return self.find(keys)
 
     def _fetch_beside(self, keys, make):
@@ -140,52 +140,52 @@ class FileStore:
         self.n_made += len(positions)
         return [made.get(key) or entry for key, entry in zip(keys, self.find(keys), strict=True)]
 
-    def _lock_one(self, parts):
-        """Lock a part that nobody works on, or wait for the first."""
-        locks = {part: FileLock(self.folder / f"{part}.lock") for part in parts}
-        for part, lock in locks.items():
+    def _lock_one(self, shards):
+        """Lock a shard that nobody works on, or wait for the first."""
+        locks = {shard: FileLock(self.folder / f"{shard}.lock") for shard in shards}
+        for shard, lock in locks.items():
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=0)
-                return part, lock
-        part, lock = next(iter(locks.items()))
+                return shard, lock
+        shard, lock = next(iter(locks.items()))
         lock.acquire()
-        return part, lock
+        return shard, lock
 
-    def _refresh(self, part):
-        """Learn what processes have added to a part."""
-        index = self.folder / f"{part}.index"
+    def _refresh(self, shard):
+        """Learn what processes have added to a shard."""
+        index = self.folder / f"{shard}.index"
         if not index.exists():
             return
-        records = np.fromfile(index, _RECORD, offset=self._known[part] * _RECORD.itemsize)
+        records = np.fromfile(index, _RECORD, offset=self._known[shard] * _RECORD.itemsize)
         if len(records) == 0:
             return
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
-        path = self.folder / f"{part}.data"
+        path = self.folder / f"{shard}.data"
         rows = (
             np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
         with self._state:
-            self._known[part] += len(records)
-            self._maps[part] = rows
+            self._known[shard] += len(records)
+            self._maps[shard] = rows
             n_new = int(records["length"].sum()) * self.dtype.itemsize * (self.width or 1)
             self.n_bytes += n_new + _ENTRY_BYTES * len(records)
             for key, start, length, extra in records.tolist():
-                self._places[key] = part, start, length, extra
+                self._places[key] = shard, start, length, extra
 
-    def _append(self, part, keys, entries):
-        start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))
-        self._whole(f"{part}.index", _RECORD.itemsize)
+    def _append(self, shard, keys, entries):
+        start = self._whole(f"{shard}.data", self.dtype.itemsize * (self.width or 1))
+        self._whole(f"{shard}.index", _RECORD.itemsize)
         records = np.zeros(len(keys), _RECORD)
-        with (self.folder / f"{part}.data").open("ab") as file:
+        with (self.folder / f"{shard}.data").open("ab") as file:
             for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
                 records[i] = key, start, len(array), extra
                 np.ascontiguousarray(array, self.dtype).tofile(file)
                 start += len(array)
-        with (self.folder / f"{part}.index").open("ab") as file:
+        with (self.folder / f"{shard}.index").open("ab") as file:
             records.tofile(file)
         self.n_made += len(keys)
-        self._refresh(part)
+        self._refresh(shard)
 
     def _whole(self, name, size):
         """Cut off what a process that was killed left half written; return the whole rows."""

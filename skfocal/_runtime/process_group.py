@@ -191,12 +191,12 @@ def _portable(error):
 
 
 ALONE = Processes()
-_joined = ALONE
+_current = ALONE
 _world = None  # the default group that they are of
 _LOCAL = threading.local()  # .alone: in the context of that name
 
 
-def join():
+def current():
     """Return the processes that this one was started with by torchrun or accelerate.
 
     The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
@@ -207,12 +207,12 @@ def join():
     RuntimeError
         If they were connected before and are not any more.
     """
-    global _joined, _world
+    global _current, _world
     beside = threading.current_thread() is not threading.main_thread()
     if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
-        if _joined is not ALONE:
+        if _current is not ALONE:
             raise RuntimeError(
                 "The processes that train together were disconnected by destroy_process_group: "
                 "call it last, or put what each does by itself into `with skfocal.alone():`."
@@ -224,9 +224,9 @@ def join():
         control = dist.new_group(backend="gloo")
         dist.barrier(control)  # one that comes late must not find the next too short
         alarm = dist.new_group(backend="gloo", timeout=timedelta(seconds=_ALARM_SECONDS))
-        _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
+        _current = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
         _world = dist.group.WORLD
-    return _joined
+    return _current
 
 
 @contextlib.contextmanager
@@ -256,9 +256,9 @@ def speaks():
     """Say whether this process is the one that writes what all of them have."""
     if getattr(_LOCAL, "alone", False):
         return True
-    if _joined is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
+    if _current is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
         return os.environ["RANK"] == "0"
-    return _joined.is_first
+    return _current.is_first
 
 
 def _forked():

@@ -70,7 +70,7 @@ _LOCK = threading.RLock()
 
 
 def open_payload(name, fetch):
-    """Return the parcel of this name, fetched when it is first asked for; two are kept."""
+    """Return the payload of this name, fetched when it is first asked for; two are kept."""
     with _LOCK:
         if name not in _ARRIVED:
             _ARRIVED[name] = fetch()
@@ -100,9 +100,9 @@ def any_tokens():
 def find_tokens(keys):
     """Return the entry of each key, None for those that nobody has handed over."""
     entries = [None] * len(keys)
-    for parcel in _latest_first():
+    for payload in _latest_first():
         missing = [i for i, entry in enumerate(entries) if entry is None]
-        for i, entry in zip(missing, parcel.tokens.find([keys[i] for i in missing]), strict=True):
+        for i, entry in zip(missing, payload.tokens.find([keys[i] for i in missing]), strict=True):
             entries[i] = entry
     return entries
 
@@ -114,8 +114,8 @@ def find_pretrained(key):
     such folder: then that of the process which read it is taken. A folder with other files is
     not what was handed over.
     """
-    for parcel in _latest_first():
-        for known, value in parcel.pretrained.items():
+    for payload in _latest_first():
+        for known, value in payload.pretrained.items():
             if known == key or (known[:-1] == key[:-1] and key[-1] == ()):
                 return value
     return None

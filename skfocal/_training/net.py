@@ -150,7 +150,7 @@ class FocalNet(NeuralNet):
     def _hold_module(self, dataset):
         """Let the processes hold the module, and with it the optimizer."""
         # Documents of several windows take no more memory than full ones of a single window.
-        most = self.batch_size * dataset.tokens.cutting.max_length
+        most = self.batch_size * dataset.tokens.truncation.max_length
         self.train_parts_ = MicroBatches("training", most)
 
         def probe():
@@ -481,7 +481,7 @@ class FocalNet(NeuralNet):
     def infer(self, x, **fit_params):
         """Return the logits of a batch of inputs, one row a document."""
         x = {name: value for name, value in x.items() if name != "sample_weight"}
-        pieces = x.pop("pieces", None)
+        windows = x.pop("pieces", None)
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self._frozen_layers():
@@ -492,7 +492,7 @@ class FocalNet(NeuralNet):
             x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
             forward = self.module_ if self.held_ is None else self.held_.forward
             logits = forward(**x, **fit_params)
-        return logits if pieces is None else pool(logits, pieces.to(self.device), self.pooling)
+        return logits if windows is None else pool(logits, windows.to(self.device), self.pooling)
 
     def evaluation_step(self, batch, training=False):
         """Return the logits of a batch, computed in parts where its whole does not fit."""
@@ -533,7 +533,7 @@ class FocalNet(NeuralNet):
         else:
             plain = functools.partial(_plain_step, self._reduced(precision), self.device)
             step = functools.partial(self.predict_parts_.run, plain)
-        rows, counts = tokens.pieces()
+        rows, counts = tokens.windows()
         dataset = TokenDataset(rows)
         batches = self._prediction_batches(dataset)
         step = self._watched(step, len(tokens) / len(rows))

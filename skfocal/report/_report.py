@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.texts import as_texts, joined
+from skfocal._data.texts import as_texts, join_pairs
 from skfocal._utils.messages import excerpts
 from skfocal._version import __version__
 from skfocal.displays import (
@@ -385,7 +385,7 @@ def _answers(estimator, X):
 def _as_shown(X):
     """Return the documents, as one str each; rows of several columns with a bar between them."""
     try:
-        return joined(as_texts(X), " | ")
+        return join_pairs(as_texts(X), " | ")
     except (TypeError, ValueError):
         rows = np.asarray(X, dtype=object)
         if rows.ndim == 0 or len(rows) == 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skfocal._data.document_streams import joined, parts
+from skfocal._data.document_streams import concatenated, slices
 from skfocal._data.texts import a_document, as_texts, check_kind
 from skfocal._data.tokenization import (
     checked_truncation,
@@ -89,8 +89,8 @@ class OnnxClassifier:
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
             n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
-            self._cutting = replace(head["cutting"], n_special=n_special)
-            self._cutting.check()
+            self._truncation = replace(head["truncation"], n_special=n_special)
+            self._truncation.check()
             self._encoding = threading.Lock()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors are raised
@@ -119,7 +119,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n,) or (n, n_labels)
         """
-        return joined([self.decide(part) for part in self._parts(X)])
+        return concatenated([self.decide(part) for part in self._slices(X)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities.
@@ -133,7 +133,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), float64
         """
-        return joined([part["proba"] for part in self._parts(X)])
+        return concatenated([part["proba"] for part in self._slices(X)])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return log-probabilities; for two classes and for labels log-odds.
@@ -147,7 +147,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        scores = joined([part["scores"] for part in self._parts(X)])
+        scores = concatenated([part["scores"] for part in self._slices(X)])
         if len(self.classes_) == 2 and not self._multilabel:
             return scores[:, 1] - scores[:, 0]
         return scores
@@ -165,12 +165,12 @@ class OnnxClassifier:
         dict of str -> ndarray
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
-        found = list(self._parts(X))
-        return {name: joined([part[name] for part in found]) for name in OUTPUTS}
+        found = list(self._slices(X))
+        return {name: concatenated([part[name] for part in found]) for name in OUTPUTS}
 
-    def _parts(self, X):
+    def _slices(self, X):
         """Yield the outputs for some documents at a time."""
-        return map(self._outputs, parts(X, self._checked_texts, _TEXTS_AT_ONCE))
+        return map(self._outputs, slices(X, self._checked_texts, _TEXTS_AT_ONCE))
 
     def _checked_texts(self, X):
         texts = as_texts(X)
@@ -196,7 +196,7 @@ class OnnxClassifier:
 
     def _outputs(self, texts):
         with self._encoding:
-            ids = [row for row, _ in encode(self._tokenizer, texts, self._cutting)]
+            ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0
@@ -214,7 +214,7 @@ class OnnxClassifier:
 
     def _run(self, documents):
         flat, starts, lengths = laid_out(documents)
-        starts, lengths, counts = windows_of(starts, lengths, self._cutting.max_length)
+        starts, lengths, counts = windows_of(starts, lengths, self._truncation.max_length)
         inputs = encoder_inputs(flat, starts, lengths, self._pad_id)
         inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
         inputs["pieces"] = window_table(counts)
@@ -232,14 +232,14 @@ def _read_head(folder):
             raise ValueError(f"{name} in {HEAD} must be a count. Got {head[name]!r:.60}.")
     if head["truncation_side"] not in ("left", "right") or type(head["multilabel"]) is not bool:
         raise ValueError(f"{HEAD} must have a truncation_side and say if it is multilabel.")
-    head["pairs"], head["cutting"] = _read_cutting(head, version)
+    head["pairs"], head["truncation"] = _read_truncation(head, version)
     classes = head["classes"]
     if not isinstance(classes, list) or not all(isinstance(c, str | int | float) for c in classes):
         raise ValueError(f"classes in {HEAD} must be labels. Got {classes!r:.60}.")
     return head
 
 
-def _read_cutting(head, version):
+def _read_truncation(head, version):
     """Return whether documents are pairs of texts, and how they become token ids."""
     pairs, settings = False, {}
     if version > 1:
