@@ -1,4 +1,4 @@
-"""Arrays of varying length kept by key: in memory, in files of a machine, or packed to travel."""
+"""Stores of arrays of varying length by key: in memory, in files, or packed for sending."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ class MemoryStore:
     Parameters
     ----------
     limit : int
-        Bytes of entries; a store that holds more is emptied before it takes any.
+        Bytes of entries. A store that holds more is emptied before new entries are added.
     """
 
     def __init__(self, limit):
@@ -39,7 +39,7 @@ class MemoryStore:
     def fetch(self, keys, make):
         """Return the entry of each key.
 
-        ``make`` gets the positions of the keys that are missing, each key once, and returns
+        ``make`` is called with the positions of the missing keys, each key once, and returns
         their entries.
         """
         with self._lock:
@@ -54,21 +54,21 @@ class MemoryStore:
 
 
 class FileStore:
-    """The same in memory-mapped files that all processes with the same folder share.
+    """Keep ``(array, number)`` by key in memory-mapped files that processes share.
 
-    Keys fall into shards with a lock each, so that processes which need the same entries make
-    different shards at the same time, and each entry once. A store whose folder another process
-    has cleared starts anew.
+    Keys are divided into shards, each with a lock of its own. Processes that need the same entries
+    therefore work on different shards at the same time, and each entry is made only once. If
+    another process has cleared the folder, the store starts anew.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Created if it does not exist.
     dtype : numpy dtype
     width : int, default=None
         Arrays are of shape (length,), or (length, width).
     limit : int, default=None
-        Bytes of entries; with more of them a process adds none. None: no limit.
+        Bytes of entries above which a process adds no more; None for no limit.
     """
 
     def __init__(self, folder, dtype, width=None, limit=None):
@@ -77,8 +77,8 @@ class FileStore:
         self.width = width
         self.limit = limit
         self.n_made = 0
-        self._lock = threading.RLock()  # of who adds entries
-        self._state = threading.Lock()  # of what follows, which who reads has to find whole
+        self._lock = threading.RLock()  # held while entries are added
+        self._state = threading.Lock()  # guards the attributes that `_forget` sets
         self._forget(self._born())
 
     def _forget(self, born):
@@ -86,11 +86,11 @@ class FileStore:
             self._birth = born
             self._places: dict = {}  # key -> (shard, start, length, extra)
             self._maps: dict = {}
-            self._known = [0] * _N_SHARDS  # index records read of each shard
-            self.n_bytes = 0  # of the entries known
+            self._known = [0] * _N_SHARDS  # number of index records read from each shard
+            self.n_bytes = 0  # of the known entries
 
     def _born(self):
-        """Return what tells the folder from another that will be there once it was cleared."""
+        """Return an identity of the folder, which changes when the folder is cleared."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "born"
         with contextlib.suppress(FileExistsError), path.open("x"):
@@ -105,7 +105,7 @@ class FileStore:
             self._forget(None)
 
     def find(self, keys):
-        """Return the entry of each key, None for those that are not known here."""
+        """Return the entry of each key, or None where this process does not know it."""
         with self._state:
             return [self._entry(key) if key in self._places else None for key in keys]
 
@@ -126,7 +126,7 @@ class FileStore:
             while shards:
                 shard, lock = self._lock_one(shards)
                 with lock:
-                    lock.release()  # the with block has it once more
+                    lock.release()  # the with block holds it a second time
                     self._refresh(shard)
                     positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                     if positions:
@@ -141,7 +141,7 @@ class FileStore:
         return [made.get(key) or entry for key, entry in zip(keys, self.find(keys), strict=True)]
 
     def _lock_one(self, shards):
-        """Lock a shard that nobody works on, or wait for the first."""
+        """Lock the first shard that is free; if none is, wait for the first one."""
         locks = {shard: FileLock(self.folder / f"{shard}.lock") for shard in shards}
         for shard, lock in locks.items():
             with contextlib.suppress(Timeout):
@@ -152,7 +152,7 @@ class FileStore:
         return shard, lock
 
     def _refresh(self, shard):
-        """Learn what processes have added to a shard."""
+        """Read the entries that other processes have added to a shard."""
         index = self.folder / f"{shard}.index"
         if not index.exists():
             return
@@ -188,7 +188,7 @@ class FileStore:
         self._refresh(shard)
 
     def _whole(self, name, size):
-        """Cut off what a process that was killed left half written; return the whole rows."""
+        """Cut off a row that a killed process left half written; return the number of rows."""
         path = self.folder / name
         n_rows = path.stat().st_size // size if path.exists() else 0
         if path.exists():
@@ -197,14 +197,14 @@ class FileStore:
 
 
 class PackedStore:
-    """The same packed into a few arrays: what is made once and goes to other machines.
+    """Entries packed into a few arrays, to be made once and sent to other machines.
 
-    Arrays of numpy are what the object stores of clusters hand to processes without a copy.
+    The object stores of clusters pass NumPy arrays to processes without copying them.
 
     Parameters
     ----------
     keys : list of bytes
-        Of 16 bytes.
+        Keys of 16 bytes.
     entries : list of (ndarray, int)
         One for each key.
     """
@@ -222,11 +222,11 @@ class PackedStore:
         return {key: i for i, key in enumerate(self.keys.tolist())}
 
     def __getstate__(self):
-        """Return the arrays alone: who needs the places finds them."""
+        """Return the arrays only: `_places` is computed again where it is needed."""
         return {name: value for name, value in vars(self).items() if name != "_places"}
 
     def find(self, keys):
-        """Return the entry of each key, None for those that are not there."""
+        """Return the entry of each key, or None where there is none."""
         return [self._entry(self._places.get(key)) for key in keys]
 
     def _entry(self, i):
