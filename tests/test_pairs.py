@@ -211,7 +211,7 @@ def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
     with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text a"):
         clf.predict([second for _, second in X])
     clf.fit([second for _, second in X], y)
-    with pytest.raises(ValueError, match="X must hold one text a document, as in fit. Got pairs"):
+    with pytest.raises(ValueError, match="X must hold one text per document, as in fit. Got pairs"):
         clf.predict(X)
 
 

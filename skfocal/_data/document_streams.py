@@ -1,4 +1,4 @@
-"""Documents some at a time, of X or of one chunk of it after another; answers put together."""
+"""Read documents in slices, from X or from the chunks that X yields; concatenate the results."""
 
 import contextlib
 
@@ -9,21 +9,21 @@ from skfocal._utils.messages import excerpt
 
 
 def slices(X, check, size):
-    """Yield lists of at most `size` documents, in their order.
+    """Yield slices of at most `size` documents, in order.
 
     Parameters
     ----------
-    X : container of texts, or iterator of such
-        What has no length is one of chunks, each of which may be what X may be; empty ones are
-        passed over. A streamed data set of the package `datasets` is read `size` rows at a time.
+    X : container of texts, or iterator of such containers
+        If X has no length, it yields chunks, each a container of texts; empty chunks are skipped.
+        A streamed data set of the package `datasets` is read `size` rows at a time.
     check : callable ``(X) -> sequence``
-        Makes documents of a container: `as_texts` and what else is checked.
+        Returns the documents of a container, checked; calls `as_texts`.
     size : int
 
     Raises
     ------
     TypeError, ValueError
-        As `check`; of a chunk, with its number. Also if no chunk has a document.
+        As `check` raises them, with the number of the chunk; also if no chunk has a document.
     """
     if not is_stream(X):
         yield from _in_slices(check(X), size)
@@ -62,7 +62,7 @@ def _check_chunk(chunk):
 
 @contextlib.contextmanager
 def _of_chunk(i):
-    """Name the chunk in errors."""
+    """Prefix errors with the number of the chunk."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -71,12 +71,12 @@ def _of_chunk(i):
 
 
 def concatenated(arrays):
-    """Return arrays one behind the other, letting go of each as it is copied.
+    """Return the concatenated arrays, freeing each one as soon as it is copied.
 
     Parameters
     ----------
-    arrays : list of ndarrays, one at least
-        Alike but for their lengths; it is emptied.
+    arrays : list of at least one ndarray
+        Arrays that differ only in length. The list is emptied.
     """
     if len(arrays) == 1:
         return arrays.pop()

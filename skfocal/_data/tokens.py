@@ -19,21 +19,21 @@ from skfocal._utils.hashing import digest
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of documents, one behind the other: 4 bytes a token and 16 a document.
+    """Concatenated token ids of documents: 4 bytes per token and 16 per document.
 
     Attributes
     ----------
     flat : int32 ndarray of shape (n_tokens,)
         Token ids, special tokens included, as :func:`~skfocal._data.tokenization.encode` makes
-        them; in a memory-mapped file where they are very many.
+        them. Very many ids are kept in a memory-mapped file.
     starts : int64 ndarray of shape (n,)
         Where each document begins in `flat`.
     lengths : int32 ndarray of shape (n,)
         Number of tokens kept of each document.
     full_lengths : int32 ndarray of shape (n,)
-        What the lengths would have been without any cut.
+        Number of tokens of each document before truncation.
     truncation : skfocal._data.tokenization.TruncationSpec
-        How they were made; a document longer than its `max_length` has several windows.
+        How the tokens were made. A document longer than its `max_length` has several windows.
     """
 
     flat: np.ndarray
@@ -59,7 +59,7 @@ class Tokens:
         )
 
     def windows(self):
-        """Return the :class:`Tokens` of all pieces, in their order, and how many a document has."""
+        """Return the :class:`Tokens` of all windows, in order, and their number per document."""
         size = self.truncation.max_length
         if not len(self) or self.lengths.max() <= size:
             return self, np.ones(len(self), np.int64)
@@ -69,11 +69,11 @@ class Tokens:
 
     @property
     def is_cut(self):
-        """Which documents lost tokens, of shape (n,)."""
+        """Whether each document lost tokens, of shape (n,)."""
         return self.full_lengths > self.truncation.reach
 
     def loss_message(self):
-        """Return one sentence on what was lost of long documents, or None for nothing."""
+        """Return a sentence on the tokens that long documents lost, or None if none did."""
         cut = self.is_cut
         if not cut.any():
             return None
@@ -87,7 +87,7 @@ class Tokens:
 
 
 class _TokenWriter:
-    """Take up token ids chunk by chunk; beyond `limit` bytes they go to a file."""
+    """Collect token ids batch by batch, in a file once they exceed `limit` bytes."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -111,7 +111,7 @@ class _TokenWriter:
                 self.chunks.pop(0).tofile(self.file)
 
     def tokens(self, truncation):
-        """Return the :class:`Tokens`; the file goes away with them."""
+        """Return the :class:`Tokens`; the file is deleted together with them."""
         lengths = np.concatenate(self.lengths)
         if self.file is None:
             flat = concatenated(self.chunks)
@@ -131,19 +131,20 @@ _SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-# Documents of one call up to which their ids are kept for later calls: to tokenise more again
-# takes less than a hundredth of what it takes to train on them.
+# Ids are kept for later calls only if one call has at most this many documents: to tokenise more
+# of them again takes less than a hundredth of the time that training on them takes.
 CACHED_DOCUMENTS = 50_000
-_MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
-_AT_ONCE = 1024  # texts given to the tokenizer together
+_MAPPED_BYTES = 1_000_000_000  # token ids beyond this size are written to a file
+_AT_ONCE = 1024  # texts passed to the tokenizer together
 
 
 def tokenize(tokenizer, texts, truncation, keep=True, processes=ALONE):
     """Return the :class:`Tokens` of texts or pairs of texts.
 
-    Each distinct text is tokenised once a process, and once for all worker processes together:
-    those keep token ids in files. Neither is ever part of a pickle. The ids of more than 50,000
-    texts, or without `keep`, are not kept; more than 1 GB of them lie in a temporary file.
+    Each distinct text is tokenised once per process. Worker processes keep token ids in files, so
+    that they tokenise each text only once together. Kept ids are never part of a pickle. The ids
+    of more than 50,000 texts are not kept, nor any ids without `keep`; more than 1 GB of ids go
+    to a temporary file.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def tokenize(tokenizer, texts, truncation, keep=True, processes=ALONE):
     truncation : skfocal._data.tokenization.TruncationSpec
     keep : bool, default=True
     processes : Processes, default=ALONE
-        Of many texts each tokenises its part, and gets the others'.
+        Each process tokenises a part of many texts, and receives the parts of the others.
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
@@ -167,7 +168,7 @@ def tokenize(tokenizer, texts, truncation, keep=True, processes=ALONE):
 
 
 def _found_entries(tokenizer, texts, truncation, keep):
-    """Return ``(ids, length)`` of texts: handed over, kept from before, or made now."""
+    """Return ``(ids, length)`` of texts, from a payload or a store, or newly made."""
 
     def make(rows):
         parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], truncation)
@@ -187,7 +188,7 @@ def _found_entries(tokenizer, texts, truncation, keep):
 
 
 def _keys(tokenizer, texts, truncation):
-    """Return the key of the tokenizer and the truncation, and that of each text."""
+    """Return a key of the tokenizer and the truncation, and a key of each text."""
     key = digest(_fingerprint(tokenizer), truncation)
     return key, [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
 
@@ -222,20 +223,20 @@ def clear_token_cache():
 
 
 def _fingerprint(tokenizer):
-    """Return what tells this tokenizer from others: a hash of all that it does."""
+    """Return a hash of everything that determines what a tokenizer does."""
     with _ENCODING:
         if tokenizer not in _FINGERPRINTS:
             backend = tokenizer.backend_tokenizer
-            backend.no_truncation()  # truncation and padding are state that its calls leave behind
+            backend.no_truncation()  # calls change its truncation and padding
             backend.no_padding()
             _FINGERPRINTS[tokenizer] = digest(backend.to_str())
         return _FINGERPRINTS[tokenizer]
 
 
 def _encode_in_parts(tokenizer, texts, truncation):
-    """Yield what the encoding of some texts at a time gives: its work space is large."""
+    """Yield the entries of some texts at a time, since encoding needs much memory."""
     for start in range(0, len(texts), _AT_ONCE):
-        with _ENCODING:  # truncation is a state of the tokenizer, which threads share
+        with _ENCODING:  # threads share the tokenizer, whose truncation is set
             entries = encode(
                 tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], truncation
             )

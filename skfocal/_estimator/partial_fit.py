@@ -82,7 +82,7 @@ def check_parameters(parameters):
     for name, value in (("temperature", "auto"), ("decision", "tuned")):
         if getattr(parameters, name) == value:
             raise ValueError(
-                f"{name}={value!r} needs held-out documents, which partial_fit has not."
+                f"{name}={value!r} needs held-out documents, which partial_fit does not have."
             )
     if isinstance(parameters.sampler, str) and parameters.sampler == "progressive":
         raise ValueError(
