@@ -1,4 +1,4 @@
-"""Two texts a document: containers, token types, and everything that documents go through."""
+"""Two texts per document: containers, token types, and each step from fit to prediction."""
 
 import pickle
 import resource

@@ -128,7 +128,7 @@ def _pair(i, row):
 
 def check_kind(texts, pairs):
     """Refuse pairs where the fit had single texts, and the other way round."""
-    kinds = "one text a document", "pairs of texts"
+    kinds = "one text per document", "pairs of texts"
     found = isinstance(texts[0], tuple)
     if found != pairs:
         raise ValueError(f"X must hold {kinds[pairs]}, as in fit. Got {kinds[found]}.")

@@ -1,4 +1,4 @@
-"""A fitted estimator as texts to logits to answers."""
+"""Prediction with a fitted estimator: from texts to logits to predictions."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ _SLICE = 32_768  # documents that are tokenised and sorted together for predicti
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """What predicts: a view of a fitted estimator with its present `proba` and `decision`.
+    """View of a fitted estimator with its current `proba` and `decision`, for prediction.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class FittedModel:
     calibration : skfocal.calibration.Calibration
         How logits become answers.
     precision : {None, "float32", "bfloat16", "int8"}
-        What is computed in; None: as in training.
+        Precision of the computation; None: as in training.
     read : callable ``(X) -> texts``
-        Reads documents of the kind that the fit had.
+        Returns the documents of X, checked to be of the same kind as in `fit`.
     """
 
     net: FocalNet
@@ -50,7 +50,7 @@ class FittedModel:
 
     @classmethod
     def of(cls, estimator) -> Self:
-        """Return the view of an estimator, after a check of what may be set after `fit`.
+        """Return the view of an estimator, checking the parameters that may be set after `fit`.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class FittedModel:
         )
 
     def answer(self, X, method):
-        """Return what a method of the answers gives, made of some documents at a time.
+        """Return the result of a method of the answers, computed slice by slice.
 
         Parameters
         ----------
@@ -91,14 +91,14 @@ class FittedModel:
         return logits, self.calibration.answers(logits)
 
     def _slices(self, X):
-        """Yield the logits of some documents at a time: all else that grows with X is its own."""
+        """Yield the logits of one slice of documents after another, to bound the memory."""
         processes = process_group.current()
         for texts in slices(X, self.read, _SLICE):
             processes.check_same(X=functools.partial(fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
             compute = functools.partial(self._logits_of, texts, keep)
             yield processes.map_rows(len(texts), compute)
-            del texts, compute  # before the next are read
+            del texts, compute  # before the next slice is read
         processes.check_same(X=lambda: "its end")
 
     def _logits_of(self, texts, keep, rows):
@@ -113,7 +113,7 @@ def predicting(estimator):
         yield FittedModel.of(estimator)
 
 
-# -- what an estimator answers with at present ---------------------------------------------
+# -- the current settings for prediction ---------------------------------------------------
 
 
 def plain_calibration(estimator) -> Calibration:
