@@ -539,7 +539,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If ``deterministic=True`` and an operation has no deterministic form; the message
             names it.
         """
-        given, processes = parameters.parameters_of(self), process_group.join()
+        given, processes = parameters.parameters_of(self), process_group.current()
         checkpoints = checkpoints_of(given.checkpoint, processes)
         with all_or_nothing(self), processes.together(), checkpoints:
             rng = checkpoints.random_state(given.random_state)
@@ -587,7 +587,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             documents: `early_stopping`, `train_split`, `defer`, `checkpoint`,
             ``sampler="progressive"``, ``temperature="auto"`` and ``decision="tuned"``.
         """
-        given, processes = parameters.parameters_of(self), process_group.join()
+        given, processes = parameters.parameters_of(self), process_group.current()
         with all_or_nothing(self), processes.together():
             partial_fit.check_parameters(given)
             earlier = Fit.of(self)
@@ -602,7 +602,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _validate_params(self) -> None:
-        with process_group.join().together():
+        with process_group.current().together():
             parameters.validate(self)
 
     # -- predicting ------------------------------------------------------------------------

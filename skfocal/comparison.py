@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
-from skfocal._data.texts import as_texts, joined
+from skfocal._data.texts import as_texts, join_pairs
 from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
 from skfocal.metrics import expected_calibration_error
@@ -193,7 +193,7 @@ def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[s
 
 def _documents(X: Any) -> Any:
     """Return one string per document, of a pair of texts too."""
-    return joined(as_texts(X), "\n")
+    return join_pairs(as_texts(X), "\n")
 
 
 def _tfidf(class_weight: Literal["balanced"] | None) -> Any:

@@ -239,9 +239,9 @@ def many(folder, rank):
     """Fit documents that are too many to keep their token ids."""
     encoded = []
 
-    def counted(backend, texts, cutting):
+    def counted(backend, texts, truncation):
         encoded.extend(texts)
-        return encode(backend, texts, cutting)
+        return encode(backend, texts, truncation)
 
     with (
         mock.patch("skfocal._data.tokens.CACHED_DOCUMENTS", 10),

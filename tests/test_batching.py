@@ -145,7 +145,7 @@ def test_bad_requests_are_refused_before_they_join_a_batch(gated):
             batcher.submit(["text", 3])
         with pytest.raises(TypeError, match="Got NoneType in row 1"):
             batcher.submit(pa.array(["text", None]))
-        with pytest.raises(ValueError, match="one text a document, as in fit. Got pairs"):
+        with pytest.raises(ValueError, match="one text per document, as in fit. Got pairs"):
             batcher.submit([("a", "b")])
         with pytest.raises(ValueError, match="X holds no document"):
             batcher.submit([])

@@ -309,7 +309,7 @@ def test_pairs_of_texts_are_in_two_columns(tiny, tmp_path, end):
     assert [float(p) for p in chances] == pytest.approx(clf.predict_proba(pairs)[:, 1].tolist())
     run("report", folder, data, *both, "--output", tmp_path / "report.html")
     assert "about | " in (tmp_path / "report.html").read_text()
-    assert "one text a document" in run("predict", folder, data, code=1).output
+    assert "one text per document" in run("predict", folder, data, code=1).output
     third = ["--text-column", "label"]
     assert "one column or two" in run("predict", folder, data, *both, *third, code=1).output
 

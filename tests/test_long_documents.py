@@ -92,14 +92,14 @@ def test_head_and_tail_keep_a_quarter_and_three_quarters(tokenizer):
 
 def test_pieces_lie_in_their_order_with_their_documents(tokenizer):
     tokens = tokenize(tokenizer, TEXTS, TruncationSpec(16, "windows", stride=4))
-    pieces, counts = tokens.take([4, 0, 5]).pieces()
+    pieces, counts = tokens.take([4, 0, 5]).windows()
     assert counts.tolist() == [4, 1, 20] and len(pieces) == 25
     assert pieces.lengths.max() == 16 and pieces.lengths.min() == 2
     joined = [ids.tolist() for ids in pieces]
     assert sum(joined[:4], []) == tokens[4].tolist() and sum(joined[5:], []) == tokens[5].tolist()
     assert joined[4] == tokens[0].tolist()
     plain = tokenize(tokenizer, TEXTS, TruncationSpec(16))
-    assert plain.pieces()[0] is plain and plain.pieces()[1].tolist() == [1] * 6
+    assert plain.windows()[0] is plain and plain.windows()[1].tolist() == [1] * 6
 
 
 def test_settings_do_not_share_kept_tokens(tokenizer):
@@ -109,24 +109,24 @@ def test_settings_do_not_share_kept_tokens(tokenizer):
         TruncationSpec(16, "windows"),
         TruncationSpec(16, "windows", 4),
     ]
-    lengths = [tokenize(tokenizer, TEXTS, cutting).lengths.tolist() for cutting in kinds]
+    lengths = [tokenize(tokenizer, TEXTS, truncation).lengths.tolist() for truncation in kinds]
     assert lengths[0] == lengths[1] and lengths[1] != lengths[2] != lengths[3]
-    ids = [tokenize(tokenizer, TEXTS, cutting)[4].tolist() for cutting in kinds[:2]]
+    ids = [tokenize(tokenizer, TEXTS, truncation)[4].tolist() for truncation in kinds[:2]]
     assert ids[0] != ids[1]
 
 
 def test_most_pieces_are_kept_and_what_is_lost_is_told(tokenizer):
-    cutting = TruncationSpec(16, "windows", stride=4, max_windows=3)
-    tokens = tokenize(tokenizer, TEXTS, cutting)
+    truncation = TruncationSpec(16, "windows", stride=4, max_windows=3)
+    tokens = tokenize(tokenizer, TEXTS, truncation)
     assert tokens.lengths.tolist() == [2, 5, 16, 16 + 7, 48, 48]
     # Three windows reach to the 14 + 10 + 10 tokens of text.
-    assert cutting.reach == 36 and tokens.is_cut.tolist() == [False] * 4 + [True] * 2
+    assert truncation.reach == 36 and tokens.is_cut.tolist() == [False] * 4 + [True] * 2
     message = tokens.loss_message()
     assert message.startswith(
         "2 of 6 documents have more than the 36 of max_windows=3 windows of 16"
     )
     assert f"{(42 + 202 - 72) / 284:.1%} of all tokens; the longest has 202" in message
-    exact = tokenize(tokenizer, [words(34), words(35)], cutting)
+    exact = tokenize(tokenizer, [words(34), words(35)], truncation)
     assert exact.lengths.tolist() == [48, 48] and exact.is_cut.tolist() == [False, True]
     assert tokenize(tokenizer, TEXTS, TruncationSpec(16, "windows")).loss_message() is None
     middle = tokenize(tokenizer, TEXTS, TruncationSpec(16, "head_tail")).loss_message()

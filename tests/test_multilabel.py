@@ -555,7 +555,7 @@ def test_score_takes_every_form_of_y(make):
 
 def test_chunks_keep_their_kind_and_order(make):
     X, y = documents(24)
-    with pytest.raises(ValueError, match="y must have one label a document, as in the earlier"):
+    with pytest.raises(ValueError, match="y must have one label per document, as in the earlier"):
         make().partial_fit(X, y[:, 0], classes=[0, 1]).partial_fit(X, y[:, :2])
     clf = make().partial_fit(X, as_collections(y), classes=NAMES)
     clf.partial_fit(X[:3], [[name] for name in NAMES])

@@ -1,4 +1,4 @@
-"""Two texts a document: containers, token types, and everything that documents go through."""
+"""Two texts per document: containers, token types, and each step from fit to prediction."""
 
 import pickle
 import resource
@@ -84,15 +84,15 @@ def test_ids_and_types_are_those_of_transformers(tokenizer, side):
     tokenizer.truncation_side = side
     first, second = zip(*LONG, strict=True)
     expected = tokenizer(list(first), list(second), truncation=True, max_length=16)
-    cutting = TruncationSpec(16, side=side, marks_second=True)
-    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
+    truncation = TruncationSpec(16, side=side, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, truncation)]
     assert [np.where(ids < 0, ~ids, ids).tolist() for ids in rows] == expected["input_ids"]
     assert [(ids < 0).astype(int).tolist() for ids in rows] == expected["token_type_ids"]
 
 
 def test_padded_rows_come_back_as_they_were_stored(tokenizer):
-    cutting = TruncationSpec(16, marks_second=True)
-    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, cutting)]
+    truncation = TruncationSpec(16, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, LONG, truncation)]
     inputs = encoder_inputs(*laid_out(rows), pad_id=9)
     inside = inputs["attention_mask"] == 1
     assert inside.sum(1).tolist() == [len(row) for row in rows]
@@ -211,7 +211,7 @@ def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
     with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text a"):
         clf.predict([second for _, second in X])
     clf.fit([second for _, second in X], y)
-    with pytest.raises(ValueError, match="X must hold one text a document, as in fit. Got pairs"):
+    with pytest.raises(ValueError, match="X must hold one text per document, as in fit. Got pairs"):
         clf.predict(X)
 
 
@@ -248,8 +248,8 @@ def test_each_length_of_both_texts_is_cut_as_transformers_does(tokenizer, side, 
     tokenizer.truncation_side = side
     lengths = [(n, m) for n in range(1, 12) for m in range(1, 12)]
     pairs = [("a " * n, "b " * m) for n, m in lengths]
-    cutting = TruncationSpec(max_length, side=side, marks_second=True)
-    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, cutting)]
+    truncation = TruncationSpec(max_length, side=side, marks_second=True)
+    rows = [ids for ids, _ in encode(tokenizer.backend_tokenizer, pairs, truncation)]
     first, second = zip(*pairs, strict=True)
     settings = {"truncation": True, "max_length": max_length}
     expected = tokenizer(list(first), list(second), **settings)["input_ids"]

@@ -1,4 +1,4 @@
-"""Batches of near-equal length, padded to their own longest."""
+"""Batches of documents of similar length, each padded to its longest document."""
 
 import math
 
@@ -36,14 +36,14 @@ class TokenDataset(Dataset):
         return self.tokens[i], self.codes[i], self.sample_weight[i]
 
     def __getitems__(self, rows):
-        """Return the documents of a batch; torch's loaders ask for all of them at once."""
+        """Return the documents of a batch, which torch's loaders request all at once."""
         return self.tokens.take(rows), self.codes[rows], self.sample_weight[rows]
 
 
 class Collator:
-    """Pad documents to the longest of their batch: ``(inputs, codes)`` as skorch wants them.
+    """Pad the documents of a batch to the longest; return ``(inputs, codes)`` for skorch.
 
-    Documents of several windows take a row for each of them; "pieces" says which.
+    A document of several windows has one row per window; "pieces" gives the rows of each document.
     """
 
     def __init__(self, pad_id):
@@ -52,7 +52,7 @@ class Collator:
     def __call__(self, batch):
         """Return the encoder's inputs with the sample weights, and the codes."""
         tokens, codes, weight = batch
-        rows, counts = tokens.pieces()
+        rows, counts = tokens.windows()
         inputs = encoder_inputs(rows.flat, rows.starts, rows.lengths, self.pad_id)
         inputs["sample_weight"] = weight
         if len(rows) > len(tokens):
@@ -62,18 +62,18 @@ class Collator:
 
 
 class BucketBatchSampler(Sampler):
-    """Batches of near-equal length, drawn and shuffled anew each time they are iterated.
+    """Batches of documents of similar length, drawn and shuffled anew for each iteration.
 
     The epoch's rows are shuffled, cut into pools of `pool` batches, sorted by length within each
-    pool, cut into batches, and the batches shuffled. Padding is a few percent instead of the
-    two thirds of random batches, and which documents meet still changes from epoch to epoch.
+    pool and cut into batches, and the batches are shuffled. Padding is a few percent, not the two
+    thirds of random batches, and batches still consist of different documents in each epoch.
 
     Parameters
     ----------
     lengths : int ndarray of shape (n,)
         Tokens of each row.
     batch_size : int
-        Documents in a batch; the last one of an epoch's cut may be smaller.
+        Documents in a batch; one batch of an epoch may have fewer.
     draw : callable ``(epoch, random_state) -> row numbers``
         The rows of an epoch.
     n_draws : int
@@ -81,14 +81,14 @@ class BucketBatchSampler(Sampler):
     random_state : numpy.random.RandomState
         Source of all randomness.
     pool : int, default=50
-        Batches sorted together.
+        Number of batches whose rows are sorted together.
     processes : Processes, default=ALONE
-        Those that the batches are for: all get the same.
+        Processes that the batches are for; all of them get the same batches.
 
     Attributes
     ----------
     batches : list of int64 ndarrays
-        Row numbers of the batches of the present epoch, in their order.
+        Row numbers of each batch of the current epoch, in order.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BucketBatchSampler(Sampler):
         self.processes = processes
         self.epoch = 0
         self.batches: list = []
-        self._begins: list = []  # of the epochs: states of the generators that `draw` can use
+        self._begins: list = []  # per epoch: states of the generators that `draw` may use
         self._n_done: int | None = None
 
     def __len__(self):
@@ -125,8 +125,8 @@ class BucketBatchSampler(Sampler):
 
     def _begin_epoch(self):
         self._begins.append((self.random_state.get_state(), torch.get_rng_state()))
-        # By one process: what draws may have a generator of its own, or torch's, of which each
-        # process has another state.
+        # Only one process draws: `draw` may use a generator of its own, or torch's, whose state
+        # differs between processes.
         drawn = self.processes.first(self.draw, self.epoch, self.random_state)
         self.processes.sync_rng(self.random_state)
         rows = self.random_state.permutation(drawn)
@@ -140,7 +140,7 @@ class BucketBatchSampler(Sampler):
         self.batches = [batches[i] for i in order]
 
     def state(self):
-        """Return where in the training the batches are."""
+        """Return the position in the training, for a checkpoint."""
         return {
             "begins": self._begins,
             "rows": np.concatenate([np.zeros(0, np.int64), *self.batches]),
@@ -148,11 +148,11 @@ class BucketBatchSampler(Sampler):
         }
 
     def set_state(self, state, n_done):
-        """Go on from what :meth:`state` returned, after `n_done` batches of that epoch.
+        """Go on from a result of :meth:`state`, after `n_done` batches of its last epoch.
 
-        The states of the generators are the caller's to put back afterwards.
+        The caller has to restore the states of the generators afterwards.
         """
-        # A torch sampler has a state of its own that only drawing brings forward.
+        # A torch sampler may have a state of its own, which only drawing advances.
         for epoch, (own, of_torch) in enumerate(state["begins"]):
             self.random_state.set_state(own)
             torch.set_rng_state(of_torch)
@@ -165,14 +165,14 @@ class BucketBatchSampler(Sampler):
 
 
 class Shards(Sampler):
-    """One process's part of each batch: every `size`-th row, so that all have as long ones.
+    """One process's shard of each batch: every `size`-th row, so that lengths are alike.
 
     Parameters
     ----------
     batches : BucketBatchSampler or list of list of int
         Batches of all processes together.
     processes : Processes
-        Those, and which this one is.
+        All processes, and the number of this one.
     """
 
     def __init__(self, batches, processes):
@@ -186,15 +186,15 @@ class Shards(Sampler):
         return map(self.processes.mine, self.batches)
 
     def whole(self, i):
-        """Return all rows of a batch of the present pass."""
+        """Return all rows of batch `i` of the current pass."""
         return getattr(self.batches, "batches", self.batches)[i]
 
 
 def sorted_batches(lengths, batch_size, n_tokens=None):
-    """Return batches of row numbers in order of length, longest first, for prediction.
+    """Return batches of row numbers for prediction, sorted by length, longest first.
 
-    A batch has at most `batch_size` documents, or `n_tokens` tokens with its padding where that
-    is given; one document at least.
+    A batch has at most `batch_size` documents or, if `batch_size` is None, at most `n_tokens`
+    tokens including padding, but always at least one document.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     batches, start = [], 0

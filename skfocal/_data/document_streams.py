@@ -1,4 +1,4 @@
-"""Documents some at a time, of X or of one chunk of it after another; answers put together."""
+"""Read documents in slices, from X or from the chunks that X yields; concatenate the results."""
 
 import contextlib
 
@@ -8,25 +8,25 @@ from skfocal._data.texts import NO_DOCUMENT, is_stream
 from skfocal._utils.messages import excerpt
 
 
-def parts(X, check, size):
-    """Yield lists of at most `size` documents, in their order.
+def slices(X, check, size):
+    """Yield slices of at most `size` documents, in order.
 
     Parameters
     ----------
-    X : container of texts, or iterator of such
-        What has no length is one of chunks, each of which may be what X may be; empty ones are
-        passed over. A streamed data set of the package `datasets` is read `size` rows at a time.
+    X : container of texts, or iterator of such containers
+        If X has no length, it yields chunks, each a container of texts; empty chunks are skipped.
+        A streamed data set of the package `datasets` is read `size` rows at a time.
     check : callable ``(X) -> sequence``
-        Makes documents of a container: `as_texts` and what else is checked.
+        Returns the documents of a container, checked; calls `as_texts`.
     size : int
 
     Raises
     ------
     TypeError, ValueError
-        As `check`; of a chunk, with its number. Also if no chunk has a document.
+        As `check` raises them, with the number of the chunk; also if no chunk has a document.
     """
     if not is_stream(X):
-        yield from _slices(check(X), size)
+        yield from _in_slices(check(X), size)
         return
     found, i = False, 0  # enumerate would hold a chunk while the next is read
     for chunk in _chunks(X, size):
@@ -34,14 +34,14 @@ def parts(X, check, size):
             _check_chunk(chunk)
             if not hasattr(chunk, "__len__") or len(chunk):
                 found = True
-                yield from _slices(check(chunk), size)
+                yield from _in_slices(check(chunk), size)
         del chunk
         i += 1
     if not found:
         raise ValueError(NO_DOCUMENT)
 
 
-def _slices(texts, size):
+def _in_slices(texts, size):
     return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
@@ -62,7 +62,7 @@ def _check_chunk(chunk):
 
 @contextlib.contextmanager
 def _of_chunk(i):
-    """Name the chunk in errors."""
+    """Prefix errors with the number of the chunk."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -70,13 +70,13 @@ def _of_chunk(i):
         raise kind(f"Chunk {i} of X: {error}") from error
 
 
-def joined(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return arrays one behind the other, letting go of each as it is copied.
+def concatenated(arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the concatenated arrays, freeing each one as soon as it is copied.
 
     Parameters
     ----------
-    arrays : list of ndarrays, one at least
-        Alike but for their lengths; it is emptied.
+    arrays : list of at least one ndarray
+        Arrays that differ only in length. The list is emptied.
     """
     if len(arrays) == 1:
         return arrays.pop()

@@ -1,4 +1,4 @@
-"""From what a user gives as y to codes: one class a document, or an indicator of labels."""
+"""Turn y into codes: one class per document, or an indicator of labels."""
 
 from collections.abc import Mapping, Sequence, Set
 from numbers import Number
@@ -25,19 +25,19 @@ def encode(y, texts, declared=None, multilabel=None):
     ----------
     y : array-like of shape (n,) or (n, n_labels), sparse matrix, DataFrame, column of a \
             ``datasets.Dataset`` or sequence of collections of labels
-        One label a document; or for each document an indicator of its labels, or their names.
+        One label per document, or an indicator or a collection of the labels of each document.
     texts : sequence of length n
         The documents.
     declared : array-like, default=None
-        All classes; with indicators the names of the columns, which the named columns of a
-        DataFrame are brought into the order of. None: what y has.
+        All classes or, for an indicator, the names of its columns; the columns of a DataFrame are
+        reordered accordingly. None: the classes found in y.
     multilabel : bool, default=None
-        What it has to be; None: what y looks like.
+        Whether y must have several labels per document; None: decided by the form of y.
 
     Returns
     -------
     classes : ndarray of shape (n_classes,)
-        Sorted; with indicators in the order of the columns.
+        Sorted or, for an indicator, in the order of the columns.
     codes : int64 ndarray of shape (n,), or float32 ndarray of 0 and 1 of shape (n, n_classes)
 
     Raises
@@ -50,7 +50,7 @@ def encode(y, texts, declared=None, multilabel=None):
     sized = hasattr(y, "__len__") or hasattr(y, "__array__")
     if isinstance(y, str | bytes | Set | Mapping) or not sized:
         raise TypeError(
-            "y must be a list, array or Series of labels, one a document, or an indicator of "
+            "y must be a list, array or Series of labels, one per document, or an indicator of "
             f"labels. Got {type(y).__name__}."
         )
     y = _lists_as_objects(_whole_column(y))
@@ -67,14 +67,14 @@ def encode(y, texts, declared=None, multilabel=None):
     if multilabel not in (None, codes.ndim == 2):
         kinds = ["one label", "several labels"]
         raise ValueError(
-            f"y must have {kinds[multilabel]} a document, as in the earlier calls. "
+            f"y must have {kinds[multilabel]} per document, as in the earlier calls. "
             f"Got {kinds[not multilabel]}."
         )
     return classes, codes
 
 
 def _whole_column(y):
-    """Return what a column of a ``datasets.Dataset`` holds: its elements one by one take long."""
+    """Read a column of a ``datasets.Dataset`` at once: reading its elements singly is slow."""
     if is_dataset(y):
         raise TypeError(
             "y must be a column, for example y['label']. Got a data set of the columns "
@@ -88,7 +88,7 @@ def _whole_column(y):
 
 
 def _lists_as_objects(y):
-    """Return an array of lists for the lists in a column of polars or pyarrow."""
+    """Return a polars or pyarrow column of lists as an array of lists."""
     if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
         return y
     return _as_objects(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list())
@@ -104,7 +104,7 @@ def _as_objects(rows):
 def _shape(rows):
     try:
         return np.asarray(rows).shape
-    except ValueError:  # rows of different lengths that are no collections of labels
+    except ValueError:  # rows of different lengths that are not collections of labels
         return (len(rows),)
 
 
@@ -114,9 +114,9 @@ _COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 def _holds_collections(y, multilabel=None):
     """Say whether the elements are collections of labels, not rows of an array.
 
-    A set can be nothing else, and so can what a Series or an array of objects holds. Lists of
-    lists could be rows: they are collections if their lengths differ, or if they hold names and
-    more than one a row, or where several labels are known to come.
+    Sets, and the elements of a Series or an array of objects, are always collections. Lists of
+    lists could be rows of an array. They are collections if their lengths differ, or if they
+    hold names and either do not all have length 1 or `multilabel` is true.
     """
     if sparse.issparse(y) or getattr(y, "ndim", 1) != 1:
         return False
@@ -140,7 +140,8 @@ def _holds_collections(y, multilabel=None):
 def _holds_rows_of_an_indicator(y):
     """Say whether the elements of a Series or an array of objects are rows of 0 and 1.
 
-    Names 0 and 1 in equal numbers, more than one a document, would be both in each.
+    They cannot be collections of the labels 0 and 1: in collections of one length above 1, each
+    document would have both labels.
     """
     if str(getattr(y, "dtype", "")) != "object" or getattr(y, "ndim", 1) != 1 or len(y) == 0:
         return False
@@ -176,7 +177,7 @@ def _encode_collections(y, texts, declared):
 
 
 def _encode_indicator(y, texts, declared):
-    columns = getattr(y, "column_names", getattr(y, "columns", None))  # pyarrow's, or others'
+    columns = getattr(y, "column_names", getattr(y, "columns", None))  # of pyarrow, or of others
     declared = None if declared is None else column_or_1d(declared)
     names = columns if declared is None else declared
     if names is not None and len(set(names)) < len(names):
@@ -190,15 +191,15 @@ def _encode_indicator(y, texts, declared):
         y = np.asarray(y)[:, [list(columns).index(name) for name in declared]]
     y = _as_numbers(y)
     check_consistent_length(texts, y)
-    # type_of_target calls any two whole numbers an indicator, and any column with one value.
+    # type_of_target also accepts indicators of two other integers, or columns of one value.
     if not np.isin(y, (0, 1)).all():
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             kind = f"{np.unique(y)[:5].tolist()} in"
         raise ValueError(
-            "y with several columns must be an indicator of 0 and 1, one column a label. Got "
-            f"{kind} data of shape {y.shape}. If these are labels, give a set of them for each "
-            "document, or an indicator by sklearn.preprocessing.MultiLabelBinarizer."
+            "y with several columns must be an indicator of 0 and 1, one column per label. If "
+            "these are labels, give a set of them for each document, or an indicator made by "
+            f"sklearn.preprocessing.MultiLabelBinarizer. Got {kind} data of shape {y.shape}."
         )
     classes = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
     if declared is not None:
@@ -212,7 +213,7 @@ def _encode_indicator(y, texts, declared):
 
 
 def _as_numbers(y):
-    """Return the array, of floats where nullable columns made objects of them."""
+    """Return an array; objects, which nullable columns become, are converted to floats."""
     y = np.asarray(y)
     if y.dtype.kind != "O":
         if y.dtype.kind == "f":
@@ -259,7 +260,7 @@ def _unique(declared):
 
 
 class UnknownLabels(ValueError):
-    """Labels of y, `unknown`, that are not declared."""
+    """Error for labels of y that are not declared; `unknown` lists them."""
 
     unknown: list = []
 
@@ -287,7 +288,7 @@ def _check_one_kind(labels):
 
 
 def _from_objects(y):
-    """Return the array of str, or one of the type that the objects have in common."""
+    """Return an array of str, or of the type that the objects have in common."""
     _check_one_kind(y)
     plain = y if isinstance(y[0], str) else np.array(y.tolist())
     if plain.dtype.kind not in "biuf" and plain is not y:
@@ -304,7 +305,10 @@ def decode(classes, codes):
 
 
 def amounts(codes, weight, n_classes):
-    """Return the weight of each class, (n_classes,); of labels (n_labels, 2), without and with."""
+    """Return the total weight of each class, of shape (n_classes,).
+
+    For an indicator the shape is (n_labels, 2): documents without the label, and with it.
+    """
     if codes.ndim == 1:
         return np.bincount(codes, weights=weight, minlength=n_classes)
     positive = weight @ codes.astype(np.float64)
@@ -317,7 +321,7 @@ def absent(classes, codes):
 
 
 def strata(codes):
-    """Return one code a document to stratify by: its class, or the rarest of its labels."""
+    """Return one code per document to stratify by: its class, or the rarest of its labels."""
     if codes.ndim == 1:
         return codes
     rarity = codes / np.maximum(codes.sum(0), 1)

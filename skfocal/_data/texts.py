@@ -1,4 +1,4 @@
-"""Containers of texts to sequences of str: lists of what is in memory, views of what is not."""
+"""Turn containers of texts into sequences of str: lists if in memory, otherwise views."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,30 +10,30 @@ from skfocal._utils.messages import excerpt, excerpts
 # What `as_texts` takes: containers of many packages, which have no type in common.
 Documents: TypeAlias = Any
 
-_AT_ONCE = 1024  # documents that a pass over all reads together
+_AT_ONCE = 1024  # documents read together in a pass over all of them
 NO_DOCUMENT = "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
 
 
 def as_texts(X):
-    """Return the documents in `X`: str, or pairs of str where it has two columns.
+    """Return the documents in `X`: str, or pairs of str if X has two columns.
 
     Parameters
     ----------
     X : list, tuple, ndarray of shape (n,), (n, 1) or (n, 2), pandas or polars Series or DataFrame \
             of one or two columns, pyarrow array or table, datasets.Dataset of one or two columns \
             or a column of one, or another sequence whose slices are lists of str
-        One str a document, or two.
+        One str per document, or two.
 
     Returns
     -------
     list of str or of (str, str), or Texts
-        The latter for all that need not lie in memory as str: Arrow, `datasets`, other sequences.
+        :class:`Texts` for data that need not be in memory as str: Arrow, `datasets`, sequences.
 
     Raises
     ------
     TypeError
-        If X is no such container or a row is not a str; the row is named. Rows of :class:`Texts`
-        are checked as they are read, but for the first.
+        If X is not such a container or a row is not a str; the message names the row. Except for
+        the first, rows of :class:`Texts` are checked only when they are read.
     ValueError
         If X has no rows or more than two columns.
     """
@@ -46,16 +46,16 @@ def as_texts(X):
 
 
 class Texts(Sequence):
-    """Documents that are read, and checked, as they are asked for.
+    """Documents that are read and checked on access.
 
     A slice is a list of str or of pairs of str.
 
     Parameters
     ----------
     columns : list of one or two sequences
-        Their slices are lists, arrays or what has ``to_pylist``.
+        Sequences whose slices are lists, arrays or objects with ``to_pylist``.
     rows : int64 ndarray, default=None
-        Which of their rows; None: all.
+        Rows of the columns to use; None for all.
     """
 
     def __init__(self, columns, rows=None):
@@ -91,14 +91,14 @@ class Texts(Sequence):
 
 
 def take(texts, rows):
-    """Return some of the documents: of a list a list, of :class:`Texts` such a view."""
+    """Return some of the documents: a list of a list, a view of :class:`Texts`."""
     if not isinstance(texts, Texts):
         return [texts[row] for row in rows]
     return Texts(texts.columns, np.asarray(texts.rows)[rows])
 
 
 def _rows_of(column, rows):
-    """Return some rows as a list: all at once where the column can, which is faster by far."""
+    """Return some rows as a list, read all at once if possible, which is much faster."""
     if isinstance(rows, range) and rows.step == 1:
         return _listed(column[rows.start : rows.start + len(rows)])
     if hasattr(column, "take"):  # pyarrow's
@@ -121,7 +121,7 @@ def _text(i, row):
 def _pair(i, row):
     if not isinstance(row, list | tuple) or len(row) != 2:
         raise TypeError(
-            "X must hold one str a document, or a pair of str in each row. Got "
+            "X must hold one str per document, or a pair of str in each row. Got "
             f"{type(row).__name__} in row {i}: {excerpt(row)}."
         )
     for j, text in enumerate(row):
@@ -132,32 +132,32 @@ def _pair(i, row):
 
 def check_kind(texts, pairs):
     """Refuse pairs where the fit had single texts, and the other way round."""
-    kinds = "one text a document", "pairs of texts"
+    kinds = "one text per document", "pairs of texts"
     found = isinstance(texts[0], tuple)
     if found != pairs:
         raise ValueError(f"X must hold {kinds[pairs]}, as in fit. Got {kinds[found]}.")
 
 
-def joined(texts, between):
-    """Return one str a document, the two texts of a pair joined."""
+def join_pairs(texts, between):
+    """Return one str per document, with the two texts of a pair joined by `between`."""
     return [text if isinstance(text, str) else between.join(text) for text in texts]
 
 
 def a_document(pairs):
-    """Return something to try an estimator with."""
+    """Return a document to test an estimator with."""
     return ("A document,", "to try it.") if pairs else "A document, to try it."
 
 
 def as_column(X):
-    """Return the documents in `X` as an array with columns, as imbalanced-learn takes them.
+    """Return the documents in `X` as a two-dimensional array, as imbalanced-learn needs it.
 
-    Its samplers refuse lists, one-dimensional arrays and Series. As the first step of a pipeline
-    this lets them in.
+    The samplers of imbalanced-learn refuse lists, one-dimensional arrays and Series. Use this
+    function as the first step of a pipeline with a sampler.
 
     Parameters
     ----------
     X : as in :meth:`BertFocalClassifier.fit`
-        One str a document, or two. All of it is read.
+        One str per document, or two. All documents are read.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def as_column(X):
     Raises
     ------
     TypeError, ValueError
-        If X is no container of texts; the row is named.
+        If X is not a container of texts; the message names the row.
 
     Examples
     --------
@@ -185,11 +185,11 @@ def as_column(X):
 
 
 def _columns(X):
-    """Return the one or two columns of X; lists where it holds objects of Python."""
+    """Return the one or two columns of X, as lists if X holds Python objects."""
     if isinstance(X, str | bytes):
         raise TypeError(
-            f"X must be a list of str, one a document, not a single {type(X).__name__}. "
-            f"Got {excerpt(X)}; for one document give [document]."
+            f"X must be a list of str, one per document, not a single {type(X).__name__}: for one "
+            f"document give [document]. Got {excerpt(X)}."
         )
     if is_dataset(X):
         return [X[name] for name in _one_or_two(X.column_names)]
@@ -208,18 +208,18 @@ def _columns(X):
         )
     if hasattr(X, "columns") and hasattr(X, "iloc") and not X.columns.is_unique:
         raise ValueError(
-            f"X must have columns of different names. Got {X.columns.tolist()}: rename one."
+            f"X must have columns of different names: rename one. Got {X.columns.tolist()}."
         )
     return [_column(X, j) for j in range(shape[1] if len(shape) == 2 else 1)]
 
 
 def is_dataset(X):
-    """Say whether X is a table of the package `datasets`, all of which can be read anywhere."""
+    """Say whether X is a table of the package `datasets` that allows random access."""
     return hasattr(X, "select_columns") and hasattr(X, "__len__") and not isinstance(X, Mapping)
 
 
 def columns_named(X):
-    """Return X; what has names that scikit-learn does not know without rows, as a table."""
+    """Return X or, if scikit-learn cannot read its column names, an empty table with them."""
     if hasattr(X, "to_struct_array") and not hasattr(X, "to_batches"):  # pyarrow's RecordBatch
         return X.schema.empty_table()
     return X.with_format("arrow")[:0] if is_dataset(X) else X
@@ -240,28 +240,28 @@ def _no_container(X):
         f"datasets.Dataset of str. Got {type(X).__name__}"
     )
     if isinstance(X, Mapping):
-        return message + ": give what it has under one name, for example X['text'] or X['train']."
+        return message + ": give one of its values, for example X['text'] or X['train']."
     if is_stream(X):
         return message + (
-            ", which can be read only once, from its beginning: give a list of what it yields, "
-            "or a chunk at a time to partial_fit."
+            ", which can be read only once, from its beginning: give a list of its items, "
+            "or one chunk at a time to partial_fit."
         )
     return message + "."
 
 
 def is_stream(X):
-    """Say whether X yields something without a length: an iterator, a streamed data set."""
+    """Say whether X is iterable without a length: an iterator or a streamed data set."""
     sized = hasattr(X, "__len__") or hasattr(X, "__array__") or hasattr(X, "to_pylist")
     return isinstance(X, Iterable) and not sized
 
 
 def _column(X, j):
-    """Return a column of something with a shape, or all of what has only one."""
+    """Return column `j` of an object with a shape, or all of a one-dimensional one."""
     if hasattr(X, "iloc"):
         return (X if len(X.shape) == 1 else X.iloc[:, j]).tolist()
     if hasattr(X, "to_pylist"):  # a pyarrow table
         return X.column(j)
-    if not isinstance(X, np.ma.MaskedArray):  # which has None in the rows that are masked
+    if not isinstance(X, np.ma.MaskedArray):  # a masked array has None in masked rows
         X = np.asarray(X, dtype=object)
     return (X if X.ndim == 1 else X[:, j]).tolist()
 

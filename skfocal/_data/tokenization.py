@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, to token ids: what is kept of long ones, and in which windows."""
+"""Turn texts or pairs of texts into token ids; truncate long ones or divide them into windows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 
 from skfocal._utils.messages import excerpt
 
-# Of a document that is too long "head_tail" keeps this part of the tokens from its beginning and
-# the others from its end: 128 of 510 (Sun et al., 2019, arXiv:1905.05583).
+# The fraction of kept tokens that "head_tail" takes from the beginning of a long document; the
+# rest are from its end: 128 of 510 (Sun et al., 2019, arXiv:1905.05583).
 _HEAD = 0.25
 
 
@@ -22,20 +22,20 @@ class TruncationSpec:
     Attributes
     ----------
     max_length : int
-        Most tokens of a window, special tokens included.
+        Maximum number of tokens in a window, including special tokens.
     long_documents : {"truncate", "head_tail", "windows"}
-        What happens to a longer document: its end is lost, or its middle, or it becomes several
-        windows, all but the last one of `max_length` tokens.
+        What happens to a longer document: it loses its end, or its middle, or is divided into
+        windows, each of `max_length` tokens except the last one.
     stride : int
-        Tokens that neighbouring windows share.
+        Number of tokens that neighbouring windows share.
     max_windows : int or None
-        Most windows of a document.
+        Maximum number of windows per document; None for no limit.
     side : {"right", "left"}
-        Where a text is truncated, and where windows end.
+        The side on which a text is truncated, or towards which windows advance.
     n_special : int
-        Special tokens around a text, or around and between two.
+        Number of special tokens around a text, or around and between two texts.
     marks_second : bool
-        Whether the encoder has token types, which tell the second text of a pair from the first.
+        Whether the encoder has token types, which mark the second text of a pair.
     """
 
     max_length: int
@@ -47,7 +47,7 @@ class TruncationSpec:
     marks_second: bool = False
 
     def check(self):
-        """Refuse windows without text, or that bring nothing new."""
+        """Raise ValueError if windows have no room for text or do not advance."""
         if self.max_length <= self.n_special:
             raise ValueError(
                 f"max_length must be more than the {self.n_special} special tokens that the "
@@ -61,7 +61,7 @@ class TruncationSpec:
 
     @property
     def reach(self):
-        """Tokens of the longest document of which nothing is lost."""
+        """Number of tokens of the longest document that loses none."""
         if self.long_documents != "windows":
             return self.max_length
         if self.max_windows is None:
@@ -70,14 +70,14 @@ class TruncationSpec:
         return self.max_length + (self.max_windows - 1) * step
 
     def describe(self):
-        """Return what the reach comes from, for messages."""
+        """Return the settings that determine the reach, for messages."""
         if self.long_documents != "windows":
             return f"max_length={self.max_length}"
         return f"the {self.reach} of max_windows={self.max_windows} windows of {self.max_length}"
 
     @property
     def lost_part(self):
-        """What of a longer document is lost, for messages."""
+        """The part that a longer document loses, for messages."""
         if self.long_documents == "head_tail":
             return "middle"
         return "end" if self.side == "right" else "beginning"
@@ -86,7 +86,7 @@ class TruncationSpec:
 def checked_truncation(
     max_length, *, long_documents="truncate", stride=0, max_windows=None, **others
 ):
-    """Return a :class:`TruncationSpec` from a file's values; `check` is left to the caller."""
+    """Return a :class:`TruncationSpec` from the values in a file; the caller runs `check`."""
     counts = stride, 0 if max_windows is None else max_windows - 1
     if (
         long_documents not in LONG_DOCUMENTS
@@ -99,18 +99,18 @@ def checked_truncation(
     return TruncationSpec(max_length, long_documents, stride, max_windows, **others)
 
 
-def encode(backend, texts, cutting):
-    """Return ``(ids, length without any cut)`` of each text or pair of texts.
+def encode(backend, texts, truncation):
+    """Return ``(ids, length before truncation)`` of each text or pair of texts.
 
-    Windows of a document lie one behind the other. Ids of a pair's second text are stored as their
-    complement, a negative number, if the encoder tells them apart.
+    The windows of a document are concatenated. If the encoder has token types, each id of a pair's
+    second text is stored as its complement, a negative number.
 
     Parameters
     ----------
     backend : tokenizers.Tokenizer
-        Its truncation and padding are turned off: threads must take turns.
+        Its truncation and padding are turned off, so threads must take turns.
     texts : list of str or of (str, str)
-    cutting : TruncationSpec
+    truncation : TruncationSpec
 
     Returns
     -------
@@ -126,47 +126,47 @@ def encode(backend, texts, cutting):
     encodings = backend.encode_batch_fast([encodable(text) for text in texts])
     entries = []
     for text, encoding in zip(texts, encodings, strict=True):
-        ids = _ids(encoding, cutting)
+        ids = _ids(encoding, truncation)
         if len(ids) == 0:
             raise ValueError(
-                "X must have a token in each document, as the model's tokenizer adds none of its "
-                f"own. Got {excerpt(text)}: leave such documents out."
+                "X must have a token in each document, since the model's tokenizer adds none of "
+                f"its own: leave this document out. Got {excerpt(text)}."
             )
-        fits = len(ids) <= cutting.max_length
-        # The tokenizer would cut, too, but builds all that is cut off: of a pair, every piece of
-        # one text with every piece of the other.
-        entries.append(ids if fits else _CUTS[cutting.long_documents](ids, encoding, cutting))
+        fits = len(ids) <= truncation.max_length
+        # The tokenizer could truncate, too, but it also builds everything that it cuts off: for a
+        # pair, every window of one text with every window of the other.
+        entries.append(ids if fits else _CUTS[truncation.long_documents](ids, encoding, truncation))
     return list(zip(entries, map(len, encodings), strict=True))
 
 
-def _ids(encoding, cutting):
+def _ids(encoding, truncation):
     ids = np.array(encoding.ids, np.int32)
-    if not cutting.marks_second:
+    if not truncation.marks_second:
         return ids
     return np.where(np.array(encoding.type_ids) == 1, ~ids, ids)
 
 
 def _places(encoding):
-    """Return where the tokens of each text are; those between and around them are special."""
+    """Return the positions of the tokens of each text; all others are special tokens."""
     owner = np.array([-1 if i is None else i for i in encoding.sequence_ids])
     return [np.flatnonzero(owner == i) for i in range(encoding.n_sequences)]
 
 
-def _truncated(ids, encoding, cutting):
-    """Return special tokens and the beginning of the text, or its end; a pair's longer text first.
+def _truncated(ids, encoding, truncation):
+    """Return the special tokens and the beginning, or end, of the text.
 
-    These are the tokens that transformers keeps.
+    The longer text of a pair is cut first. These are the tokens that transformers keeps.
     """
     places = _places(encoding)
-    room = cutting.max_length - (len(ids) - sum(map(len, places)))
+    room = truncation.max_length - (len(ids) - sum(map(len, places)))
     keep = np.ones(len(ids), bool)
     for place, n in zip(places, _shares([len(place) for place in places], room), strict=True):
-        keep[place[n:] if cutting.side == "right" else place[: len(place) - n]] = False
+        keep[place[n:] if truncation.side == "right" else place[: len(place) - n]] = False
     return ids[keep]
 
 
 def _shares(lengths, room):
-    """Return how many tokens of each text are kept: of a pair the longer loses them first."""
+    """Return how many tokens of each text are kept; a pair's longer text loses them first."""
     if len(lengths) == 1:
         return [room]
     shorter = min(*lengths, room // 2)
@@ -174,24 +174,24 @@ def _shares(lengths, room):
     return shares if lengths[0] <= lengths[1] else shares[::-1]
 
 
-def _head_and_tail(ids, encoding, cutting):
+def _head_and_tail(ids, encoding, truncation):
     """Return the ids without the middle of the text; special tokens stay around it."""
     (text,) = _places(encoding)
-    n_text = cutting.max_length - (len(ids) - len(text))
+    n_text = truncation.max_length - (len(ids) - len(text))
     n_head = text[0] + int(_HEAD * n_text)
-    return np.concatenate([ids[:n_head], ids[len(ids) - (cutting.max_length - n_head) :]])
+    return np.concatenate([ids[:n_head], ids[len(ids) - (truncation.max_length - n_head) :]])
 
 
-def _in_windows(ids, encoding, cutting):
-    """Return windows of `max_length` ids one behind the other; only the last one may be shorter."""
+def _in_windows(ids, encoding, truncation):
+    """Return the concatenated windows of `max_length` ids; only the last may be shorter."""
     (text,) = _places(encoding)
     before, after = ids[: text[0]], ids[text[-1] + 1 :]
-    size = cutting.max_length - len(before) - len(after)
-    step = size - cutting.stride
+    size = truncation.max_length - len(before) - len(after)
+    step = size - truncation.stride
     count = 1 + -(-(len(text) - size) // step)
     parts = []
-    for i in range(count if cutting.max_windows is None else min(count, cutting.max_windows)):
-        if cutting.side == "right":
+    for i in range(count if truncation.max_windows is None else min(count, truncation.max_windows)):
+        if truncation.side == "right":
             rows = text[i * step : i * step + size]
         else:
             stop = len(text) - i * step
@@ -214,18 +214,18 @@ def encodable(text):
     return text
 
 
-# -- pieces --------------------------------------------------------------------------------
+# -- windows -------------------------------------------------------------------------------
 
 
 def n_windows(lengths, max_length):
-    """Return of how many pieces each document is."""
+    """Return the number of windows of each document."""
     return np.maximum(-(-np.asarray(lengths, np.int64) // max_length), 1)
 
 
 def window_table(counts):
-    """Return the rows of each document's pieces, of shape (n, most pieces), -1 where it has less.
+    """Return the rows of each document's windows, of shape (n, most windows).
 
-    The pieces of all documents lie one behind the other.
+    The windows of all documents are concatenated. Documents with fewer windows are filled with -1.
     """
     counts = np.asarray(counts)
     columns = np.arange(counts.max())
@@ -234,14 +234,14 @@ def window_table(counts):
 
 
 def windows_of(starts, lengths, max_length):
-    """Return where the pieces of documents start, their lengths, and how many a document has.
+    """Return where the windows start, their lengths, and their number per document.
 
     Parameters
     ----------
     starts, lengths : int ndarrays of shape (n,)
-        Where the ids of each document are, as :func:`laid_out` gives them.
+        Position and number of the ids of each document, as :func:`laid_out` returns them.
     max_length : int
-        Of a piece.
+        Maximum number of tokens in a window.
 
     Returns
     -------
@@ -254,28 +254,28 @@ def windows_of(starts, lengths, max_length):
     return starts[documents] + begins, np.minimum(lengths[documents] - begins, max_length), counts
 
 
-# -- what an encoder takes -----------------------------------------------------------------
+# -- inputs of the encoder -----------------------------------------------------------------
 
 
 def laid_out(rows):
-    """Return the ids of a list of rows one behind the other, where each starts and its length."""
+    """Return the concatenated ids of a list of rows, and the start and length of each row."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     return np.concatenate(rows), np.cumsum(lengths) - lengths, lengths
 
 
 def encoder_inputs(flat, starts, lengths, pad_id, width=None):
-    """Return what an encoder takes, from ids as :func:`encode` makes them, one row a piece.
+    """Return the encoder's inputs from ids made by :func:`encode`, one row per window.
 
     Parameters
     ----------
     flat : int32 ndarray
-        Ids of all rows, and maybe of others.
+        Ids of all rows; it may contain more.
     starts, lengths : int ndarrays of shape (n,)
-        Where each row is in `flat`.
+        Position and length of each row in `flat`.
     pad_id : int
-        Stands behind the ids of a row that is shorter than others.
+        Fills rows that are shorter than the others.
     width : int, default=None
-        Ids and padding of each row; None: the length of the longest.
+        Length of each row with padding; None for the length of the longest.
 
     Returns
     -------
@@ -296,7 +296,7 @@ def encoder_inputs(flat, starts, lengths, pad_id, width=None):
 
 
 def stored_ids(input_ids, attention_mask, token_type_ids=None):
-    """Return the rows that :func:`encoder_inputs` was given, without padding."""
+    """Undo :func:`encoder_inputs`: return the rows without padding."""
     ids = input_ids.astype(np.int32)
     if token_type_ids is not None:
         ids = np.where(token_type_ids == 1, ~ids, ids)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skfocal._data.document_streams import joined
+from skfocal._data.document_streams import concatenated
 from skfocal._data.tokenization import TruncationSpec, encode, windows_of
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
@@ -19,28 +19,28 @@ from skfocal._utils.hashing import digest
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of documents, one behind the other: 4 bytes a token and 16 a document.
+    """Concatenated token ids of documents: 4 bytes per token and 16 per document.
 
     Attributes
     ----------
     flat : int32 ndarray of shape (n_tokens,)
         Token ids, special tokens included, as :func:`~skfocal._data.tokenization.encode` makes
-        them; in a memory-mapped file where they are very many.
+        them. Very many ids are kept in a memory-mapped file.
     starts : int64 ndarray of shape (n,)
         Where each document begins in `flat`.
     lengths : int32 ndarray of shape (n,)
         Number of tokens kept of each document.
     full_lengths : int32 ndarray of shape (n,)
-        What the lengths would have been without any cut.
-    cutting : skfocal._data.tokenization.TruncationSpec
-        How they were made; a document longer than its `max_length` has several windows.
+        Number of tokens of each document before truncation.
+    truncation : skfocal._data.tokenization.TruncationSpec
+        How the tokens were made. A document longer than its `max_length` has several windows.
     """
 
     flat: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     full_lengths: np.ndarray
-    cutting: TruncationSpec
+    truncation: TruncationSpec
 
     def __len__(self):
         return len(self.starts)
@@ -58,9 +58,9 @@ class Tokens:
             full_lengths=self.full_lengths[rows],
         )
 
-    def pieces(self):
-        """Return the :class:`Tokens` of all pieces, in their order, and how many a document has."""
-        size = self.cutting.max_length
+    def windows(self):
+        """Return the :class:`Tokens` of all windows, in order, and their number per document."""
+        size = self.truncation.max_length
         if not len(self) or self.lengths.max() <= size:
             return self, np.ones(len(self), np.int64)
         starts, lengths, counts = windows_of(self.starts, self.lengths, size)
@@ -69,25 +69,25 @@ class Tokens:
 
     @property
     def is_cut(self):
-        """Which documents lost tokens, of shape (n,)."""
-        return self.full_lengths > self.cutting.reach
+        """Whether each document lost tokens, of shape (n,)."""
+        return self.full_lengths > self.truncation.reach
 
     def loss_message(self):
-        """Return one sentence on what was lost of long documents, or None for nothing."""
+        """Return a sentence on the tokens that long documents lost, or None if none did."""
         cut = self.is_cut
         if not cut.any():
             return None
-        lost = (self.full_lengths[cut] - self.cutting.reach).sum(dtype=np.float64)
+        lost = (self.full_lengths[cut] - self.truncation.reach).sum(dtype=np.float64)
         return (
-            f"{cut.sum()} of {len(cut)} documents have more than {self.cutting.describe()} tokens "
-            f"and lose their {self.cutting.lost_part}, "
+            f"{cut.sum()} of {len(cut)} documents have more than {self.truncation.describe()} "
+            f"tokens and lose their {self.truncation.lost_part}, "
             f"{lost / self.full_lengths.sum(dtype=np.float64):.1%} of all tokens; the longest has "
             f"{self.full_lengths.max()}."
         )
 
 
 class _TokenWriter:
-    """Take up token ids chunk by chunk; beyond `limit` bytes they go to a file."""
+    """Collect token ids batch by batch, in a file once they exceed `limit` bytes."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -110,18 +110,18 @@ class _TokenWriter:
             while self.chunks:
                 self.chunks.pop(0).tofile(self.file)
 
-    def tokens(self, cutting):
-        """Return the :class:`Tokens`; the file goes away with them."""
+    def tokens(self, truncation):
+        """Return the :class:`Tokens`; the file is deleted together with them."""
         lengths = np.concatenate(self.lengths)
         if self.file is None:
-            flat = joined(self.chunks)
+            flat = concatenated(self.chunks)
         else:
             with self.file:
                 self.file.flush()
                 flat = np.memmap(self.file, np.int32, "r")
         starts = np.zeros(len(lengths), np.int64)
         np.cumsum(lengths[:-1], out=starts[1:])
-        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), cutting)
+        return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), truncation)
 
 
 _ENCODING = threading.Lock()
@@ -131,51 +131,52 @@ _SHARED: dict = {}  # folder -> FileStore
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-# Documents of one call up to which their ids are kept for later calls: to tokenise more again
-# takes less than a hundredth of what it takes to train on them.
+# Ids are kept for later calls only if one call has at most this many documents: to tokenise more
+# of them again takes less than a hundredth of the time that training on them takes.
 CACHED_DOCUMENTS = 50_000
-_MAPPED_BYTES = 1_000_000_000  # of token ids, beyond which they lie in a file
-_AT_ONCE = 1024  # texts given to the tokenizer together
+_MAPPED_BYTES = 1_000_000_000  # token ids beyond this size are written to a file
+_AT_ONCE = 1024  # texts passed to the tokenizer together
 
 
-def tokenize(tokenizer, texts, cutting, keep=True, processes=ALONE):
+def tokenize(tokenizer, texts, truncation, keep=True, processes=ALONE):
     """Return the :class:`Tokens` of texts or pairs of texts.
 
-    Each distinct text is tokenised once a process, and once for all worker processes together:
-    those keep token ids in files. Neither is ever part of a pickle. The ids of more than 50,000
-    texts, or without `keep`, are not kept; more than 1 GB of them lie in a temporary file.
+    Each distinct text is tokenised once per process. Worker processes keep token ids in files, so
+    that they tokenise each text only once together. Kept ids are never part of a pickle. The ids
+    of more than 50,000 texts are not kept, nor any ids without `keep`; more than 1 GB of ids go
+    to a temporary file.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
     texts : list of str or of (str, str), or skfocal._data.texts.Texts
-    cutting : skfocal._data.tokenization.TruncationSpec
+    truncation : skfocal._data.tokenization.TruncationSpec
     keep : bool, default=True
     processes : Processes, default=ALONE
-        Of many texts each tokenises its part, and gets the others'.
+        Each process tokenises a part of many texts, and receives the parts of the others.
     """
     writer = _TokenWriter(_MAPPED_BYTES)
     if keep and len(texts) <= CACHED_DOCUMENTS:
-        writer.write(_found_entries(tokenizer, texts[:], cutting, keep=True))
+        writer.write(_found_entries(tokenizer, texts[:], truncation, keep=True))
     else:
         n_at_once = _AT_ONCE * processes.size
         for start in range(0, len(texts), n_at_once):
             own = texts[start : start + n_at_once][processes.rank :: processes.size]
-            entries = _found_entries(tokenizer, own, cutting, keep=False)
+            entries = _found_entries(tokenizer, own, truncation, keep=False)
             writer.write(processes.dealt_back(entries))
-    return writer.tokens(cutting)
+    return writer.tokens(truncation)
 
 
-def _found_entries(tokenizer, texts, cutting, keep):
-    """Return ``(ids, length)`` of texts: handed over, kept from before, or made now."""
+def _found_entries(tokenizer, texts, truncation, keep):
+    """Return ``(ids, length)`` of texts, from a payload or a store, or newly made."""
 
     def make(rows):
-        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], cutting)
+        parts = _encode_in_parts(tokenizer, [texts[i] for i in rows], truncation)
         return list(itertools.chain.from_iterable(parts))
 
     if not keep and not shared_payload.any_tokens():
         return make(range(len(texts)))
-    key, keys = _keys(tokenizer, texts, cutting)
+    key, keys = _keys(tokenizer, texts, truncation)
     entries = shared_payload.find_tokens(keys)
     missing = [i for i, entry in enumerate(entries) if entry is None]
     if missing:
@@ -186,17 +187,17 @@ def _found_entries(tokenizer, texts, cutting, keep):
     return entries
 
 
-def _keys(tokenizer, texts, cutting):
-    """Return the key of the tokenizer and the cutting, and that of each text."""
-    key = digest(_fingerprint(tokenizer), cutting)
+def _keys(tokenizer, texts, truncation):
+    """Return a key of the tokenizer and the truncation, and a key of each text."""
+    key = digest(_fingerprint(tokenizer), truncation)
     return key, [digest(key, *([text] if isinstance(text, str) else text)) for text in texts]
 
 
-def packed_tokens(tokenizer, texts, cutting):
+def packed_tokens(tokenizer, texts, truncation):
     """Return the token ids of texts as a store for other processes."""
-    tokens = tokenize(tokenizer, texts, cutting)
+    tokens = tokenize(tokenizer, texts, truncation)
     entries = list(zip(tokens, tokens.full_lengths.tolist(), strict=True))
-    return PackedStore(_keys(tokenizer, texts, cutting)[1], entries)
+    return PackedStore(_keys(tokenizer, texts, truncation)[1], entries)
 
 
 def _token_store(key):
@@ -222,19 +223,21 @@ def clear_token_cache():
 
 
 def _fingerprint(tokenizer):
-    """Return what tells this tokenizer from others: a hash of all that it does."""
+    """Return a hash of everything that determines what a tokenizer does."""
     with _ENCODING:
         if tokenizer not in _FINGERPRINTS:
             backend = tokenizer.backend_tokenizer
-            backend.no_truncation()  # truncation and padding are state that its calls leave behind
+            backend.no_truncation()  # calls change its truncation and padding
             backend.no_padding()
             _FINGERPRINTS[tokenizer] = digest(backend.to_str())
         return _FINGERPRINTS[tokenizer]
 
 
-def _encode_in_parts(tokenizer, texts, cutting):
-    """Yield what the encoding of some texts at a time gives: its work space is large."""
+def _encode_in_parts(tokenizer, texts, truncation):
+    """Yield the entries of some texts at a time, since encoding needs much memory."""
     for start in range(0, len(texts), _AT_ONCE):
-        with _ENCODING:  # truncation is a state of the tokenizer, which threads share
-            entries = encode(tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], cutting)
+        with _ENCODING:  # threads share the tokenizer, whose truncation is set
+            entries = encode(
+                tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], truncation
+            )
         yield entries

@@ -1,7 +1,7 @@
-"""Adapters of the peft package in an encoder's layers, for as long as it is trained.
+"""Adapters of the peft package in the layers of an encoder during training.
 
-The head learns in full, the layers through their adapters alone. Whatever comes after a training
-(predictions, pickles, folders, graphs) sees plain weights, into which the adapters were merged.
+All of the head is trained, but only the adapters of the layers. After training, the adapters are
+merged, so that predictions, pickles, folders and graphs use plain weights.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from skfocal._utils.messages import excerpt
 from skfocal._utils.optional import import_optional
 
 _NAME = "adapter"
-_SETTINGS = "peft settings"  # what a configuration is in a pickle
+_SETTINGS = "peft settings"  # key of a configuration in a pickle
 _TASKS = {None, "SEQ_CLS"}
-# What depends on the installation, not on the settings.
+# Fields that depend on the installation.
 _NOT_SETTINGS = {"peft_version", "auto_mapping", "base_model_name_or_path", "revision"}
 
 
@@ -43,7 +43,7 @@ def resolve_config(setting):
     ImportError
         If peft is not installed.
     TypeError, ValueError
-        If it is no configuration, or one whose adapters cannot be merged into the weights.
+        If `setting` is not a configuration of adapters that can be merged into the weights.
     """
     peft = _peft()
     if isinstance(setting, dict):
@@ -75,7 +75,7 @@ def _from_settings(peft, settings):
 
 
 def _check_kind(peft, config):
-    """Refuse what cannot become part of the weights, or needs another training loop."""
+    """Raise ValueError if adapters cannot be merged or need another training loop."""
     kind = _plain(config.peft_type)
     tuner = peft.PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
     if config.is_prompt_learning or config.is_adaption_prompt or tuner is None:
@@ -83,7 +83,7 @@ def _check_kind(peft, config):
             f"peft must be a kind of adapter that can be merged into the weights, such as "
             f"peft.LoraConfig. Got {type(config).__name__}, which adds to the input instead."
         )
-    # AdaLoRA has to be told of each update; others train numbers that lie outside the encoder.
+    # AdaLoRA must be notified of each update; others train parameters outside the encoder.
     if kind == "ADALORA" or getattr(tuner, "uses_shared_state", False):
         raise ValueError(
             f"peft must be a kind of adapter that learns as any other weight does, such as "
@@ -126,7 +126,7 @@ def config_to_plain(setting):
         plain = {k: _plain(v) for k, v in setting.to_dict().items() if v is not None}
         plain.pop("peft_version", None)
         same = _peft().get_peft_config(plain) == setting
-    except Exception:  # not a configuration, or one that cannot be made of its own settings
+    except Exception:  # not a configuration, or not one that its settings can reproduce
         return setting
     return {_SETTINGS: plain} if same else setting
 
@@ -147,8 +147,8 @@ def config_from_plain(plain):
 class Adapters:
     """Adapters in an encoder, from now until they are merged into its weights.
 
-    Of what is below the head only they learn. The embeddings and the lowest layers get none if
-    they are frozen, the head and what else lies above the layers (a pooler) learns as it is.
+    Below the head, only adapters are trained. Frozen layers and embeddings get no adapters. The
+    head, and any pooler above the layers, are trained without adapters.
 
     Parameters
     ----------
@@ -159,13 +159,13 @@ class Adapters:
     n_frozen : int
         Layers that do not learn.
     kept : dict, default=None
-        What :meth:`keep` returned after an earlier training of adapters, to go on with these if
-        the settings are the same.
+        Result of :meth:`keep` after an earlier training, whose adapters are trained further if the
+        settings are the same.
 
     Attributes
     ----------
     moments : dict or None
-        Those in `kept`, if the training goes on with its adapters.
+        Moments of the optimizer in `kept`, if its adapters are trained further.
 
     Raises
     ------
@@ -190,7 +190,7 @@ class Adapters:
             self.moments = {name: _as_tensors(state) for name, state in kept["moments"].items()}
 
     def _try_to_merge(self):
-        """Refuse before the training what could not be merged after it."""
+        """Raise ValueError before training if merging would fail after it."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         layers = [m for m in self.encoder.modules() if isinstance(m, BaseTunerLayer)]
@@ -207,7 +207,7 @@ class Adapters:
                 ) from error
 
     def keep(self, moments):
-        """Return as plain data all that merging loses, for another training to go on with.
+        """Return the state that merging loses, as plain data, for a later training.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ def _not_to_adapt(encoder, n_frozen, whole):
 
 @contextlib.contextmanager
 def _hidden(places):
-    """Put an empty module into each place for a while, which gets no adapter."""
+    """Replace modules by empty ones, which get no adapter, inside the block."""
     modules = [getattr(parent, name) for parent, name in places]
     for parent, name in places:
         setattr(parent, name, nn.Identity())

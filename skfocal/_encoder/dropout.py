@@ -1,4 +1,4 @@
-"""The probabilities of dropout in an encoder, wherever an architecture keeps them."""
+"""Read and set the dropout probabilities of an encoder of any architecture."""
 
 from numbers import Real
 
@@ -6,19 +6,19 @@ from torch import nn
 
 # Some attention layers keep a bare number and hand it to the attention function.
 DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
-# What attention layers call the matrix of the queries.
+# Names of the query projection in attention layers.
 _QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
 _ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
 
 
 def set_dropout(encoder, probability):
-    """Give every dropout of the encoder this probability, in modules and in attention calls."""
+    """Set the probability of every dropout in the encoder, also in attention functions."""
     for _, module, attribute in _dropout_places(encoder):
         setattr(module, attribute, float(probability))
 
 
 def set_attention_dropout(encoder, probability):
-    """Give the dropout of attention weights another probability than the rest."""
+    """Set the probability of the dropout of attention weights only."""
     found = False
     for attention in encoder.modules():
         children = attention.named_children()

@@ -45,7 +45,7 @@ def give_first_token_layer(encoder, layers):
         if all(map(_same, _probe(encoder, layers, first_token_only=True), whole)):
             return True
         why = "its numbers differ"
-    except Exception as error:  # whatever a changed layer leads to
+    except Exception as error:  # a changed layer may fail in any way
         why = f"{error!r:.200}"
     del layer.forward
     if own is not None:
@@ -62,7 +62,7 @@ def _short_form(config):
     return _distilbert_layer if config.model_type == "distilbert" else None
 
 
-# -- whether it is right -------------------------------------------------------------------
+# -- check ---------------------------------------------------------------------------------
 
 
 def _probe(encoder, layers, **extra):

@@ -28,10 +28,10 @@ _SHAPES = {"cpu": (1, 1), "cuda": (32, 32)}
 
 
 class FrozenLayers:
-    """Compute, keep and replay what the lowest layers of an encoder make of documents.
+    """Compute, keep and replay the output of the lowest layers of an encoder.
 
-    They run without dropout. Computing and replaying change the encoder for a while: threads
-    take turns by holding `lock`.
+    The layers run without dropout. Computing and replaying temporarily change the encoder, so
+    threads take turns by holding `lock`.
 
     Parameters
     ----------
@@ -54,14 +54,14 @@ class FrozenLayers:
         self.versions = self._versions()
         with torch.enable_grad():
             probe = self._run([np.zeros(2, np.int32)], 2)
-        # Some architectures let a weight that learns into the lower layers: nothing to keep then.
+        # In some architectures a trained weight affects the lower layers: then nothing can be kept.
         self.is_constant = not probe.requires_grad
         self.dtype = probe.dtype
         if self.is_constant:
             self.store = self._open_store(probe.shape[-1])
 
     def is_current(self):
-        """Say whether the frozen weights are those that were there at the beginning."""
+        """Say whether the frozen weights are unchanged."""
         return self.versions == self._versions()
 
     def _versions(self):
@@ -115,7 +115,7 @@ class FrozenLayers:
             except torch.OutOfMemoryError:
                 if self.shape[0] == 1:
                     raise torch.OutOfMemoryError(
-                        "The device has not enough memory for the frozen layers and a single "
+                        "The device has too little memory for the frozen layers and a single "
                         f"document of {max(map(len, ids))} tokens. Lower max_length or take a "
                         "smaller model."
                     ) from None
@@ -156,7 +156,7 @@ class FrozenLayers:
 
     def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
-        tokens, _ = tokens.pieces()
+        tokens, _ = tokens.windows()
         for start in range(0, len(tokens), _AT_ONCE):
             some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
             if not self._has_room(sum(map(len, some))):
@@ -195,7 +195,7 @@ class FrozenLayers:
 
     @contextlib.contextmanager
     def replay(self, hidden):
-        """Let the frozen layers answer `hidden` instead of computing."""
+        """Let the frozen layers return `hidden` instead of computing."""
         output = hidden if self.rest is None else (hidden, *self.rest)
         own = [layer.__dict__.get("forward") for layer in self.layers]
         for layer in self.layers:

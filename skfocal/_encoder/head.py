@@ -1,4 +1,4 @@
-"""The layer that gives the logits: linear, or of cosines."""
+"""The layer that computes the logits: linear, or based on cosines."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ class CosineLinear(nn.Linear):
     Parameters
     ----------
     linear : torch.nn.Linear
-        The head that it takes the place and the weights of.
+        The head to replace, whose weights are taken over.
     scale : float
         The logits lie between minus and plus this.
     """

@@ -9,7 +9,7 @@ from skfocal._encoder.structure import layers_of
 
 
 class EncoderClassifier(nn.Module):
-    """A Hugging Face sequence classifier that gives plain logits.
+    """A Hugging Face sequence classifier that returns plain logits.
 
     Where the architecture allows it, the last layer computes the first token only, which is all
     that the head reads.

@@ -1,4 +1,4 @@
-"""One row of logits a document, from those of its pieces."""
+"""Pool the logits of a document's windows."""
 
 import numpy as np
 import torch
@@ -7,16 +7,16 @@ POOLINGS = ("mean", "max", "logsumexp")
 
 
 def pool(logits, table, pooling):
-    """Return the logits of documents.
+    """Return the logits of documents, pooled over their windows.
 
     Parameters
     ----------
     logits : tensor of shape (n_windows, n_classes)
-    table : int64 tensor of shape (n, most pieces)
-        Rows of each document's pieces, -1 where it has less.
+    table : int64 tensor of shape (n, most windows)
+        Rows of each document's windows, filled with -1 for documents that have fewer.
     pooling : {"mean", "max", "logsumexp"}
         The mean of a class's logits, the largest, or the logarithm of the mean of their
-        exponentials, which lies between the two. A document of one piece keeps its logits.
+        exponentials, which lies between the two. A document of one window keeps its logits.
 
     Returns
     -------
@@ -33,14 +33,14 @@ def pool(logits, table, pooling):
 
 
 def pool_all(logits, counts, pooling):
-    """Return the same for many documents, as arrays, with no table of all their pieces.
+    """Pool the logits of many documents, as arrays, without a table of all windows.
 
     Parameters
     ----------
     logits : float32 ndarray of shape (n_windows, n_classes)
-        The pieces of all documents, one behind the other.
+        Logits of the concatenated windows of all documents.
     counts : int ndarray of shape (n,)
-        Pieces of each.
+        Number of windows of each document.
     pooling : {"mean", "max", "logsumexp"}
 
     Returns

@@ -1,4 +1,4 @@
-"""Pretrained weights and tokenizers by name or folder, read once a process."""
+"""Pretrained weights and tokenizers by name or folder, read once per process."""
 
 import contextlib
 import copy
@@ -65,7 +65,7 @@ def _read_tokenizer(model, trust_remote_code):
 
 
 def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
-    """Return the pretrained encoder with a new head of one logit a label.
+    """Return the pretrained encoder with a new head of one logit per label.
 
     The file is read at the first call of a process and mapped into memory: other processes that
     read it share its pages. Each encoder is a copy.
@@ -144,9 +144,9 @@ _N_READ = {"tokenizer": 0, "weights": 0}
 
 
 def _kept(key, read):
-    """Return what was handed over or read before under this key, or read it.
+    """Return the value of this key from a payload or an earlier call, or read it.
 
-    Of what was read the oldest of eight goes.
+    The eight most recently used values are kept.
     """
     handed = shared_payload.find_pretrained(key)
     if handed is not None:
@@ -162,7 +162,7 @@ def _kept(key, read):
 
 
 def _stamp(model):
-    """Return what changes when a folder's files do; a hub name stands for itself."""
+    """Return a value that changes when the files of a folder change; empty for a hub name."""
     place = os.path.expanduser(model)
     if not os.path.isdir(place):  # pathlib raises for a name that is too long
         return ()
@@ -171,7 +171,7 @@ def _stamp(model):
 
 
 def to_share(model):
-    """Return what of a model is to be handed to other processes, by key; read if need be."""
+    """Return the tokenizer and weights of a model for a payload, by key."""
     key = str(model), False, _stamp(model)
     return {
         ("tokenizer", *key): load_tokenizer(model),
@@ -195,7 +195,7 @@ def clear_pretrained_cache():
 
 @contextlib.contextmanager
 def _named(model):
-    """Turn the many errors of a failed look-up into one that says what was looked for."""
+    """Turn the various errors of a failed look-up into one that names the model."""
     try:
         yield
     except (OSError, ValueError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""Warnings about settings that are allowed and seldom meant."""
+"""Warnings about settings that are allowed but rarely intended."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_
 
 
 def advise(parameters, plan):
-    """Warn about settings that a training follows all the same.
+    """Warn about questionable settings, which the training uses nevertheless.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def advise(parameters, plan):
 
 
 def advise_answers(parameters, proba, loss):
-    """Warn where `proba` or `decision` cannot undo all that the training did."""
+    """Warn if `proba` or `decision` cannot fully undo the reweighting of the training."""
     weighted = loss.weight is not None
     warn_inexact(
         proba, parameters.decision, loss.normalize, weighted, parameters.sampler, parameters.defer
@@ -50,7 +50,7 @@ def advise_answers(parameters, proba, loss):
 
 
 def warn_bfloat16(name, precision, device):
-    """Warn on a processor that takes longer in bfloat16."""
+    """Warn if the processor is slower in bfloat16 than in float32."""
     if precision == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
         warn(
             f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
@@ -65,7 +65,7 @@ def cpu_has_bfloat16():
 
 
 def warn_gamma(loss):
-    """Warn beyond the gammas that anybody has found useful."""
+    """Warn if gamma is larger than any value known to be useful."""
     gamma = max(getattr(loss, name, 0) for name in ("gamma", "gamma_pos", "gamma_neg"))
     if gamma > 5:
         warn(
@@ -113,7 +113,7 @@ def warn_no_effect(alpha, weight, shift, implied):
 
 
 def warn_deferred(defer, n_epochs, weighted, sampler, shift):
-    """Warn when there is nothing to defer, or the sampler does not wait for it."""
+    """Warn if there is nothing to defer, or if the sampler balances from the first epoch on."""
     if not weighted:
         warn(
             f"defer={defer} has no effect without alpha: deferred re-weighting is "
@@ -155,7 +155,7 @@ def warn_reweighted_loss(callbacks, class_weight):
 
 
 def warn_temperature(temperature, proba, class_weight):
-    """Warn when a temperature is to repair what class weights have done."""
+    """Warn if a temperature is expected to undo class weights."""
     if temperature == "auto" and proba != "natural" and _uneven(class_weight):
         warn(
             f"temperature='auto' cannot undo class weights, and proba={proba!r} leaves them in: "
@@ -169,7 +169,7 @@ def _uneven(class_weight):
 
 
 def warn_inexact(proba, decision, normalize, weighted, sampler, defer):
-    """Warn when the inverse does not know the weights that were really at work."""
+    """Warn if the inverse does not use exactly the weights of the training."""
     if proba != "natural" and decision != "prior":
         return
     name = "proba='natural'" if proba == "natural" else "decision='prior'"

@@ -1,4 +1,4 @@
-"""The parts of a training, made of parameters, a plan and an encoder."""
+"""Build the parts of a training from parameters, a plan and an encoder."""
 
 import copy
 import functools
@@ -46,7 +46,7 @@ from skfocal.options import Windows
 
 
 def check_earlier(parameters, classes, earlier):
-    """Refuse to go on from weights that were trained for other classes or of another model."""
+    """Raise ValueError if the weights to go on from have other classes or another model."""
     if not np.array_equal(classes, earlier.classes_):
         raise ValueError(
             "warm_start=True needs the classes of the last fit, "
@@ -88,7 +88,7 @@ def copied_encoder(earlier, parameters=None):
 
 
 def fit_head(encoder, loss, name):
-    """Give the encoder the head that the loss is made for."""
+    """Give the encoder the kind of head that the loss requires."""
     present = cosine_scale(encoder)
     if loss.cosine_scale not in (None, present):
         give_cosine_head(encoder, loss.cosine_scale)
@@ -109,7 +109,7 @@ def checkpoints_of(checkpoint, processes) -> Checkpoints:
 
 
 def check_pairs(parameters, pairs):
-    """Refuse another way to keep long pairs of texts than to truncate them."""
+    """Raise ValueError if long pairs of texts are not to be truncated."""
     if pairs and parameters.long_documents != "truncate":
         raise ValueError(
             "long_documents must be 'truncate' for pairs of texts. Got "
@@ -130,12 +130,12 @@ def long_document_settings(long_documents):
 
 
 def chosen_truncation(parameters, module, tokenizer, pairs) -> TruncationSpec:
-    """Return how a fit makes tokens of documents.
+    """Return the :class:`TruncationSpec` of a fit.
 
     Raises
     ------
     ValueError
-        If the model cannot take as many tokens as `max_length`, or windows have no room for text.
+        If `max_length` exceeds the limit of the model, or windows have no room for text.
     """
     limit = length_limit(module.model, tokenizer)
     if parameters.max_length is not None and parameters.max_length > limit:
@@ -161,7 +161,7 @@ def tokenizer_and_truncation(estimator, texts):
 
 
 def truncation(module, tokenizer, max_length, pairs, settings) -> TruncationSpec:
-    """Return how tokens are made of documents, from what is stored of a fit."""
+    """Return the :class:`TruncationSpec` from the stored settings of a fit."""
     return TruncationSpec(
         max_length,
         side=tokenizer.truncation_side,
@@ -220,7 +220,7 @@ def make_net(parameters, module, loss, *, pad_id, device, freeze, pooling, **kwa
 def make_callbacks(parameters, loss, score, chunks, is_first) -> list[Any]:
     """Return the callbacks of a training: ours by name, then the user's.
 
-    Their names are what a checkpoint stores their state by.
+    A checkpoint stores their state under these names.
     """
     callbacks: list[Any] = [
         ("schedule", _schedule(parameters, chunks)),

@@ -34,7 +34,7 @@ from skfocal._utils.hashing import digest
 from skfocal.calibration import PROBAS, prior_offset, resolve_proba
 from skfocal.losses import Loss
 
-# Parameters that a fit may be continued with another value of.
+# Parameters whose value may change when a fit is continued.
 _NOT_OF_A_FIT = {
     "model",  # its weights are compared
     "verbose",
@@ -46,9 +46,9 @@ _NOT_OF_A_FIT = {
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a training leaves behind, under the names of the estimator's attributes.
+    """The results of a training, named like the attributes of the estimator.
 
-    Those without an underscore in front are documented with the estimator.
+    Attributes without a leading underscore are documented in the estimator.
 
     Attributes
     ----------
@@ -59,10 +59,10 @@ class Fit:
     _pairs : bool
         Whether the documents are pairs of texts.
     _cutting : dict
-        What became of long documents: the settings of a
+        How long documents were treated: the settings of a
         :class:`~skfocal._data.tokenization.TruncationSpec`.
     _pooling : str
-        How windows' logits become the document's.
+        How the logits of windows are pooled.
     _temperatures : dict of str -> float
         Fitted temperature of each `proba`.
     _tuned_offset : ndarray of shape (n_classes,) or None
@@ -70,9 +70,9 @@ class Fit:
     _fitted_model : str
         The parameter `model`.
     _warned_for : tuple
-        `proba`, `decision` and `predict_precision` whose advice was given.
+        The values of `proba`, `decision` and `predict_precision` last warned about.
     _chunks : Chunks or None
-        What the next `partial_fit` goes on from.
+        State that the next `partial_fit` goes on from.
     """
 
     classes_: np.ndarray
@@ -99,7 +99,7 @@ class Fit:
 
     @classmethod
     def of(cls, estimator) -> Self | None:
-        """Return what the last training of an estimator left behind, None before the first."""
+        """Return the results of the estimator's last training, or None before the first."""
         if not hasattr(estimator, "net_"):
             return None
         names = [field.name for field in fields(cls)]
@@ -107,7 +107,7 @@ class Fit:
         return cls(**left)
 
     def keep_in(self, estimator):
-        """Make an estimator a fitted one."""
+        """Set the attributes of a fitted estimator."""
         vars(estimator).update(vars(self))
         if self._chunks is None:
             del estimator._chunks
@@ -115,7 +115,7 @@ class Fit:
 
 @contextlib.contextmanager
 def all_or_nothing(estimator):
-    """Leave the estimator as it was if a fit does not come to its end."""
+    """Restore the previous state of the estimator if a fit does not finish."""
     before = vars(estimator).copy()
     try:
         yield
@@ -127,7 +127,7 @@ def all_or_nothing(estimator):
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What is there before a net is trained.
+    """Everything prepared before the net is trained.
 
     Attributes
     ----------
@@ -161,12 +161,12 @@ class Training:
     rng : numpy.random.RandomState
         Goes on through the training.
     processes : Processes
-        Those that train together.
+        The processes that train together.
     checkpoints : Checkpoints, default=None
     earlier : Fit, default=None
         The last training of the estimator.
     chunks : Chunks, default=None
-        What earlier calls of `partial_fit` left; None in a `fit`.
+        State after the earlier calls of `partial_fit`; None in a `fit`.
     """
 
     parameters: SimpleNamespace
@@ -181,7 +181,7 @@ class Training:
         """Train; return all that is to be kept.
 
         The new head, adapters, a callable sampler and dropout draw from torch's generator, in this
-        order, and all processes call what exchanges something in the same order.
+        order, and all processes make their collective calls in the same order.
         """
         self.processes.check_same(
             sample_weight=functools.partial(digest, self.data.weight.tobytes())
@@ -209,7 +209,7 @@ class Training:
         return self.earlier is not None and (is_chunk or self.parameters.warm_start)
 
     def _check(self):
-        """Raise what is wrong with the parameters before anything is looked up or tokenised."""
+        """Check the parameters before any model is looked up or text tokenised."""
         if self.goes_on and self.chunks is None:
             build.check_earlier(self.parameters, self.data.classes, self.earlier)
         build.check_pairs(self.parameters, self.data.pairs)
@@ -217,7 +217,7 @@ class Training:
 
     @contextlib.contextmanager
     def _on_device(self, seed):
-        """Hold the device, with torch's generators seeded for a while."""
+        """Hold the device, with torch's generators seeded until the end of the block."""
         parameters = self.parameters
         steady = deterministic_algorithms() if parameters.deterministic else nullcontext()
         with hold_device(self.processes.device(parameters.device)) as device, steady:
@@ -278,7 +278,7 @@ class Training:
         )
 
     def _check_checkpoint(self, prepared):
-        """Refuse to go on from the checkpoint of another fit."""
+        """Raise ValueError if the checkpoint belongs to another fit."""
         parameters = {k: v for k, v in vars(self.parameters).items() if k not in _NOT_OF_A_FIT}
         parameters["batch_size"] *= self.processes.size
         parameters["peft"] = settings_of(parameters["peft"])
@@ -313,7 +313,7 @@ class Training:
         return (adapters and adapters.moments) or self.earlier.net_.moments()
 
     def _merge(self, net, prepared, n_batches) -> Chunks | None:
-        """Make plain weights of trained adapters; return what a next chunk goes on from."""
+        """Merge trained adapters into the weights; return the state for the next chunk."""
         adapters, chunks = prepared.adapters, None
         if self.chunks is not None:
             kept = adapters and adapters.keep(net.moments())
@@ -390,7 +390,7 @@ def _dataset(tokens, data, rows):
 
 
 def _joined(earlier, later):
-    """Return one history; the epochs are counted through."""
+    """Return both histories as one, with epochs numbered consecutively."""
     joined = History(copy.deepcopy(earlier))
     joined.extend({**row, "epoch": len(earlier) + row["epoch"]} for row in later)
     return joined

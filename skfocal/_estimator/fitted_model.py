@@ -1,4 +1,4 @@
-"""A fitted estimator as texts to logits to answers."""
+"""Prediction with a fitted estimator: from texts to logits to predictions."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skfocal._data.document_streams import joined, parts
+from skfocal._data.document_streams import concatenated, slices
 from skfocal._data.texts import Documents, is_stream
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
@@ -26,7 +26,7 @@ _SLICE = 32_768  # documents that are tokenised and sorted together for predicti
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """What predicts: a view of a fitted estimator with its present `proba` and `decision`.
+    """View of a fitted estimator with its current `proba` and `decision`, for prediction.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class FittedModel:
     calibration : skfocal.calibration.Calibration
         How logits become answers.
     precision : {None, "float32", "bfloat16", "int8"}
-        What is computed in; None: as in training.
+        Precision of the computation; None: as in training.
     read : callable ``(X) -> texts``
-        Reads documents of the kind that the fit had.
+        Returns the documents of X, checked to be of the same kind as in `fit`.
     """
 
     net: FocalNet
@@ -51,7 +51,7 @@ class FittedModel:
 
     @classmethod
     def of(cls, estimator: Any) -> Self:
-        """Return the view of an estimator, after a check of what may be set after `fit`.
+        """Return the view of an estimator, checking the parameters that may be set after `fit`.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class FittedModel:
         )
 
     def answer(self, X: Documents, method: Callable[[FixedPredictions], np.ndarray]) -> np.ndarray:
-        """Return what a method of the answers gives, made of some documents at a time.
+        """Return the result of a method of the answers, computed slice by slice.
 
         Parameters
         ----------
@@ -80,11 +80,11 @@ class FittedModel:
         method : callable ``(FixedPredictions) -> ndarray``
         """
         answers = self.calibration.answers
-        return joined([method(answers(logits)) for logits in self._slices(X)])
+        return concatenated([method(answers(logits)) for logits in self._slices(X)])
 
     def logits(self, X: Documents) -> np.ndarray:
         """Return the logits of documents, float32 of shape (n, n_classes)."""
-        return joined(list(self._slices(X)))
+        return concatenated(list(self._slices(X)))
 
     def logits_and_answers(self, X: Documents) -> tuple[np.ndarray, FixedPredictions]:
         """Return the logits of documents and all that they are answered with."""
@@ -92,14 +92,14 @@ class FittedModel:
         return logits, self.calibration.answers(logits)
 
     def _slices(self, X):
-        """Yield the logits of some documents at a time: all else that grows with X is its own."""
-        processes = process_group.join()
-        for texts in parts(X, self.read, _SLICE):
+        """Yield the logits of one slice of documents after another, to bound the memory."""
+        processes = process_group.current()
+        for texts in slices(X, self.read, _SLICE):
             processes.check_same(X=functools.partial(fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
             compute = functools.partial(self._logits_of, texts, keep)
             yield processes.map_rows(len(texts), compute)
-            del texts, compute  # before the next are read
+            del texts, compute  # before the next slice is read
         processes.check_same(X=lambda: "its end")
 
     def _logits_of(self, texts, keep, rows):
@@ -110,11 +110,11 @@ class FittedModel:
 @contextlib.contextmanager
 def predicting(estimator: Any) -> Iterator[FittedModel]:
     """Let all processes predict together; yield the :class:`FittedModel` of an estimator."""
-    with process_group.join().together():
+    with process_group.current().together():
         yield FittedModel.of(estimator)
 
 
-# -- what an estimator answers with at present ---------------------------------------------
+# -- the current settings for prediction ---------------------------------------------------
 
 
 def plain_calibration(estimator) -> Calibration:

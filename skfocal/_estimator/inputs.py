@@ -1,4 +1,4 @@
-"""From what a user hands in to the documents and labels of one training."""
+"""Turn X, y and weights into the documents and labels of one training."""
 
 import functools
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from skfocal._training.checkpoints import describe
 from skfocal._utils.hashing import digest
 from skfocal._utils.messages import excerpt, excerpts
 
-_AT_ONCE = 32_768  # documents that are read together to tell them from others
+_AT_ONCE = 32_768  # documents read together to compute a fingerprint
 # Parameters that may differ between the processes that train together.
 _OF_A_PROCESS = {"device", "random_state", "callbacks", "net_params", "verbose"}
 
@@ -65,7 +65,7 @@ class TrainingData:
 
 
 def read_documents(estimator, X, *, reset, pairs=None):
-    """Return the documents of X; keep, or hold X to, the names and number of its columns.
+    """Return the documents of X; record or check the names and number of its columns.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def read_documents(estimator, X, *, reset, pairs=None):
         Gets `n_features_in_` and `feature_names_in_` with `reset`.
     X : container of texts
     reset : bool
-        Whether this X decides what others have to be like.
+        Whether to record the columns of this X, which later ones must match.
     pairs : bool, default=None
-        What the documents have to be: pairs of texts or not. None: either.
+        Whether documents must be pairs of texts; None for either.
     """
     texts = as_texts(X)
     if len(getattr(X, "shape", ())) == 2:
@@ -102,7 +102,7 @@ def training_data(parameters, texts, y, sample_weight, groups, rng, processes) -
     classes, codes = labels.encode(y, texts, parameters.classes)
     _warn_absent(classes, codes)
     check_same(parameters, texts, classes, codes, processes)
-    # By one process: a splitter may have a generator of its own.
+    # Only one process splits: a splitter may have a generator of its own.
     train, held_out = processes.first(_split, parameters, codes, texts, groups, rng)
     processes.sync_rng(rng)
     weight = checked_weight(sample_weight, texts, train, held_out)
@@ -110,7 +110,7 @@ def training_data(parameters, texts, y, sample_weight, groups, rng, processes) -
 
 
 def check_same(parameters, texts, classes, codes, processes):
-    """Refuse documents or parameters that differ in another process."""
+    """Raise ValueError if documents or parameters differ between processes."""
     processes.check_same(
         X=functools.partial(fingerprint, texts),
         y=functools.partial(digest, *classes.tolist(), codes.tobytes()),
@@ -123,7 +123,7 @@ def check_same(parameters, texts, classes, codes, processes):
 
 
 def fingerprint(texts):
-    """Return a key that tells these documents from others, reading some at a time."""
+    """Return a fingerprint of the documents, reading some at a time."""
     key = b""
     for start in range(0, len(texts), _AT_ONCE):
         key = digest(key, *texts[start : start + _AT_ONCE])
@@ -179,5 +179,5 @@ def _warn_absent(classes, codes):
     if absent:
         warn(
             f"y has no document of {len(absent)} declared classes: {excerpts(absent)}. They get "
-            "class weight 1 and a column in predict_proba, but nothing can be learned of them."
+            "class weight 1 and a column in predict_proba, but nothing can be learned about them."
         )

@@ -1,4 +1,4 @@
-"""The parameters of the estimator: what each may be, their short forms, their checks."""
+"""The parameters of the estimator: allowed values, short forms and checks."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ _PATIENCE = 3  # epochs, of early_stopping=True
 _KINDS = {"long_documents": Windows, "alpha": EffectiveNumber, "checkpoint": Checkpoint}
 _SHORT = {"long_documents": "'windows'", "alpha": "'effective'", "checkpoint": "a folder"}
 _SETTABLE = ("proba", "temperature", "decision", "prior", "predict_precision")
-# What FocalNet takes beside what skorch does.
+# Parameters that FocalNet adds to those of skorch.
 _OF_OUR_NET = {
     "accumulate",
     "freeze",
@@ -52,12 +52,12 @@ _OF_OUR_NET = {
     "weight_decay",
 }
 
-# In the groups of the constructor.
+# Grouped as in the constructor.
 CONSTRAINTS: dict = {
     # model
     "model": [str, os.PathLike],
     "freeze": [Interval(Integral, 0, None, closed="left")],
-    "peft": "no_validation",  # check: peft itself knows what it has
+    "peft": "no_validation",  # checked by peft
     "dropout": [None, Interval(Real, 0, 1, closed="left")],
     "attention_dropout": [None, Interval(Real, 0, 1, closed="left")],
     "trust_remote_code": ["boolean"],
@@ -129,18 +129,18 @@ def validated(fit: _Function) -> _Function:
 
 
 def validate(estimator, names=None):
-    """Raise if a parameter is wrong by itself, without a look at any document.
+    """Raise if a parameter is invalid, whatever the documents are.
 
     Parameters
     ----------
     estimator : BertFocalClassifier
     names : collection of str, default=None
-        The parameters to look at; None for all.
+        The parameters to check; None for all.
 
     Raises
     ------
     TypeError, ValueError
-        The message names the parameter, what it may be and what it is.
+        The message gives the parameter, the allowed values and the actual value.
     ImportError
         If `peft` is given and peft is not installed.
     """
@@ -160,12 +160,12 @@ def validate(estimator, names=None):
 
 
 def check_settable(estimator):
-    """Raise if a parameter that may be set after `fit` is wrong by itself."""
+    """Raise if a parameter that may be set after `fit` is invalid."""
     validate(estimator, _SETTABLE)
 
 
 def _check_together(parameters, given):
-    """Raise what other libraries say of their own objects, and what does not go together."""
+    """Raise if another library rejects an object of its own, or parameters conflict."""
     check_scoring(scoring=parameters.scoring)
     as_callbacks(parameters.callbacks)
     _check_net_params(parameters.net_params)
@@ -212,7 +212,7 @@ def as_callbacks(callbacks):
     Raises
     ------
     TypeError
-        If one of them is no skorch callback.
+        If an item is not a skorch callback.
     """
     callbacks = list(callbacks or [])
     for i, item in enumerate(callbacks):
@@ -225,7 +225,7 @@ def as_callbacks(callbacks):
     return callbacks
 
 
-# -- what they imply -----------------------------------------------------------------------
+# -- derived values ------------------------------------------------------------------------
 
 
 def needs_held_out(parameters) -> bool:
@@ -293,7 +293,7 @@ def from_plain(name, value):
 
 
 def renewed_descriptions(described):
-    """Return the descriptions of an earlier version's parameters as this one has them.
+    """Return the parameter descriptions of an earlier version in the form of this one.
 
     What has been removed and was at work stays, and so the checkpoint is refused by its name.
     """

@@ -1,4 +1,4 @@
-"""What `partial_fit` remembers from chunk to chunk, and what it cannot do."""
+"""The state of `partial_fit` between chunks, and the settings that it does not support."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -11,20 +11,20 @@ from skfocal._data import labels
 from skfocal._estimator.inputs import TrainingData, check_same, checked_weight
 from skfocal._utils.messages import excerpts
 
-# Parameters that need all epochs to be known, and the value that asks for nothing.
+# Parameters that require all epochs to be known, and the value that turns each of them off.
 _NEED_ALL_EPOCHS = {"early_stopping": False, "train_split": None, "defer": 0, "checkpoint": None}
 
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """The chunks so far.
+    """State after the chunks so far.
 
     Attributes
     ----------
     rng : numpy.random.RandomState
         Goes on from chunk to chunk.
     support, drawn : ndarrays of shape (n_classes,), or (n_labels, 2)
-        Amount of each class in the data, and in what the sampler drew of them.
+        Amount of each class in the data, and among the documents that the sampler drew.
     n_first : int or None
         Updates of the first chunk.
     n_updates : int
@@ -41,7 +41,7 @@ class Chunks:
     adapters: dict | None = None
 
     def after(self, plan, n_updates, adapters) -> Self:
-        """Return what is remembered after another chunk."""
+        """Return the state after another chunk."""
         return replace(
             self,
             support=plan.support,
@@ -72,7 +72,7 @@ class Chunks:
 
 
 def check_parameters(parameters):
-    """Refuse what cannot be done with one chunk at a time."""
+    """Raise ValueError for settings that do not work with one chunk at a time."""
     for name, needless in _NEED_ALL_EPOCHS.items():
         value = getattr(parameters, name)
         if value != needless:
@@ -82,12 +82,12 @@ def check_parameters(parameters):
     for name, value in (("temperature", "auto"), ("decision", "tuned")):
         if getattr(parameters, name) == value:
             raise ValueError(
-                f"{name}={value!r} needs held-out documents, which partial_fit has not."
+                f"{name}={value!r} needs held-out documents, which partial_fit does not have."
             )
     if isinstance(parameters.sampler, str) and parameters.sampler == "progressive":
         raise ValueError(
-            "sampler='progressive' needs to know how many epochs come, which partial_fit "
-            "does not: give a number or 'balanced'."
+            "sampler='progressive' needs the number of epochs, which partial_fit does not know: "
+            "give a number or 'balanced'."
         )
 
 

@@ -1,4 +1,4 @@
-"""Arrays of varying length kept by key: in memory, in files of a machine, or packed to travel."""
+"""Stores of arrays of varying length by key: in memory, in files, or packed for sending."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-_N_PARTS = 16
+_N_SHARDS = 16
 _ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
 
@@ -21,7 +21,7 @@ class MemoryStore:
     Parameters
     ----------
     limit : int
-        Bytes of entries; a store that holds more is emptied before it takes any.
+        Bytes of entries. A store that holds more is emptied before new entries are added.
     """
 
     def __init__(self, limit):
@@ -39,7 +39,7 @@ class MemoryStore:
     def fetch(self, keys, make):
         """Return the entry of each key.
 
-        ``make`` gets the positions of the keys that are missing, each key once, and returns
+        ``make`` is called with the positions of the missing keys, each key once, and returns
         their entries.
         """
         with self._lock:
@@ -54,21 +54,21 @@ class MemoryStore:
 
 
 class FileStore:
-    """The same in memory-mapped files that all processes with the same folder share.
+    """Keep ``(array, number)`` by key in memory-mapped files that processes share.
 
-    Keys fall into parts with a lock each, so that processes which need the same entries make
-    different parts at the same time, and each entry once. A store whose folder another process
-    has cleared starts anew.
+    Keys are divided into shards, each with a lock of its own. Processes that need the same entries
+    therefore work on different shards at the same time, and each entry is made only once. If
+    another process has cleared the folder, the store starts anew.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Created if it does not exist.
     dtype : numpy dtype
     width : int, default=None
         Arrays are of shape (length,), or (length, width).
     limit : int, default=None
-        Bytes of entries; with more of them a process adds none. None: no limit.
+        Bytes of entries above which a process adds no more; None for no limit.
     """
 
     def __init__(self, folder, dtype, width=None, limit=None):
@@ -77,20 +77,20 @@ class FileStore:
         self.width = width
         self.limit = limit
         self.n_made = 0
-        self._lock = threading.RLock()  # of who adds entries
-        self._state = threading.Lock()  # of what follows, which who reads has to find whole
+        self._lock = threading.RLock()  # held while entries are added
+        self._state = threading.Lock()  # guards the attributes that `_forget` sets
         self._forget(self._born())
 
     def _forget(self, born):
         with self._state:
             self._birth = born
-            self._places: dict = {}  # key -> (part, start, length, extra)
+            self._places: dict = {}  # key -> (shard, start, length, extra)
             self._maps: dict = {}
-            self._known = [0] * _N_PARTS  # index records read of each part
-            self.n_bytes = 0  # of the entries known
+            self._known = [0] * _N_SHARDS  # number of index records read from each shard
+            self.n_bytes = 0  # of the known entries
 
     def _born(self):
-        """Return what tells the folder from another that will be there once it was cleared."""
+        """Return an identity of the folder, which changes when the folder is cleared."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "born"
         with contextlib.suppress(FileExistsError), path.open("x"):
@@ -105,13 +105,13 @@ class FileStore:
             self._forget(None)
 
     def find(self, keys):
-        """Return the entry of each key, None for those that are not known here."""
+        """Return the entry of each key, or None where this process does not know it."""
         with self._state:
             return [self._entry(key) if key in self._places else None for key in keys]
 
     def _entry(self, key):
-        part, start, length, extra = self._places[key]
-        return self._maps[part][start : start + length], extra
+        shard, start, length, extra = self._places[key]
+        return self._maps[shard][start : start + length], extra
 
     def fetch(self, keys, make):
         """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
@@ -120,17 +120,17 @@ class FileStore:
                 self._forget(born)
             if self.limit is not None and self.n_bytes > self.limit:
                 return self._fetch_beside(keys, make)
-            parts: dict = {}
+            shards: dict = {}
             for i in _first_positions(keys, self._places):
-                parts.setdefault(keys[i][0] % _N_PARTS, []).append(i)
-            while parts:
-                part, lock = self._lock_one(parts)
+                shards.setdefault(keys[i][0] % _N_SHARDS, []).append(i)
+            while shards:
+                shard, lock = self._lock_one(shards)
                 with lock:
-                    lock.release()  # the with block has it once more
-                    self._refresh(part)
-                    positions = [i for i in parts.pop(part) if keys[i] not in self._places]
+                    lock.release()  # the with block holds it a second time
+                    self._refresh(shard)
+                    positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                     if positions:
-                        self._append(part, [keys[i] for i in positions], make(positions))
+                        self._append(shard, [keys[i] for i in positions], make(positions))
             return self.find(keys)
 
     def _fetch_beside(self, keys, make):
@@ -140,55 +140,55 @@ class FileStore:
         self.n_made += len(positions)
         return [made.get(key) or entry for key, entry in zip(keys, self.find(keys), strict=True)]
 
-    def _lock_one(self, parts):
-        """Lock a part that nobody works on, or wait for the first."""
-        locks = {part: FileLock(self.folder / f"{part}.lock") for part in parts}
-        for part, lock in locks.items():
+    def _lock_one(self, shards):
+        """Lock the first shard that is free; if none is, wait for the first one."""
+        locks = {shard: FileLock(self.folder / f"{shard}.lock") for shard in shards}
+        for shard, lock in locks.items():
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=0)
-                return part, lock
-        part, lock = next(iter(locks.items()))
+                return shard, lock
+        shard, lock = next(iter(locks.items()))
         lock.acquire()
-        return part, lock
+        return shard, lock
 
-    def _refresh(self, part):
-        """Learn what processes have added to a part."""
-        index = self.folder / f"{part}.index"
+    def _refresh(self, shard):
+        """Read the entries that other processes have added to a shard."""
+        index = self.folder / f"{shard}.index"
         if not index.exists():
             return
-        records = np.fromfile(index, _RECORD, offset=self._known[part] * _RECORD.itemsize)
+        records = np.fromfile(index, _RECORD, offset=self._known[shard] * _RECORD.itemsize)
         if len(records) == 0:
             return
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
-        path = self.folder / f"{part}.data"
+        path = self.folder / f"{shard}.data"
         rows = (
             np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
         with self._state:
-            self._known[part] += len(records)
-            self._maps[part] = rows
+            self._known[shard] += len(records)
+            self._maps[shard] = rows
             n_new = int(records["length"].sum()) * self.dtype.itemsize * (self.width or 1)
             self.n_bytes += n_new + _ENTRY_BYTES * len(records)
             for key, start, length, extra in records.tolist():
-                self._places[key] = part, start, length, extra
+                self._places[key] = shard, start, length, extra
 
-    def _append(self, part, keys, entries):
-        start = self._whole(f"{part}.data", self.dtype.itemsize * (self.width or 1))
-        self._whole(f"{part}.index", _RECORD.itemsize)
+    def _append(self, shard, keys, entries):
+        start = self._whole(f"{shard}.data", self.dtype.itemsize * (self.width or 1))
+        self._whole(f"{shard}.index", _RECORD.itemsize)
         records = np.zeros(len(keys), _RECORD)
-        with (self.folder / f"{part}.data").open("ab") as file:
+        with (self.folder / f"{shard}.data").open("ab") as file:
             for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
                 records[i] = key, start, len(array), extra
                 np.ascontiguousarray(array, self.dtype).tofile(file)
                 start += len(array)
-        with (self.folder / f"{part}.index").open("ab") as file:
+        with (self.folder / f"{shard}.index").open("ab") as file:
             records.tofile(file)
         self.n_made += len(keys)
-        self._refresh(part)
+        self._refresh(shard)
 
     def _whole(self, name, size):
-        """Cut off what a process that was killed left half written; return the whole rows."""
+        """Cut off a row that a killed process left half written; return the number of rows."""
         path = self.folder / name
         n_rows = path.stat().st_size // size if path.exists() else 0
         if path.exists():
@@ -197,14 +197,14 @@ class FileStore:
 
 
 class PackedStore:
-    """The same packed into a few arrays: what is made once and goes to other machines.
+    """Entries packed into a few arrays, to be made once and sent to other machines.
 
-    Arrays of numpy are what the object stores of clusters hand to processes without a copy.
+    The object stores of clusters pass NumPy arrays to processes without copying them.
 
     Parameters
     ----------
     keys : list of bytes
-        Of 16 bytes.
+        Keys of 16 bytes.
     entries : list of (ndarray, int)
         One for each key.
     """
@@ -222,11 +222,11 @@ class PackedStore:
         return {key: i for i, key in enumerate(self.keys.tolist())}
 
     def __getstate__(self):
-        """Return the arrays alone: who needs the places finds them."""
+        """Return the arrays only: `_places` is computed again where it is needed."""
         return {name: value for name, value in vars(self).items() if name != "_places"}
 
     def find(self, keys):
-        """Return the entry of each key, None for those that are not there."""
+        """Return the entry of each key, or None where there is none."""
         return [self._entry(self._places.get(key)) for key in keys]
 
     def _entry(self, i):

@@ -1,4 +1,4 @@
-"""Which device a fit runs on while others of the same search run too."""
+"""Choose the device of a fit while other fits of the same search are running."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from skfocal._runtime.warnings import warn
 from skfocal._runtime.workers import shared_folder
 from skfocal._utils.messages import excerpt
 
-# What autocast computes in, by `precision`.
+# The dtype of autocast for each `precision`.
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU = threading.RLock()
 _HELD = threading.local()
@@ -35,19 +35,19 @@ def resolve_device(device):
 
 @contextlib.contextmanager
 def hold_device(device):
-    """Yield the device that a fit runs on, which is its own meanwhile.
+    """Yield the device that a fit runs on, reserved for it until the end of the block.
 
-    On a CPU the fits of one process take turns: each uses all the threads that the process has,
-    and torch's generator, from which the new head is drawn. Processes share no generator, and
-    joblib gives each its part of the threads. With "auto" on CUDA the fits of a search, in
-    threads or processes, spread over the devices that they see, one to each; a fit that finds
-    none free waits.
+    On a CPU the fits of one process take turns: each uses all threads of the process, and
+    torch's generator, from which the new head is drawn. Separate processes share no generator,
+    and joblib divides the threads among them. With "auto" on CUDA the fits of a search, in
+    threads or processes, are spread over the visible devices, one fit on each; a fit that finds
+    no free device waits.
     """
     name = resolve_device(device)
     if str(device) != "auto" or name == "cpu":
         with _CPU if name == "cpu" else contextlib.nullcontext():
             yield name
-    elif getattr(_HELD, "name", None):  # a fit within a fit, from a callback
+    elif getattr(_HELD, "name", None):  # a fit inside a fit, started by a callback
         yield _HELD.name
     else:
         identities = [
@@ -63,7 +63,7 @@ def hold_device(device):
 
 
 def _first_free(folder, identities, poll=0.2):
-    """Lock the first of these that no thread or process holds; return its number and the lock."""
+    """Lock the first device that no thread or process holds; return its number and the lock."""
     locks = [FileLock(folder / f"device-{name}.lock", thread_local=False) for name in identities]
     warned = False
     while True:
@@ -75,7 +75,7 @@ def _first_free(folder, identities, poll=0.2):
             warned = True
             warn(
                 f"More jobs than the {len(locks)} CUDA devices: this one waits until a device is "
-                f"free. Give n_jobs={len(locks)}, or let the jobs share a device with "
+                f"free. Set n_jobs={len(locks)}, or let the jobs share a device with "
                 "device='cuda'."
             )
         time.sleep(poll)
@@ -85,9 +85,9 @@ _computing_pid = None
 
 
 def mind_fork():
-    """Compute in one thread where the threads of the process that was forked are missing.
+    """Compute with one thread in a forked process, which lacks the threads of its parent.
 
-    OpenMP waits forever for those of the parent. Called before any computation.
+    OpenMP would wait for those threads forever. Call this before any computation.
     """
     global _computing_pid
     if _computing_pid not in (None, os.getpid()) and torch.get_num_threads() > 1:
@@ -100,16 +100,16 @@ def mind_fork():
 
 @contextlib.contextmanager
 def deterministic_algorithms():
-    """Let torch compute only in ways that give the same bits in every run; then put all back.
+    """Let torch use only algorithms that give the same bits in every run, inside the block.
 
     Raises
     ------
     RuntimeError
-        For an operation that has no such way; torch names it.
+        If an operation has no such algorithm; the message names the operation.
 
     Notes
     -----
-    The setting is the process's: other threads have it meanwhile.
+    The setting applies to the whole process, so it affects other threads as well.
     """
     try:
         with _deterministic_torch():
@@ -148,6 +148,6 @@ def _set_torch(enabled, warn_only, benchmark, workspace):
 
 
 def _deterministic_workspace():
-    """Return the setting of cuBLAS that torch asks for: the user's, if it is one of the two."""
+    """Return the cuBLAS setting that torch requires: the user's, if it is one of the two valid."""
     present = os.environ.get(_CUBLAS)
     return present if present in (":4096:8", ":16:8") else ":4096:8"

@@ -1,4 +1,4 @@
-"""The processes that train one model together: which is this one, and what they tell each other."""
+"""The processes that train one model together, and the communication between them."""
 
 import atexit
 import contextlib
@@ -14,21 +14,21 @@ import torch.distributed as dist
 
 from skfocal._runtime.workers import is_launched, is_worker
 
-_ALARM_SECONDS = 20  # in which an error that all processes meet reaches all of them
+_ALARM_SECONDS = 20  # for an error that all processes meet to reach all of them
 
 
 class Processes:
     """All processes of a job, or this one alone.
 
-    Each calls the same methods in the same order. What has to come from one of them comes from
-    the first; alone, nothing is sent.
+    Every process calls the same methods in the same order. A value that must come from a single
+    process comes from the first one. A process that is alone sends nothing.
 
     Parameters
     ----------
     rank, size : int
-        Which of how many this process is.
+        Number of this process, from 0, and number of all processes.
     control, alarm : torch.distributed.ProcessGroup, default=None
-        For what is no gradient, and for errors only.
+        `control` carries everything but gradients; `alarm` carries errors only.
     """
 
     def __init__(self, rank=0, size=1, control=None, alarm=None):
@@ -85,7 +85,7 @@ class Processes:
         return result
 
     def any(self, flag):
-        """Say whether a flag is up in any process."""
+        """Say whether a flag is set in any process."""
         if self.size == 1:
             return bool(flag)
         flags = torch.tensor(int(flag))
@@ -107,22 +107,22 @@ class Processes:
     # -- who does what -----------------------------------------------------------------------
 
     def mine(self, rows):
-        """Return this process's rows of some; the first of all where there are too few."""
+        """Return this process's share of some rows; the first row if there are too few."""
         own = rows[self.rank :: self.size]
         return own if len(own) else rows[:1]
 
     def map_rows(self, n, compute):
-        """Return ``compute(rows)`` for n rows, of which each process does its part.
+        """Return ``compute(rows)`` for n rows, divided among the processes.
 
         Parameters
         ----------
         n : int
         compute : callable ``(slice) -> ndarray``
-            One row of the result for each.
+            Returns one row of the result for each row of the slice.
         """
         if self.size == 1:
             return compute(slice(None))
-        # Where there are fewer rows than processes, some compute one for nothing.
+        # With fewer rows than processes, some processes compute a row that is not used.
         parts = self.all_gather(compute(slice(self.rank if self.rank < n else 0, None, self.size)))
         result = parts[0].repeat(self.size, axis=0)[:n]
         for rank, part in enumerate(parts[:n]):
@@ -130,7 +130,7 @@ class Processes:
         return result
 
     def dealt_back(self, own):
-        """Return the whole list of which each process has every `size`-th item."""
+        """Return the whole list, of which each process has every `size`-th item in `own`."""
         parts = self.all_gather(own)
         whole = [None] * sum(map(len, parts))
         for rank, part in enumerate(parts):
@@ -141,10 +141,11 @@ class Processes:
 
     @contextlib.contextmanager
     def together(self):
-        """Raise an error that all processes meet; end this process after one that it meets alone.
+        """Raise an error that all processes meet; end this process after an error of its own.
 
-        The others wait for this one, and an exception may be caught: by a search that goes on
-        with its next candidate, for one. The launcher sees a process end and ends all.
+        The other processes wait for this one, so it must not go on by itself, as it would if a
+        search caught the exception and tried its next candidate. When a process ends, the
+        launcher ends all others.
         """
         try:
             yield
@@ -153,8 +154,8 @@ class Processes:
                 traceback.print_exc()
                 sys.stderr.write(
                     f"Process {self.rank} of {self.size} ends: the others did not meet this "
-                    f"{type(error).__name__}, so the training cannot go on. If it is about a "
-                    "connection, another process has ended before.\n"
+                    f"{type(error).__name__}, so the training cannot go on. If the error is about "
+                    "a connection, another process has ended before this one.\n"
                 )
                 atexit.unregister(_disconnect)  # it would wait for the others
                 raise SystemExit(1) from error
@@ -168,7 +169,7 @@ class Processes:
         return True
 
     def check_same(self, **values):
-        """Raise ValueError, in all processes, if what one of these returns differs between them."""
+        """Raise ValueError in all processes if a value differs between them."""
         if self.size == 1:
             return
         everywhere = self.all_gather({name: value() for name, value in values.items()})
@@ -176,66 +177,69 @@ class Processes:
         if differ:
             raise ValueError(
                 f"{' and '.join(differ)} must be the same in all {self.size} processes, which "
-                "divide the documents among themselves. Got others in some: load the same data in "
-                "the same order in each."
+                "divide the documents among themselves: load the same data in the same order in "
+                "each. Got different values."
             )
 
 
 def _portable(error):
-    """Return an error that can be sent: itself, or one that holds what it says."""
+    """Return the error if it can be pickled, or else a RuntimeError with its traceback."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # objects refuse with errors of many kinds
+    except Exception:  # pickling may raise an error of any kind
         return RuntimeError("".join(traceback.format_exception(error)))
     return error
 
 
 ALONE = Processes()
-_joined = ALONE
-_world = None  # the default group that they are of
-_LOCAL = threading.local()  # .alone: in the context of that name
+_current = ALONE
+_world = None  # the default group that `_current` belongs to
+_LOCAL = threading.local()  # .alone: inside the context manager `alone`
 
 
-def join():
+def current():
     """Return the processes that this one was started with by torchrun or accelerate.
 
-    The first call connects them. Workers of joblib, Dask and Ray, and threads beside the main
-    one, are alone, and so is what is forked.
+    The first call connects them. A worker of joblib, Dask or Ray, a thread other than the main
+    one, and a forked process are each alone.
 
     Raises
     ------
     RuntimeError
-        If they were connected before and are not any more.
+        If the processes were connected before but no longer are.
     """
-    global _joined, _world
+    global _current, _world
     beside = threading.current_thread() is not threading.main_thread()
     if beside or getattr(_LOCAL, "alone", False) or not dist.is_available():
         return ALONE
     if not dist.is_initialized():
-        if _joined is not ALONE:
+        if _current is not ALONE:
             raise RuntimeError(
                 "The processes that train together were disconnected by destroy_process_group: "
-                "call it last, or put what each does by itself into `with skfocal.alone():`."
+                "call it last, or put the work of a single process into `with skfocal.alone():`."
             )
         if not is_launched() or is_worker():
             return ALONE
         _connect()
-    if dist.get_world_size() > 1 and _world is not dist.group.WORLD:  # another after one's end
+    if (
+        dist.get_world_size() > 1 and _world is not dist.group.WORLD
+    ):  # a new group after the end of another
         control = dist.new_group(backend="gloo")
-        dist.barrier(control)  # one that comes late must not find the next too short
+        dist.barrier(control)  # a late process must not meet the short timeout of `alarm`
         alarm = dist.new_group(backend="gloo", timeout=timedelta(seconds=_ALARM_SECONDS))
-        _joined = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
+        _current = Processes(dist.get_rank(), dist.get_world_size(), control, alarm)
         _world = dist.group.WORLD
-    return _joined
+    return _current
 
 
 @contextlib.contextmanager
 def alone():
-    """Let this process of several fit and predict by itself, within a ``with`` block.
+    """Let one of several processes fit and predict by itself inside a ``with`` block.
 
     Under torchrun or ``accelerate launch`` all processes have to call `fit` and `predict` with
-    the same documents, which they divide. What one of them does by itself goes here: an
-    evaluation by the first, or another fit in each. Elsewhere it changes nothing.
+    the same documents, which they divide. Use this context manager for work that a process does
+    by itself: an evaluation in the first process, or a different fit in each. Without several
+    processes it changes nothing.
 
     Examples
     --------
@@ -253,16 +257,16 @@ def alone():
 
 
 def speaks():
-    """Say whether this process is the one that writes what all of them have."""
+    """Say whether this process is the one that prints and writes on behalf of all."""
     if getattr(_LOCAL, "alone", False):
         return True
-    if _joined is ALONE and is_launched() and not is_worker():  # nothing was fitted so far
+    if _current is ALONE and is_launched() and not is_worker():  # nothing has been fitted so far
         return os.environ["RANK"] == "0"
-    return _joined.is_first
+    return _current.is_first
 
 
 def _forked():
-    if dist.is_available() and dist.is_initialized():  # by connections of the parent
+    if dist.is_available() and dist.is_initialized():  # with connections that belong to the parent
         _LOCAL.alone = True
         atexit.unregister(_disconnect)
 
@@ -285,16 +289,16 @@ def _disconnect():
         dist.destroy_process_group()
 
 
-# -- tensors of which each process has a part: torch's DTensor, whose import takes a second -------
+# -- tensors divided among the processes: torch's DTensor, whose import takes a second ------------
 
 
 def is_part(value):
-    """Say whether a process has only a part of a tensor."""
+    """Say whether this process has only a part of a tensor."""
     return hasattr(value, "full_tensor")
 
 
 def full(value):
-    """Return the whole of a tensor, or of the tensors in a dict."""
+    """Return a whole tensor, or a dict of whole tensors."""
     if isinstance(value, dict):
         return {name: full(item) for name, item in value.items()}
     return value.full_tensor() if is_part(value) else value
@@ -302,7 +306,7 @@ def full(value):
 
 def like(value, own):
     """Return a whole tensor divided as `own` is, on its device."""
-    if not is_part(own) or value.shape != own.shape:  # a count of steps, for one
+    if not is_part(own) or value.shape != own.shape:  # such as a count of steps
         return value.to(own.device, copy=True)
     from torch.distributed.tensor import distribute_tensor
 
@@ -311,7 +315,7 @@ def like(value, own):
 
 
 def load(module, state):
-    """Give a module a whole state."""
+    """Load a state of whole tensors into a module, which may be divided."""
     own = module.state_dict()
     if not any(map(is_part, own.values())):
         module.load_state_dict(state)

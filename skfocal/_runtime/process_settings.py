@@ -1,4 +1,4 @@
-"""Settings of the whole process, which several trainings may want at the same time."""
+"""Settings of the whole process that several trainings may need at the same time."""
 
 import contextlib
 import functools
@@ -6,20 +6,20 @@ import threading
 
 
 def counted(setting):
-    """Let a context manager set something of the process once, however many use it.
+    """Make a context manager that changes a setting of the process safe to nest and share.
 
-    It is entered for the first of those that use it at the same time, in any threads, and left
-    after the last.
+    Among blocks that overlap, in any threads, the first to start enters the context manager and
+    the last to end leaves it.
 
     Parameters
     ----------
     setting : callable without arguments that returns a context manager
-        As :func:`contextlib.contextmanager` makes it.
+        For example, one made by :func:`contextlib.contextmanager`.
 
     Returns
     -------
     callable
-        Returns a context manager for one of those that use the setting.
+        Returns a context manager for one use of the setting.
 
     Examples
     --------

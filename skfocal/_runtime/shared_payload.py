@@ -1,4 +1,4 @@
-"""What another process has handed to this one: texts, their token ids, a pretrained model."""
+"""Payloads from another process: texts, their token ids and a pretrained model."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from skfocal._runtime.array_store import PackedStore
 
 
 class PackedTexts:
-    """Texts or pairs of texts in two arrays, which processes share as they are.
+    """Texts or pairs of texts in two arrays, which processes share without a copy.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class PackedTexts:
     def __init__(self, texts):
         self.width = 1 if isinstance(texts[0], str) else 2
         rows = texts if self.width == 1 else [text for pair in texts for text in pair]
-        # Half a surrogate is a str, too.
+        # A str may contain lone surrogates.
         raw = [text.encode("utf-8", "surrogatepass") for text in rows]
         self.ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
         self.flat = np.frombuffer(b"".join(raw), np.uint8)
@@ -40,7 +40,7 @@ class PackedTexts:
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """What is made once and handed to all workers of a search.
+    """Data that is prepared once and sent to all workers of a search.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ _LOCK = threading.RLock()
 
 
 def open_payload(name, fetch):
-    """Return the parcel of this name, fetched when it is first asked for; two are kept."""
+    """Return the payload of this name, fetched on first use; the last two are kept."""
     with _LOCK:
         if name not in _ARRIVED:
             _ARRIVED[name] = fetch()
@@ -82,7 +82,7 @@ def open_payload(name, fetch):
 
 
 def clear_payloads():
-    """Forget what was handed over; it is fetched again when it is needed."""
+    """Forget all payloads; they are fetched again when they are needed."""
     with _LOCK:
         _ARRIVED.clear()
 
@@ -93,29 +93,29 @@ def _latest_first():
 
 
 def any_tokens():
-    """Say whether there are token ids that another process has made."""
+    """Say whether there are token ids from another process."""
     return bool(_ARRIVED)
 
 
 def find_tokens(keys):
-    """Return the entry of each key, None for those that nobody has handed over."""
+    """Return the entry of each key, or None where no payload has it."""
     entries = [None] * len(keys)
-    for parcel in _latest_first():
+    for payload in _latest_first():
         missing = [i for i, entry in enumerate(entries) if entry is None]
-        for i, entry in zip(missing, parcel.tokens.find([keys[i] for i in missing]), strict=True):
+        for i, entry in zip(missing, payload.tokens.find([keys[i] for i in missing]), strict=True):
             entries[i] = entry
     return entries
 
 
 def find_pretrained(key):
-    """Return a tokenizer or weights that were handed over under this key, or None.
+    """Return the tokenizer or weights that a payload has under this key, or None.
 
-    The last part of a key tells one state of a folder from another. It is empty where there is no
-    such folder: then that of the process which read it is taken. A folder with other files is
-    not what was handed over.
+    The last part of a key identifies the state of the model's folder. It is empty if the folder
+    does not exist in this process; then the state in the process that read the folder is accepted.
+    A folder that exists here with other files does not match.
     """
-    for parcel in _latest_first():
-        for known, value in parcel.pretrained.items():
+    for payload in _latest_first():
+        for known, value in payload.pretrained.items():
             if known == key or (known[:-1] == key[:-1] and key[-1] == ()):
                 return value
     return None

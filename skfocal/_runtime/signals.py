@@ -1,4 +1,4 @@
-"""Ctrl-C told from a callback that stops, and SIGTERM held back until a checkpoint is written."""
+"""Tell Ctrl-C from a callback that stops; hold SIGTERM until a checkpoint is written."""
 
 import contextlib
 import signal
@@ -6,12 +6,12 @@ import threading
 
 
 class Signals:
-    """What has come since training began.
+    """Signals that have arrived since training began.
 
     Attributes
     ----------
     interrupted, terminated : bool
-        Whether Ctrl-C has come, and a SIGTERM that is still held back.
+        Whether Ctrl-C has arrived, and whether a SIGTERM is held back.
     """
 
     def __init__(self):
@@ -19,11 +19,11 @@ class Signals:
         self.before = {}
 
     def watch(self, number, handler):
-        """Put a handler in the place of the one there is."""
+        """Replace the handler of a signal, remembering the previous one."""
         self.before[number] = signal.signal(number, handler)
 
     def on_interrupt(self, number, frame):
-        """Take note of Ctrl-C and let it do what it did before."""
+        """Record Ctrl-C and call the previous handler."""
         self.interrupted = True
         self.before[number](number, frame)
 
@@ -32,14 +32,14 @@ class Signals:
         self.terminated = True
 
     def pass_on(self):
-        """Let the SIGTERM that was held back do what it does; go on if that was nothing."""
+        """Deliver the SIGTERM that was held back; go on if its handler does nothing."""
         self.terminated = False
         _set(signal.SIGTERM, self.before[signal.SIGTERM])
         signal.raise_signal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, self.on_termination)
 
     def let_go(self):
-        """Put the handlers back that were there."""
+        """Restore the previous handlers."""
         for number, handler in self.before.items():
             _set(number, handler)
         if self.terminated:
@@ -47,7 +47,7 @@ class Signals:
 
 
 def _set(number, handler):
-    # One that was not set from Python reads as None and cannot be put back.
+    # A handler that was not set from Python reads as None and cannot be restored.
     signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
@@ -55,7 +55,7 @@ def _set(number, handler):
 def watched_signals(hold_termination):
     """Watch Ctrl-C, and SIGTERM if `hold_termination`; yield the :class:`Signals`.
 
-    Outside the main thread nothing is watched: handlers can be set only there.
+    Outside the main thread nothing is watched, since handlers can be set only in that thread.
     """
     seen = Signals()
     if threading.current_thread() is threading.main_thread():

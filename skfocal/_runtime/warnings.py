@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, and that a search shows once."""
+"""Warnings that point at the user's line and are shown once per search."""
 
 import contextlib
 import itertools
@@ -13,12 +13,12 @@ from skfocal._runtime.workers import is_worker, shared_folder
 from skfocal._utils.hashing import digest
 from skfocal._utils.messages import excerpt
 
-# The packages through which users call this one.
+# Packages that may stand between the user's code and skfocal.
 _BETWEEN = sys.stdlib_module_names | {
     *("skfocal", "sklearn", "imblearn", "skorch", "torch", "joblib", "dask", "distributed", "ray"),
     *("optuna", "optuna_integration", "skopt", "mlflow"),
 }
-# Those of their modules that fit many times.
+# Modules of these packages that fit many times.
 _SEARCHES = ("sklearn.model_selection", "skfocal.comparison", "joblib", "optuna")
 _REFITS = "sklearn.model_selection._search"
 
@@ -26,9 +26,9 @@ _REFITS = "sklearn.model_selection._search"
 def warn(message):
     """Issue a UserWarning at the innermost line outside this package and those that call it.
 
-    A search (scikit-learn's, Optuna's, :func:`skfocal.compare_losses`, whatever joblib runs) shows
-    it once, no matter which numbers it has; a warning that a filter makes an error is never held
-    back.
+    A search (scikit-learn's, Optuna's, :func:`skfocal.compare_losses`, anything joblib runs) shows
+    a warning once, even if its numbers differ between fits. A warning that a filter turns into an
+    error is always raised.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _action(message, module, number):
 def _frames():
     """Return the calls that led to a warning, innermost first.
 
-    In a thread of joblib's they go on with those of the thread that waits for it.
+    In a thread of joblib's, the calls of the thread that waits for it follow.
     """
     frames = list(_outwards(sys._getframe(2)))
     if any(map(_is_users, frames)) or not any(map(_is_search, frames)):
@@ -86,13 +86,15 @@ def _outwards(frame):
 
 
 def _name(frame):
-    """Return the name of a frame's module, also where ``python -m`` has started it."""
+    """Return the name of a frame's module, even if ``python -m`` started it."""
     spec = frame.f_globals.get("__spec__")
     return getattr(spec, "name", None) or frame.f_globals.get("__name__") or ""
 
 
 def _is_users(frame):
-    is_doctest = frame.f_code.co_filename.startswith("<doctest")  # with its module's globals
+    is_doctest = frame.f_code.co_filename.startswith(
+        "<doctest"
+    )  # its globals are those of the module
     return is_doctest or _name(frame).partition(".")[0] not in _BETWEEN
 
 
@@ -101,7 +103,7 @@ def _is_search(frame):
 
 
 def _is_told(message, frames):
-    """Say whether a search has shown such a warning before, and take note of it."""
+    """Say whether a search has shown a warning of this kind before; if not, record it."""
     searches = [i for i, frame in enumerate(frames) if _is_search(frame)]
     called = [i - 1 for i, frame in enumerate(frames) if _is_users(frame)][:1]
     search = frames[max(searches + called)]
@@ -119,11 +121,11 @@ def _is_told(message, frames):
 
 
 def _is_told_by_workers(message, frames):
-    """Say whether a worker has shown such a warning, and take note of it in a file for all."""
+    """Say whether a worker has shown a warning of this kind; if not, record it in a file."""
     outer = next((f for f in reversed(frames) if not _is_users(f) and _has_documents(f)), None)
     if outer is None:
         return False
-    # A grid's parameters vary within the search; others may be what tells it from an earlier one.
+    # Within a grid search, parameter values vary. Elsewhere they may distinguish two searches.
     kind = _kind(message, values=not outer.f_locals.get("parameters"))
     try:
         _marker(kind, outer).open("x").close()
@@ -139,13 +141,13 @@ def _has_documents(frame):
 
 
 def _marker(kind, frame):
-    """Return the file that says that a search of these documents has shown such a warning."""
+    """Return the file that records that a search of these documents has shown a warning."""
     X = frame.f_locals.get("X")
     size = getattr(X, "shape", operator.length_hint(X))
     return shared_folder() / f"told-{digest(kind, size, excerpt(X, limit=2000)).hex()}"
 
 
 def _kind(message, values=False):
-    """Return a message without lists and numbers; those of ``name=number`` stay with `values`."""
+    """Return a message without lists and numbers; `values` keeps those of ``name=number``."""
     number = r"\d[\w.+-]*"
     return re.sub(rf"\[.*?\]|(?<![=\w.]){number}" if values else rf"\[.*?\]|{number}", "#", message)

@@ -1,4 +1,4 @@
-"""Whether this process has siblings, and the folder where they meet."""
+"""Detect worker processes, and give them a folder to share."""
 
 import atexit
 import multiprocessing
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def is_worker():
-    """Say whether this process works for another one: of loky, multiprocessing, Dask or Ray."""
+    """Say whether this process is a worker of loky, multiprocessing, Dask or Ray."""
     if multiprocessing.current_process().name != "MainProcess":
         return True
     ray = sys.modules.get("ray")
@@ -18,34 +18,37 @@ def is_worker():
 
 
 def is_launched():
-    """Say whether torchrun or accelerate started this very process, beside others."""
+    """Say whether torchrun or accelerate started this very process, along with others."""
     names = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     if not names <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) == 1:
         return False
-    # Its children inherit the variables, this one too; a launcher among them sets others.
+    # Children inherit these variables and SKFOCAL_LAUNCHED, which therefore holds the process id.
+    # A launcher among the children sets another address.
     job = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     if os.environ.get("SKFOCAL_LAUNCHED", "").split(" ")[0] != job:
         os.environ["SKFOCAL_LAUNCHED"] = f"{job} {os.getpid()}"
     return os.environ["SKFOCAL_LAUNCHED"] == f"{job} {os.getpid()}"
 
 
-is_launched()  # remembered before there are children
+is_launched()  # records the process id before any child exists
 
 
 def has_siblings():
-    """Say whether other processes of this one's parent want the same."""
+    """Say whether the parent of this process has started others for the same work."""
     return is_worker() or is_launched()
 
 
 def shared_folder():
-    """Return this process's folder for shared files; processes with siblings have their parent's.
+    """Return the folder for shared files: this process's or, if it has siblings, its parent's.
 
-    It lies in the folder for temporary files, is readable by its owner only, and goes away with
-    the process, or at the next call after a process that was killed.
+    The folder is in the system's folder for temporary files and readable by its owner only. It is
+    removed when the process exits or, if the process was killed, at the next call in another one.
     """
     root = _root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and root.lstat().st_uid != os.getuid():  # a link is its maker's
+    if (
+        hasattr(os, "getuid") and root.lstat().st_uid != os.getuid()
+    ):  # lstat: a link counts as its creator's
         raise PermissionError(f"{str(root)!r} belongs to another user.")
     folder = root / str(os.getppid() if has_siblings() else os.getpid())
     if not folder.exists():
@@ -73,9 +76,9 @@ def _is_alive(pid):
 
 @atexit.register
 def _remove():
-    """Remove the folder, which workers may have made, of the process that exits.
+    """Remove the shared folder of the process that exits, even if its workers created it.
 
-    A launcher does not know of its own: the first of those that it started removes it.
+    A launcher does not know that it has one, so the first process that it started removes it.
     """
     leads = is_launched() and not is_worker() and os.environ["LOCAL_RANK"] == "0"
     for pid in (os.getpid(), os.getppid()) if leads else (os.getpid(),):

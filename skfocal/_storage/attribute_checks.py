@@ -1,4 +1,4 @@
-"""Whether the attributes that skfocal.json holds are what a fit leaves."""
+"""Check that the attributes in skfocal.json are those of a fitted estimator."""
 
 import re
 from numbers import Real
@@ -68,7 +68,7 @@ def number(value, name, low=0.0, optional=False):
 
 
 def check_attributes(kind, attributes, params):
-    """Refuse attributes that are not what `fit` leaves."""
+    """Raise ValueError if attributes are not those that `fit` sets."""
     for name in attributes:
         is_name = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and not name.startswith("__")
         if not is_name or name in _BUILT or name in params or hasattr(kind, name):
@@ -111,7 +111,7 @@ def check_attributes(kind, attributes, params):
 
 
 def _check_cutting(attributes):
-    """Refuse another way to cut documents than a fit knows; an older version knew none."""
+    """Raise ValueError for an invalid truncation; earlier versions stored none."""
     cutting = attributes.get("_cutting", {})
     pairs, pooling = attributes.get("_pairs", False), attributes.get("_pooling", "mean")
     if type(pairs) is not bool or pooling not in POOLINGS or not isinstance(cutting, dict):
@@ -122,7 +122,7 @@ def _check_cutting(attributes):
 
 
 def _check_floats(name, value, shape, low=None):
-    """Refuse what is no array of floats of a shape; None stands for any size."""
+    """Raise ValueError if a value is not an array of floats of a shape; None is any size."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == len(shape):
         is_right = all(size in (None, got) for size, got in zip(shape, value.shape, strict=True))
         if is_right and (low is None or ((value > low) & np.isfinite(value)).all()):
@@ -155,7 +155,7 @@ def _check_chunks(chunks, shape):
 
 
 def check_moments(moments, weights):
-    """Refuse moments of the optimizer that are not of these weights."""
+    """Raise ValueError if moments of the optimizer do not belong to these weights."""
     for name, state in moments.items():
         for key, value in state.items():
             shape = getattr(value, "shape", ())

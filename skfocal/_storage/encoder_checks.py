@@ -1,4 +1,4 @@
-"""Whether the files of an encoder are what they say, before anything of their size is built."""
+"""Check the files of an encoder before memory of the size that they claim is allocated."""
 
 import contextlib
 import math
@@ -73,7 +73,7 @@ def check_encoder(config, sizes, n_classes, cosine_scale=None):
 
 
 def _check_values(value, bound, name="config.json"):
-    """Refuse names of code and numbers beyond all sizes that the weights have."""
+    """Raise ValueError for names of code, or numbers larger than any size of the weights."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key in _CODE and item or (key[:1] == "_" and key != "_name_or_path"):
@@ -98,7 +98,7 @@ def _check_sinusoids(config, n_numbers):
 
 
 def _check_shapes(config, sizes, cosine_scale):
-    """Build the encoder without memory for its weights, and compare."""
+    """Build the encoder without memory for its weights, and compare their shapes."""
     with torch.device("meta"), _at_most(len(sizes)):
         encoder = encoder_of(config, cosine_scale)
     expected = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
@@ -135,7 +135,7 @@ def _at_most(n_tensors):
 
 
 def check_vocabulary(encoder, tokenizer):
-    """Refuse a tokenizer whose tokens the encoder has no embeddings for."""
+    """Raise ValueError if the tokenizer has tokens without an embedding."""
     n_rows = encoder.get_input_embeddings().num_embeddings
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < n_rows or tokenizer.pad_token_id is None:

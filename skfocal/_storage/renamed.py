@@ -1,4 +1,4 @@
-"""Parameters of earlier versions: how each is written now, in a call and in what was stored."""
+"""Renamed parameters of earlier versions, in calls and in stored files."""
 
 import functools
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def refuse(params, kind):
 
 
 def refusing(init: _Init) -> _Init:
-    """Let a constructor say how an old name is written now; its signature stays as it is."""
+    """Let a constructor explain the new form of an old parameter; keep its signature."""
 
     @functools.wraps(init)
     def checked(self, *args, **params):
@@ -108,7 +108,7 @@ def _spelled_out(params, name, **others):
 
 
 def renewed_cutting(cutting):
-    """Return the stored way of cutting long documents in the words of this version."""
+    """Return the stored settings for long documents under the names of this version."""
     if not isinstance(cutting, dict):
         return cutting
     cutting = {_WORDS.get(name, name): value for name, value in cutting.items()}

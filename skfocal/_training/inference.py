@@ -28,7 +28,7 @@ def compute_logits(net, tokens, precision):
     else:
         plain = functools.partial(_plain_step, _reduced(net, precision), net.device)
         step = functools.partial(net.predict_microbatches_.run, plain)
-    rows, counts = tokens.pieces()
+    rows, counts = tokens.windows()
     dataset = TokenDataset(rows)
     batches = prediction_batches(net, dataset)
     step = _watched(net.watch, step, len(tokens) / len(rows))

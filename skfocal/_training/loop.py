@@ -115,7 +115,7 @@ class TrainingLoop:
     def _hold_module(self):
         """Let the processes hold the module, and with it the optimizer."""
         # Documents of several windows take no more memory than full ones of a single window.
-        most = self.net.batch_size * self.dataset.tokens.cutting.max_length
+        most = self.net.batch_size * self.dataset.tokens.truncation.max_length
         self.microbatches = MicroBatches("training", most)
 
         def probe():

@@ -249,7 +249,7 @@ class FocalNet(NeuralNet):
     def infer(self, x, **fit_params):
         """Return the logits of a batch of inputs, one row a document."""
         x = {name: value for name, value in x.items() if name != "sample_weight"}
-        pieces = x.pop("pieces", None)
+        windows = x.pop("pieces", None)
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self.frozen_layers():
@@ -261,7 +261,7 @@ class FocalNet(NeuralNet):
             strategy = self.loop_ and self.loop_.strategy
             forward = self.module_ if strategy is None else strategy.forward
             logits = forward(**x, **fit_params)
-        return logits if pieces is None else pool(logits, pieces.to(self.device), self.pooling)
+        return logits if windows is None else pool(logits, windows.to(self.device), self.pooling)
 
     def evaluation_step(self, batch, training=False):
         """Return the logits of a batch, computed in parts where its whole does not fit."""

@@ -1,21 +1,21 @@
-"""From what users hand in to arrays."""
+"""Convert values that users pass by label to lists."""
 
 from skfocal._utils.messages import excerpts
 
 
 def values_by_label(values, labels, name):
-    """Return the values that a dict or a Series gives by label, in the order of the labels.
+    """Return the values of a dict or Series that is keyed by label, in the order of `labels`.
 
     Parameters
     ----------
-    values : dict, pandas Series or any other
+    values : dict, pandas Series or anything else
     labels : list
     name : str
-        The parameter, for messages.
+        Name of the parameter, for error messages.
 
     Returns
     -------
-    list, or None if the values are not given by label
+    list, or None if the values are not keyed by label
 
     Raises
     ------

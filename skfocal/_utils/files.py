@@ -1,4 +1,4 @@
-"""Files that may come from anywhere are read with care; folders are written whole or not at all."""
+"""Read files from untrusted sources safely; write folders completely or not at all."""
 
 import contextlib
 import hashlib
@@ -12,16 +12,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def refusing(folder, writer):
-    """Turn whatever a damaged or hostile folder makes libraries raise into a ValueError.
+    """Turn any error that libraries raise on a damaged or hostile folder into a ValueError.
 
-    That a file is missing or cannot be read stays an OSError.
+    An OSError, for a file that is missing or cannot be read, is left as it is.
     """
     try:
         yield
     except OSError:
         raise
     except BaseException as error:
-        # Panics of the tokenizers library are no Exception, so that they end a process.
+        # Panics of the tokenizers library do not derive from Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         found = " ".join(f"{error}".split()) or type(error).__name__
@@ -37,9 +37,9 @@ def read_bytes(folder, name, limit):
     Raises
     ------
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     ValueError
-        If it is too large, no regular file or a link to somewhere else.
+        If the file is too large, is not a regular file, or is a link out of the folder.
     """
     path = checked_path(folder, name, limit)
     with path.open("rb") as file:
@@ -50,7 +50,7 @@ def read_bytes(folder, name, limit):
 
 
 def checked_path(folder, name, limit):
-    """Return where a file of a folder is, after the checks of :func:`read_bytes`."""
+    """Return the resolved path of a file in a folder, checked as in :func:`read_bytes`."""
     home = Path(folder).resolve(strict=True)
     if not home.is_dir():
         raise NotADirectoryError(f"{str(folder)!r} is not a folder.")
@@ -69,7 +69,7 @@ def checked_path(folder, name, limit):
 
 
 def _homes(home):
-    """Return where files may lie: in the folder, or where the hub's cache links to from it."""
+    """Return the folders a file may lie in: this one, and the one the hub's cache links to."""
     blobs = home.parent.parent / "blobs"
     return {home, blobs} if home.parent.name == "snapshots" else {home}
 
@@ -107,16 +107,16 @@ UNFINISHED = ".unfinished-"
 
 @contextlib.contextmanager
 def whole_folder(target, replace=True):
-    """Give a new folder to write files into, which is at `target` once all are on the disk.
+    """Yield a new folder to write files into; it is moved to `target` once all are on disk.
 
-    Where the writing fails nothing of it is left; a process that is killed leaves a folder beside
-    the target whose name begins with `UNFINISHED`.
+    If writing fails, nothing is left behind. A process that is killed leaves a folder beside the
+    target whose name begins with `UNFINISHED`.
 
     Parameters
     ----------
     target : path
     replace : bool, default=True
-        Whether a folder that is there is replaced. If False it stays: another process may have
+        Whether an existing folder is replaced. If False, it is kept: another process may have
         written it, and readers may have it open.
     """
     work = _sibling(target)
@@ -134,9 +134,9 @@ def whole_folder(target, replace=True):
 
 @contextlib.contextmanager
 def users_folder(folder, marker, names):
-    """Give a folder to write files into, as :func:`whole_folder` does, for one that users chose.
+    """Yield a folder to write files into, as :func:`whole_folder` does, at a path a user chose.
 
-    Parameters and errors are those of :func:`check_replaceable`; folders above it are made.
+    For parameters and errors see :func:`check_replaceable`. Parent folders are created.
     """
     target = check_replaceable(folder, marker, names)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,18 +150,18 @@ def check_replaceable(folder, marker, names):
     Parameters
     ----------
     folder : str or path
-        Must not exist, be empty, or hold `marker` and nothing but `names`.
+        It must not exist, be empty, or contain `marker` and no files but `names`.
     marker : str
-        File that tells folders of this kind.
+        File that identifies a folder of this kind.
     names : collection of str
-        All files that are ever written.
+        All files that such a folder may contain.
 
     Raises
     ------
     FileExistsError
-        If the folder holds anything else, which would be lost.
+        If the folder contains anything else, which would be lost.
     """
-    # Of a link to a folder the folder is replaced.
+    # If the path is a link, the folder it points to is replaced.
     target = Path(os.path.realpath(Path(folder).expanduser()))
     if not os.path.lexists(target):
         return target
@@ -170,8 +170,8 @@ def check_replaceable(folder, marker, names):
     if not target.is_dir() or others or (found and marker not in found):
         kind = f"{others[:3] or found[:3]} in it" if target.is_dir() else "a file"
         raise FileExistsError(
-            f"folder must be new, empty or written by the same method, as what is there is "
-            f"replaced. Got {str(target)!r} with {kind}: choose another or remove it."
+            f"folder must be new, empty or written by the same method, because its contents are "
+            f"replaced. Choose another folder or remove this one. Got {str(target)!r} with {kind}."
         )
     return target
 
@@ -181,7 +181,7 @@ def _sibling(target):
 
 
 def _put_in_place(work, target, replace):
-    """Rename; a crash between the two renames leaves no folder of that name, never a mixed one."""
+    """Rename; a crash between the two renames leaves no folder at `target`, never a mixed one."""
     before = None
     if replace and target.exists():
         before = target.rename(_sibling(target))
@@ -199,8 +199,8 @@ def _put_in_place(work, target, replace):
 
 
 def to_disk(path):
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+    """Wait until the content of a file, or the entries of a folder, are on disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""What error messages show of documents, labels and parameters: a short, escaped excerpt."""
+"""Short, escaped excerpts of documents, labels and parameters for error messages."""
 
 import contextlib
 import reprlib
@@ -12,7 +12,7 @@ _REPR.maxlevel = 3
 def excerpt(value: object, limit: int = 60) -> str:
     r"""Return the repr of a value, cut to about `limit` characters.
 
-    Line ends and escape sequences are escaped by the repr; a long str or bytes is cut before.
+    The repr escapes line ends and control characters. A long str or bytes is cut first.
 
     Examples
     --------
@@ -22,18 +22,18 @@ def excerpt(value: object, limit: int = 60) -> str:
     True
     """
     text = repr(value[:limit]) if isinstance(value, str | bytes) else _REPR.repr(value)
-    text = " ".join(text.splitlines())  # of arrays
+    text = " ".join(text.splitlines())  # the repr of an array has several lines
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 def excerpts(labels):
-    """Return a list of labels as messages show it: each one short, and not too many."""
+    """Return the repr of a list of labels for a message, cut to a readable length."""
     return excerpt(list(labels), limit=600)
 
 
 @contextlib.contextmanager
 def short_errors(limit=200):
-    """Cut the value that scikit-learn's message on a wrong parameter shows: it may be a corpus."""
+    """Shorten the value in scikit-learn's message on an invalid parameter: it may be a corpus."""
     try:
         yield
     except (TypeError, ValueError) as error:

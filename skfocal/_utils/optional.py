@@ -1,4 +1,4 @@
-"""Packages that skfocal does not install by itself are imported where they are used."""
+"""Import optional packages at the point of use."""
 
 import importlib
 from typing import Any
@@ -11,9 +11,9 @@ def import_optional(module: str, used_by: str, extra: str | None = None) -> Any:
     ----------
     module : str
     used_by : str
-        What needs it, as the user wrote or called it.
+        The call or setting that needs the module, as the user wrote it.
     extra : str, default=None
-        The extra of skfocal that installs the package. None: none does.
+        The extra of skfocal that installs the package; None if there is none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The base of values that consist of several settings, such as ``Windows(stride=64)``."""
+"""Base class of parameter values with settings of their own, such as ``Windows(stride=64)``."""
 
 from sklearn.base import BaseEstimator
 
@@ -6,12 +6,12 @@ from skfocal._utils.messages import short_errors
 
 
 class Settings(BaseEstimator):
-    """A value of a parameter: checked by :meth:`check`, equal to another of the same settings."""
+    """A parameter value with settings; two of the same class and settings are equal."""
 
     _parameter_constraints: dict = {}
 
     def check(self):
-        """Raise ValueError if a setting is wrong; it is named."""
+        """Raise ValueError, naming the setting, if a setting is invalid."""
         with short_errors():
             self._validate_params()
 

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents, as_texts, joined
+from skfocal._data.texts import Documents, as_texts, join_pairs
 from skfocal._utils.messages import excerpts
 from skfocal._version import __version__
 from skfocal.displays import (
@@ -421,7 +421,7 @@ def _answers(estimator: Any, X: Documents) -> _Answers:
 def _as_shown(X: Documents) -> list[str]:
     """Return each document as one string, with a bar between the columns of a row."""
     try:
-        return [*joined(as_texts(X), " | ")]
+        return [*join_pairs(as_texts(X), " | ")]
     except (TypeError, ValueError):
         rows = np.asarray(X, dtype=object)
         if rows.ndim == 0 or len(rows) == 0:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skfocal._data.document_streams import joined, parts
+from skfocal._data.document_streams import concatenated, slices
 from skfocal._data.texts import Documents, a_document, as_texts, check_kind
 from skfocal._data.tokenization import (
     TruncationSpec,
@@ -93,8 +93,8 @@ class OnnxClassifier:
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
             n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
-            self._cutting = replace(head["cutting"], n_special=n_special)
-            self._cutting.check()
+            self._truncation = replace(head["truncation"], n_special=n_special)
+            self._truncation.check()
             self._encoding = threading.Lock()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors only, which are raised
@@ -126,7 +126,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n,) or (n, n_labels)
         """
-        return joined([self.decide(part) for part in self._parts(X)])
+        return concatenated([self.decide(part) for part in self._slices(X)])
 
     def predict_proba(self, X: Documents) -> NDArray[np.float64]:
         """Return the probabilities of the classes.
@@ -140,7 +140,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), float64
         """
-        return joined([part["proba"] for part in self._parts(X)])
+        return concatenated([part["proba"] for part in self._slices(X)])
 
     def decision_function(self, X: Documents) -> NDArray[np.float64]:
         """Return log-probabilities; for two classes or labels, log-odds.
@@ -154,7 +154,7 @@ class OnnxClassifier:
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
         """
-        scores: NDArray[np.float64] = joined([part["scores"] for part in self._parts(X)])
+        scores: NDArray[np.float64] = concatenated([part["scores"] for part in self._slices(X)])
         if len(self.classes_) == 2 and not self._multilabel:
             log_odds: NDArray[np.float64] = scores[:, 1] - scores[:, 0]
             return log_odds
@@ -173,12 +173,12 @@ class OnnxClassifier:
         dict of str -> ndarray
             "logits" in float32; "scores", "proba" and "decision_scores" in float64.
         """
-        found = list(self._parts(X))
-        return {name: joined([part[name] for part in found]) for name in OUTPUTS}
+        found = list(self._slices(X))
+        return {name: concatenated([part[name] for part in found]) for name in OUTPUTS}
 
-    def _parts(self, X: Documents) -> Iterator[dict[str, NDArray[Any]]]:
+    def _slices(self, X: Documents) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the outputs for a part of the documents at a time."""
-        return map(self._outputs, parts(X, self._checked_texts, _TEXTS_AT_ONCE))
+        return map(self._outputs, slices(X, self._checked_texts, _TEXTS_AT_ONCE))
 
     def _checked_texts(self, X: Documents) -> Any:
         texts = as_texts(X)
@@ -207,7 +207,7 @@ class OnnxClassifier:
 
     def _outputs(self, texts: Any) -> dict[str, NDArray[Any]]:
         with self._encoding:
-            ids = [row for row, _ in encode(self._tokenizer, texts, self._cutting)]
+            ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0
@@ -225,7 +225,7 @@ class OnnxClassifier:
 
     def _run(self, documents: list[NDArray[np.int32]]) -> list[NDArray[Any]]:
         flat, starts, lengths = laid_out(documents)
-        starts, lengths, counts = windows_of(starts, lengths, self._cutting.max_length)
+        starts, lengths, counts = windows_of(starts, lengths, self._truncation.max_length)
         inputs = encoder_inputs(flat, starts, lengths, self._pad_id)
         inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
         inputs["pieces"] = window_table(counts)
@@ -249,14 +249,14 @@ def _read_head(folder: Path) -> dict[str, Any]:
             f"{HEAD} must have a truncation_side of 'left' or 'right', and a multilabel of true or "
             f"false. Got {got!r:.120}."
         )
-    head["pairs"], head["cutting"] = _read_cutting(head, version)
+    head["pairs"], head["truncation"] = _read_truncation(head, version)
     classes = head["classes"]
     if not isinstance(classes, list) or not all(isinstance(c, str | int | float) for c in classes):
         raise ValueError(f"classes in {HEAD} must be labels. Got {classes!r:.60}.")
     return head
 
 
-def _read_cutting(head: dict[str, Any], version: int) -> tuple[bool, TruncationSpec]:
+def _read_truncation(head: dict[str, Any], version: int) -> tuple[bool, TruncationSpec]:
     """Return whether documents are pairs of texts, and how they become token ids."""
     pairs: bool = False
     settings: dict[str, Any] = {}
@@ -269,8 +269,8 @@ def _read_cutting(head: dict[str, Any], version: int) -> tuple[bool, TruncationS
     if type(pairs) is not bool:
         raise ValueError(f"pairs in {HEAD} must be true or false. Got {pairs!r:.60}.")
     side = head["truncation_side"]
-    cutting: TruncationSpec = checked_truncation(head["max_length"], side=side, **settings)
-    return pairs, cutting
+    truncation: TruncationSpec = checked_truncation(head["max_length"], side=side, **settings)
+    return pairs, truncation
 
 
 def _dtype(name: Any) -> str:

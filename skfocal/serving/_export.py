@@ -74,17 +74,17 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     calibration = copy.deepcopy(model.calibration)
     calibration.loss.cpu()
     tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
-    cutting = model.truncation
+    truncation = model.truncation
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.users_folder(folder, HEAD, FILES) as work:
-        _write_graph(graph, _example(cutting), work / GRAPH)
+        _write_graph(graph, _example(truncation), work / GRAPH)
         (work / TOKENIZER).write_bytes(tokenizer)
         sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
-        head = _head(estimator, cutting, sums)
+        head = _head(estimator, truncation, sums)
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
-def _head(estimator: Any, cutting: TruncationSpec, sums: dict[str, str]) -> dict[str, Any]:
+def _head(estimator: Any, truncation: TruncationSpec, sums: dict[str, str]) -> dict[str, Any]:
     classes, encoder = estimator.classes_, estimator.net_.plain_module().model
     return {
         **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
@@ -92,13 +92,13 @@ def _head(estimator: Any, cutting: TruncationSpec, sums: dict[str, str]) -> dict
         "classes": classes.tolist(),
         "dtype": "U" if classes.dtype.kind == "U" else classes.dtype.str,
         "multilabel": estimator.multilabel_,
-        "max_length": int(cutting.max_length),
-        "truncation_side": cutting.side,
-        "long_documents": cutting.long_documents,
-        "stride": cutting.stride,
-        "max_windows": cutting.max_windows,
+        "max_length": int(truncation.max_length),
+        "truncation_side": truncation.side,
+        "long_documents": truncation.long_documents,
+        "stride": truncation.stride,
+        "max_windows": truncation.max_windows,
         "pairs": estimator._pairs,
-        "marks_second": cutting.marks_second,
+        "marks_second": truncation.marks_second,
         "pad_id": int(estimator.tokenizer_.pad_token_id),
         "vocab_size": int(encoder.get_input_embeddings().num_embeddings),
         "proba": estimator.proba_,
@@ -107,16 +107,16 @@ def _head(estimator: Any, cutting: TruncationSpec, sums: dict[str, str]) -> dict
     }
 
 
-def _example(cutting: TruncationSpec) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+def _example(truncation: TruncationSpec) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
     """Return example inputs of the graph, and the names of their dynamic dimensions."""
     tokens = torch.ones((3, 7), dtype=torch.int64)
     mask = tokens.clone()
     mask[1, 4:] = 0
     inputs = {"input_ids": tokens, "attention_mask": mask}
-    if cutting.marks_second:
+    if truncation.marks_second:
         inputs["token_type_ids"] = 1 - mask
     sizes = dict.fromkeys(inputs, {0: "batch", 1: "length"})
-    if cutting.long_documents == "windows":
+    if truncation.long_documents == "windows":
         inputs["pieces"] = torch.tensor([[0, 1], [2, -1]])
         sizes["pieces"] = {0: "documents", 1: "most_pieces"}
     return inputs, sizes
