@@ -137,7 +137,7 @@ MISSING = pd.DataFrame([[1, None], [0, 1]]).astype("Int64")
 @pytest.mark.parametrize(
     ("y", "classes", "message"),
     [
-        ([[0, 2], [1, 0]], None, "must be an indicator of 0 and 1.*multiclass-multioutput.*a set"),
+        ([[0, 2], [1, 0]], None, "must be an indicator of 0 and 1.*a set.*multiclass-multioutput"),
         ([[0.5, 1], [1, 0]], None, "must be an indicator of 0 and 1.*continuous-multioutput"),
         ([[-1, 1], [1, -1]], None, r"must be an indicator of 0 and 1.*Got \[-1, 1\] in"),
         ([[5, 5], [5, 5]], None, r"must be an indicator of 0 and 1.*Got \[5\] in"),
