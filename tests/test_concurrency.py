@@ -190,7 +190,7 @@ def two_threads():
 def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
     make, data, two_threads, tmp_path
 ):
-    # Wide enough for torch to use threads, which a forked process has not.
+    # Wide enough for torch to use threads, which a forked process does not have.
     wide = BertConfig(**TINY | {"hidden_size": 256, "intermediate_size": 1024})
     with torch.random.fork_rng():
         BertForSequenceClassification(wide).save_pretrained(tmp_path)

@@ -67,7 +67,9 @@ def test_bad_pairs_are_named(X, message):
 
 
 def test_columns_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r"columns of different names: rename one. Got \['q', 'q'\]"):
+    with pytest.raises(
+        ValueError, match=r"columns of different names: rename one. Got \['q', 'q'\]"
+    ):
         as_texts(pd.DataFrame(PAIRS, columns=["q", "q"]))
 
 

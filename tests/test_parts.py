@@ -102,7 +102,9 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, 
         return first_gradient(make(**settings), X, y, weight, **limits)
 
     whole = gradient()
-    with pytest.warns(UserWarning, match="not enough memory for .* documents of .* in training"):
+    with pytest.warns(
+        UserWarning, match="too little memory for .* documents of .* in training"
+    ):
         parts = gradient(limit=200, backward=backward and not settings.get("freeze"))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
     assert float(whole.norm()) > 0
@@ -110,7 +112,10 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, 
 
 def test_the_smaller_size_is_remembered_and_told_once(make, texts):
     clf = make(max_epochs=3, batch_size=16)
-    with memory_for(150) as tried, pytest.warns(UserWarning, match="not enough memory") as caught:
+    with (
+        memory_for(150) as tried,
+        pytest.warns(UserWarning, match="too little memory") as caught,
+    ):
         clf.fit(*texts)
     assert len(caught) == 1 and caught[0].filename == __file__
     # Halving begins at 16 documents; after that nothing larger is tried.
@@ -137,7 +142,9 @@ def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
     clf = make(**settings).fit(X, y)
     whole = clf.predict_proba(X)
     with memory_for(120) as tried:
-        with pytest.warns(UserWarning, match="not enough memory for .* in prediction") as caught:
+        with pytest.warns(
+            UserWarning, match="too little memory for .* in prediction"
+        ) as caught:
             parts = clf.predict_proba(X)
         again = clf.predict_proba(X[::-1])
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -150,7 +157,7 @@ def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
 def test_held_out_documents_are_scored_in_parts(make, texts):
     settings = {"train_split": 0.4, "batch_size": 16, "scoring": "neg_log_loss", "max_epochs": 1}
     whole = make(**settings).fit(*texts)
-    with memory_for(120), pytest.warns(UserWarning, match="not enough memory"):
+    with memory_for(120), pytest.warns(UserWarning, match="too little memory"):
         parts = make(**settings).fit(*texts)
     np.testing.assert_allclose(
         parts.history_[:, "valid_score"], whole.history_[:, "valid_score"], rtol=1e-3
@@ -161,14 +168,19 @@ def test_held_out_documents_are_scored_in_parts(make, texts):
 def test_a_single_document_that_does_not_fit_is_an_error_with_its_length(make, texts, backward):
     X, y = texts
     longest = max(len(ids) for ids in make().fit(X, y).tokenizer_(X)["input_ids"])
-    message = f"not enough memory for a single document of {longest} tokens in training. Lower max"
+    message = (
+        f"too little memory for a single document of {longest} tokens in training. Lower max"
+    )
     clf = make()
-    with memory_for(longest - 1, backward), pytest.warns(UserWarning, match="not enough memory"):
+    with (
+        memory_for(longest - 1, backward),
+        pytest.warns(UserWarning, match="too little memory"),
+    ):
         with pytest.raises(torch.OutOfMemoryError, match=message):
             clf.fit(X, y)
     assert not hasattr(clf, "net_")
     clf.fit(X, y)
-    with memory_for(longest - 1), pytest.warns(UserWarning, match="not enough memory"):
+    with memory_for(longest - 1), pytest.warns(UserWarning, match="too little memory"):
         with pytest.raises(torch.OutOfMemoryError, match=f"of {longest} tokens in prediction"):
             clf.predict(X)
 
@@ -213,7 +225,7 @@ def test_what_did_not_fit_is_let_go_before_the_next_attempt(make, data, monkeypa
     monkeypatch.setattr(FocalNet, "infer", failing)
     gc.disable()
     try:
-        with pytest.warns(UserWarning, match="not enough memory"):
+        with pytest.warns(UserWarning, match="too little memory"):
             make(max_epochs=1).fit(*data)
     finally:
         gc.enable()

@@ -190,7 +190,7 @@ def check_answers(parameters, calibration, class_prior):
     if proba != "softmax" and not loss.has_posterior:
         raise ValueError(
             f"proba={proba!r} needs a loss with an inverse to the posterior, which "
-            f"{loss} has not: use proba='softmax', with temperature='auto' for calibration."
+            f"{loss} does not have: use proba='softmax', with temperature='auto' for calibration."
         )
     if parameters.decision == "prior":
         if parameters.prior is None:
@@ -198,6 +198,6 @@ def check_answers(parameters, calibration, class_prior):
         if not loss.has_posterior:
             raise ValueError(
                 "decision='prior' needs a loss with an inverse to the posterior, which "
-                f"{loss} has not: use decision='tuned'."
+                f"{loss} does not have: use decision='tuned'."
             )
         prior_offset(parameters.prior, calibration.classes, class_prior, calibration.multilabel)

@@ -1,4 +1,4 @@
-"""Checkpoints of a fit in a folder: whole or not there, verified, and of this very fit."""
+"""Checkpoints of a fit in a folder: written completely or not at all, and verified."""
 
 import functools
 import json
@@ -30,29 +30,29 @@ _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
 
 
 class Checkpoints:
-    """The checkpoints of one fit; used as a context, which locks the folder.
+    """The checkpoints of one fit, a context manager that locks their folder.
 
     Each is a folder ``checkpoint-<number>`` of a JSON file, a safetensors file and their
-    checksums, as ``sha256sum --check`` reads them. It gets its name when all of it is on the
+    checksums, in the format of ``sha256sum --check``. It gets its name once all of it is on the
     disk. The last two are kept.
 
     Parameters
     ----------
     folder : str, path or None
-        Made if it is not there. None: there are no checkpoints and nothing is ever due.
+        Created if it does not exist. None: no checkpoints.
     steps : int or None
-        Updates from one to the next.
+        Updates between two checkpoints.
     minutes : float or None
-        Minutes from one to the next.
+        Minutes between two checkpoints.
     processes : Processes, default=ALONE
-        Those that train together: the first reads and writes for all.
+        The processes that train together; the first one reads and writes for all.
     renewed : callable ``(dict) -> dict``, default=dict
-        Brings the descriptions of parameters that an earlier version stored up to date.
+        Updates the descriptions of parameters that an earlier version stored.
 
     Attributes
     ----------
     found : dict or None
-        State of the newest whole checkpoint.
+        State of the newest complete checkpoint.
     """
 
     def __init__(self, folder, steps=None, minutes=None, processes=ALONE, renewed=dict):
@@ -72,7 +72,7 @@ class Checkpoints:
         return self
 
     def _open(self):
-        """Lock the folder; return the newest whole checkpoint's state."""
+        """Lock the folder; return the state of the newest complete checkpoint."""
         self._check_folder()
         self.lock = FileLock(self.folder / ".lock", timeout=0)
         try:
@@ -90,7 +90,7 @@ class Checkpoints:
             raise
 
     def _check_folder(self):
-        """Make the folder; refuse one with anything else in it, which might get lost."""
+        """Create the folder; refuse one that holds other files, which might get lost."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             others = sorted(path.name for path in self.folder.iterdir())
@@ -109,11 +109,13 @@ class Checkpoints:
             self.lock.release()
 
     def random_state(self, seed):
-        """Return the generator of the fit, as it was when the fit began that is continued."""
+        """Return the generator of the fit, in its state when the continued fit began."""
         rng = check_random_state(seed)
         if self.found is not None:
             if seed is None and self.found["complete"]:
-                rng = np.random.RandomState()  # nothing will be drawn: numpy's own stays as it is
+                rng = (
+                    np.random.RandomState()
+                )  # draws nothing; numpy's own stays as it is
             rng.set_state(self.found["begin"])
         if self.folder is not None:
             self.begin = rng.get_state()
@@ -132,7 +134,7 @@ class Checkpoints:
         )
 
     def write(self, state):
-        """Write a checkpoint, whole or not at all; forget those before the last one."""
+        """Write a checkpoint completely or not at all; delete all but the last two."""
         self.processes.first(self._write, state)
         self.n_steps, self.last = 0, time.monotonic()
 
@@ -160,7 +162,7 @@ class Checkpoints:
             self._remove(old)
 
     def _remove(self, folder):
-        # A name of its own first: half a checkpoint must not look like one.
+        # Renamed first: a half-deleted checkpoint must not look like a complete one.
         shutil.rmtree(folder.rename(self.folder / f"{UNFINISHED}{folder.name}"))
 
     def _all(self, prefix="checkpoint-"):
@@ -188,14 +190,14 @@ class Checkpoints:
         return None
 
     def check(self, parameters, **data):
-        """Raise ValueError if the checkpoint is of another fit; else remember which this is.
+        """Raise ValueError if the checkpoint belongs to a different fit; else store the identity.
 
         Parameters
         ----------
         parameters : dict
-            Those of the estimator on which the result depends.
+            The parameters of the estimator that the result depends on.
         **data : dict of lists of arrays
-            What the fit begins with, by what it is called in a message.
+            The data that the fit begins with, by their names in messages.
         """
         if self.folder is not None:
             self.processes.first(self._check, parameters, data)
@@ -235,7 +237,7 @@ def _difference(before, now):
         for name in {**is_, **was}
         if was.get(name) != is_.get(name)
     ]
-    # Other parameters make other data of the same documents.
+    # Different parameters may be the reason why the data differ.
     changed = [name for name, value in now["data"].items() if before["data"].get(name) != value]
     return "; ".join(parts or [f"{name.replace('_', ' ')} differ" for name in changed])
 
@@ -245,7 +247,7 @@ def _short(text, limit=60):
 
 
 def describe(value):
-    """Return a text that is the same for equal settings, in another process too."""
+    """Return a text that is equal for equal settings, also between processes."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):
@@ -277,7 +279,7 @@ def describe(value):
 
 
 def _describe_code(function):
-    """Return a hash of what a function does, and the plain data that it is bound to."""
+    """Return a hash of the code of a function, and its plain bound data."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ""
@@ -297,7 +299,7 @@ def _hash(arrays):
 
 
 def _unshared(tensors):
-    """Give each tensor its own memory: safetensors stores no two names of the same."""
+    """Give each tensor its own memory: safetensors rejects tensors that share it."""
     seen: set = set()
     result = {}
     for name, tensor in tensors.items():

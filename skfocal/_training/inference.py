@@ -1,4 +1,4 @@
-"""Logits of documents by a fitted net: in batches, in parts that fit, in another precision."""
+"""Compute the logits of documents with a fitted net, also in another precision."""
 
 import functools
 import threading
@@ -13,11 +13,11 @@ from skfocal._runtime.allocator import kept_memory
 from skfocal._runtime.devices import mind_fork
 
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
-MAKING = threading.RLock()  # what the first prediction makes and those in other threads wait for
+MAKING = threading.RLock()  # held while a prediction builds what other threads wait for
 
 
 def compute_logits(net, tokens, precision):
-    """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order.
+    """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in order.
 
     `precision` is one of the module quantization; None predicts as the net was trained.
     """
@@ -41,7 +41,7 @@ def compute_logits(net, tokens, precision):
 
 
 def _watched(watch, step, share):
-    """Tell what each step has done, as documents of which a row is a `share`."""
+    """Report the documents of each step; a row is a `share` of a document."""
     if watch is None:
         return step
 
@@ -54,7 +54,7 @@ def _watched(watch, step, share):
 
 
 def _reduced(net, precision):
-    """Return the module in another precision, made once for the present weights.
+    """Return the module in another precision, converted once for the present weights.
 
     A change of weights that torch does not count, through their ``.data``, goes unseen.
     """
@@ -63,21 +63,21 @@ def _reduced(net, precision):
     key = precision, versions, [p.data_ptr() for p in module.parameters()]
     with MAKING:
         if net.reduced_[0] != key:
-            net.reduced_ = None, None  # never two copies at a time
+            net.reduced_ = None, None  # free the old copy first
             net.reduced_ = key, reduced_copy(module, precision)
         return net.reduced_[1]
 
 
 def prediction_batches(net, dataset):
-    """Return batches by tokens on a CPU, whose caches they fit in, by documents elsewhere."""
+    """Return batches of a number of tokens on a CPU, for its caches, else of documents."""
     if torch.device(net.device).type == "cpu":
         return sorted_batches(dataset.tokens.lengths, None, _TOKENS_AT_ONCE)
-    # Four times as many as in training: there are no gradients to keep.
+    # Four times as many as in training, because no gradients are kept.
     return sorted_batches(dataset.tokens.lengths, 4 * net.batch_size)
 
 
 def in_order(outputs, batches, processes):
-    """Return the rows of all batches, and of all processes' parts of them, in their order."""
+    """Return the rows of all batches and processes in order."""
     result = torch.cat(outputs).float().cpu().numpy()
     rows = [row for batch in batches for row in batch]
     parts = processes.all_gather((rows, result))

@@ -1,4 +1,4 @@
-"""The training loop: all that there is only while a net trains."""
+"""The training loop, and the state that a net has only while it trains."""
 
 import contextlib
 import copy
@@ -33,7 +33,7 @@ class StopTraining(Exception):
 class TrainingLoop:
     """One training of a net.
 
-    Callbacks find it as ``net.loop_``, which is None before and after.
+    Callbacks find it as ``net.loop_``, which is None outside of a training.
 
     Parameters
     ----------
@@ -44,20 +44,20 @@ class TrainingLoop:
     batches : BucketBatchSampler
         Batches of the documents' rows.
     processes : Processes
-        Those that train together; each computes its share of every batch.
+        The processes that train together; each computes its share of every batch.
     checkpoints : Checkpoints
-        Where the training goes on from, and writes to.
+        The training continues from the newest one and writes new ones.
     globals_at_begin : dict
         States of the global generators before the training.
 
     Attributes
     ----------
     stop : bool
-        Set by a callback: whether the training ends after this epoch.
+        Whether the training ends after this epoch; set by callbacks.
     strategy : SingleProcess
-        How the processes hold the module.
+        How the processes share the module.
     updates : Updates
-        Makes updates of gradients.
+        Turns gradients into updates of the weights.
     batch_rows : list of int
         Rows of the present batch, of all processes together.
     valid_logits : ndarray of shape (n_held_out, n_classes)
@@ -78,18 +78,18 @@ class TrainingLoop:
         self.updates: Any = None
         self.signals: Any = None
         self.microbatches: Any = None
-        self.drops = False  # whether dropout takes the short way
-        self.resumed = None  # the checkpoint to go on from, until it is put back
-        self.before_validation: Any = None  # what callbacks remembered
+        self.drops = False  # whether dropout is drawn the fast way
+        self.resumed = None  # the state of a checkpoint, until it is restored
+        self.before_validation: Any = None  # the state of the callbacks
         self.n_batches = 0  # of training, in the present epoch
         self.batch_rows: Any = ()
         self.is_update = False  # whether the present batch completes an update
-        self.norms: dict = {}  # of gradients, by batch, that wait on the device
+        self.norms: dict = {}  # of the gradients by batch, not yet read from the device
         self.pending: list = []  # batches of the present update, and their losses
         self.losses: list = []
 
     def run(self, moments, keep_moments):
-        """Train from the module's present weights.
+        """Train the module, starting from its present weights.
 
         Parameters
         ----------
@@ -113,8 +113,8 @@ class TrainingLoop:
         self._check_same_weights()
 
     def _hold_module(self):
-        """Let the processes hold the module, and with it the optimizer."""
-        # Documents of several windows take no more memory than full ones of a single window.
+        """Choose how the processes share the module, and make the updates."""
+        # Documents with several windows must not take more memory than full single windows.
         most = self.net.batch_size * self.dataset.tokens.truncation.max_length
         self.microbatches = MicroBatches("training", most)
 
@@ -137,7 +137,7 @@ class TrainingLoop:
         )
 
     def _fit_epochs(self):
-        """Train the epochs that are left, to the end."""
+        """Train the remaining epochs."""
         if frozen := self.net.frozen_layers():
             frozen.prepare(self.dataset.tokens)
         n_epochs = self.net.max_epochs
@@ -157,7 +157,7 @@ class TrainingLoop:
                 self.checkpoints.write(capture(self.net, 0, complete=True))
 
     def _drops_fast(self):
-        """Say whether training drops anything and may do so the short way.
+        """Say whether there is dropout that can be drawn the fast way.
 
         CUDA's own is fast, a compiled graph keeps it, and checkpointed layers, which run again in
         the backward pass, have to drop the same in both.
@@ -168,11 +168,11 @@ class TrainingLoop:
         return on_cpu and not self.net.compile and not checkpointed and has_dropout(model)
 
     def _check_same_weights(self):
-        """Refuse a model that is another in each process: batches have the same gradients."""
+        """Raise if the weights differ between processes, which have the same gradients."""
         if self.processes.size == 1:
             return
         key = b""
-        # One after the other: none is copied for long.
+        # One at a time, so that no copy of all weights is made.
         for parameter in self.net.module_.parameters():
             key = digest(key, parameter.detach().cpu().numpy().tobytes())
         if len(set(self.processes.all_gather(key))) > 1:
@@ -190,7 +190,7 @@ class TrainingLoop:
         every = _BATCHES_PER_READ.get(torch.device(self.net.device).type, 1)
         n_done = self._resume() if training else 0
         if not training and self.checkpoints.folder is not None:
-            # A checkpoint during validation begins it again: callbacks must not see it twice.
+            # A checkpoint restarts the validation, which callbacks must not see twice.
             self.before_validation = copy.deepcopy(of_callbacks(self.net))
         losses, outputs, self.norms, self.pending, self.losses = [], [], {}, [], []
         for batch, is_last in _marked(iterator):
@@ -219,7 +219,7 @@ class TrainingLoop:
             self.valid_logits = in_order(outputs, iterator.batch_sampler, self.processes)
 
     def _record_losses(self, prefix, losses, n_done):
-        """Read from the device what waits there, and raise for numbers that are not finite."""
+        """Read losses and norms from the device; raise if one of them is not finite."""
         norms, self.norms = self.norms, {}
         waiting = self.processes.all_reduce_sum(torch.stack(losses))
         if norms:
@@ -228,7 +228,7 @@ class TrainingLoop:
         norms = dict(zip(norms, values[len(losses) :], strict=True))
         rows = self.net.history[-1]["batches"][-len(losses) :]
         first = n_done - len(losses) + 1
-        # In their order: a bad update spoils all losses after it.
+        # In order: a bad update spoils all later losses.
         for i, row in enumerate(rows):
             row[f"{prefix}_loss"] = values[i]
             self._check_finite("loss", values[i], prefix, first + i)
@@ -243,7 +243,7 @@ class TrainingLoop:
     # -- checkpoints -----------------------------------------------------------------------
 
     def _resume(self):
-        """Put back the state of a checkpoint, once; return how many batches are done."""
+        """Restore the checkpoint, once; return the number of completed batches."""
         state, self.resumed = self.resumed, None
         if state is not None:
             restore(self.net, state)
@@ -251,7 +251,7 @@ class TrainingLoop:
         return self.n_batches
 
     def _writes_checkpoint(self, training):
-        """Say whether the state after this batch is to be written: only between updates."""
+        """Say whether to write a checkpoint after this batch, which is possible between updates."""
         if self.checkpoints.folder is None or (training and not self.is_update):
             return False
         is_due = training and self.checkpoints.is_due()
@@ -265,7 +265,7 @@ class TrainingLoop:
     # -- steps -----------------------------------------------------------------------------
 
     def train_step(self, batch, **fit_params):
-        """Add the gradient of a batch; update the weights where its turn has come."""
+        """Add the gradient of a batch; update the weights if the batch completes an update."""
         step = self.accumulate_step(batch, **fit_params)
         self.losses.append(step["loss"].detach())
         if self.is_update:
@@ -286,12 +286,12 @@ class TrainingLoop:
         return step
 
     def accumulate_step(self, batch, **fit_params):
-        """Compute the loss of a batch and add its part of the update's gradient."""
+        """Compute the loss of a batch and add its gradient to that of the update."""
         self.net._set_training(True)
         self.pending.append((batch, len(self.batch_rows)))
         step = self._add_gradient(*self.pending[-1], **fit_params)
         while step is None:
-            # Parts of gradients may have been added: begin the update again.
+            # Gradients of some micro-batches may have been added, so restart the update.
             self.net.optimizer_.zero_grad(set_to_none=True)
             for batch, n_rows in self.pending:
                 step = self._add_gradient(batch, n_rows, **fit_params)
@@ -312,10 +312,10 @@ class TrainingLoop:
             return {"loss": loss, "y_pred": logits}
 
     def _add_gradient(self, batch, n_rows, **fit_params):
-        """Return loss and logits of a batch; None if the memory did not suffice for a part.
+        """Return loss and logits of a batch, or None if a micro-batch did not fit into memory.
 
-        The batch may be this process's part of one of `n_rows` documents. The loss is its part of
-        the whole one's.
+        The batch may be this process's share of a batch of `n_rows` documents. Its loss is the
+        corresponding share of the loss of that batch.
         """
         share = self._share_of_update(n_rows) * self.strategy.factor
         parts = self.microbatches.of(batch)
@@ -349,7 +349,7 @@ class TrainingLoop:
         )
 
     def _whole_divisor(self, batch, n_rows):
-        """Return what the summed loss of all processes' parts of a batch is divided by."""
+        """Return the divisor of the summed loss of a batch, over all processes."""
         if self.processes.size == 1 or self.net.criterion_.normalize != "weights":
             return n_rows if self.net.criterion_.normalize == "samples" else self._divisor(batch)
         inputs, codes = batch
@@ -360,7 +360,7 @@ class TrainingLoop:
         return torch.where(total > 0, total, torch.ones_like(total))
 
     def _share_of_update(self, n_rows):
-        """Return what a batch's loss is multiplied by before it is added to the update's.
+        """Return the factor of the loss of a batch in the loss of an update.
 
         A mean over samples becomes the sum over the size that a whole update has, so that a
         document in an epoch's short last batch pulls no harder than the others.
@@ -372,7 +372,7 @@ class TrainingLoop:
 
 
 def _marked(iterator):
-    """Yield each batch and whether it is the last; how many there will be is not known before."""
+    """Yield each batch and whether it is the last; their number is not known in advance."""
     batches = iter(iterator)
     batch = next(batches, None)
     while batch is not None:

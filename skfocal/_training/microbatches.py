@@ -1,4 +1,4 @@
-"""Batches cut into parts that fit into a device's memory."""
+"""Micro-batches: the parts of a batch that fit into the memory of a device."""
 
 import torch
 
@@ -6,15 +6,15 @@ from skfocal._runtime.warnings import warn
 
 
 class MicroBatches:
-    """How large a part of a batch may be; smaller each time the memory was not enough.
+    """Split batches into micro-batches, which become smaller each time the memory runs out.
 
     Parameters
     ----------
     purpose : str
-        What the batches are for, in the warning.
+        Names the use of the batches in messages: "training" or "prediction".
     n_tokens : int, default=None
-        Most tokens of a part, padding included, unless a single document has more; None for any
-        number until the memory was too small.
+        The most tokens of a micro-batch, padding included, unless a single document has more.
+        None: no limit until the memory runs out.
     """
 
     def __init__(self, purpose, n_tokens=None):
@@ -24,7 +24,7 @@ class MicroBatches:
         self.has_warned = False
 
     def of(self, batch):
-        """Return the parts of a batch ``(inputs, codes)``, each padded to its own longest."""
+        """Return the micro-batches of ``(inputs, codes)``, each padded to its longest row."""
         n_rows, length = batch[0]["input_ids"].shape
         if self.n_tokens is None or n_rows * length <= self.n_tokens:
             return [batch]
@@ -32,7 +32,7 @@ class MicroBatches:
         return [_documents(batch, i, j) for i, j in zip([0, *ends], ends, strict=False)]
 
     def run(self, step, batch):
-        """Return what `step` gives for each part of a batch, one behind the other."""
+        """Apply `step` to each micro-batch of a batch; return the concatenated results."""
         todo, done = self.of(batch), []
         while todo:
             part = todo.pop(0)
@@ -45,18 +45,18 @@ class MicroBatches:
         return done[0] if len(done) == 1 else torch.cat(done)
 
     def shrink(self, part):
-        """Halve the parts after one did not fit; raise if it was a single document."""
+        """Halve the size after a micro-batch did not fit; raise if it was a single document."""
         n_rows, length = part[0]["input_ids"].shape
         n = len(part[1])
-        if not self.may_shrink:  # the other processes would go on with another number of parts
+        if not self.may_shrink:  # the other processes would compute a different number of parts
             raise torch.OutOfMemoryError(
-                f"The device has not enough memory for {n} documents of {length} tokens in "
+                f"The device has too little memory for {n} documents of {length} tokens in "
                 f"{self.purpose}, and with several processes no batch is computed in parts. Take "
                 "a smaller batch_size and a larger accumulate, or a lower max_length."
             )
         if n == 1:
             raise torch.OutOfMemoryError(
-                f"The device has not enough memory for a single document of {n_rows * length} "
+                f"The device has too little memory for a single document of {n_rows * length} "
                 f"tokens in {self.purpose}. Lower max_length or max_windows, or take "
                 "precision='bfloat16', freeze or a smaller model."
             )
@@ -64,7 +64,7 @@ class MicroBatches:
         if not self.has_warned:
             self.has_warned = True
             warn(
-                f"The device has not enough memory for {n} documents of {length} tokens at once "
+                f"The device has too little memory for {n} documents of {length} tokens at once "
                 f"in {self.purpose}: they are computed in parts, with the same result. A smaller "
                 "batch_size or max_length spares the attempt."
             )

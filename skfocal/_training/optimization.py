@@ -1,4 +1,4 @@
-"""The optimizer's updates: clipped, scaled where float16 needs it, and none that is not finite."""
+"""Updates of the weights: clipped, scaled for float16, and finite."""
 
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -11,12 +11,12 @@ _MOST_SKIPPED = 20  # in a row; float16 begins at a scale of 2**16 and may have 
 
 
 class Updates:
-    """Gradients into updates of the weights.
+    """Turn gradients into updates of the weights.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Whose weights are updated.
+        Updates its weights.
     clip : float or None
         Largest norm of all gradients together.
     nonfinite : {"raise", "skip"}
@@ -45,11 +45,11 @@ class Updates:
         return self.nonfinite == "skip" or self.scaler is not None
 
     def backward(self, loss):
-        """Add the gradients of a loss to those that there are."""
+        """Add the gradients of a loss to the present ones."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def clip_gradients(self):
-        """Undo the scale and clip; return the norm that there was, on the device."""
+        """Undo the scale and clip; return the norm before clipping, on the device."""
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = full(get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
@@ -58,7 +58,7 @@ class Updates:
         return norm
 
     def step(self, norm, where):
-        """Update the weights, or leave it out; forget the gradients.
+        """Update the weights, or skip the update; then clear the gradients.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Updates:
             raise FloatingPointError(
                 advice(f"{_MOST_SKIPPED} updates in a row had no finite gradient, up to {where}")
             )
-        # The scaler finds its scale by trying.
+        # The scaler finds its scale by trial, so its skipped updates are normal.
         if self.nonfinite == "skip" and self.n_skipped == 1 and self.scaler is None:
             warn(
                 f"The gradient is not finite in {where}: this update is skipped, and others like "
@@ -96,12 +96,12 @@ class Updates:
             )
 
     def state_dict(self):
-        """Return what goes on in a training that is continued."""
+        """Return the state that a continued training needs."""
         scaler = None if self.scaler is None else self.scaler.state_dict()
         return {"skipped": [self.n_skipped, self.n_in_a_row], "scaler": scaler}
 
     def load_state_dict(self, state):
-        """Go on from what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned."""
         self.n_skipped, self.n_in_a_row = state["skipped"]
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
@@ -113,7 +113,7 @@ def make_scaler(precision, device):
 
 
 def advice(problem):
-    """Return what to say when numbers have gone wrong."""
+    """Return the message for numbers that are not finite."""
     return (
         f"Training stopped: {problem}. Try a smaller lr or gradient_clip, a longer warmup, or "
         "precision='float32' if it was 'bfloat16' or 'float16'; nonfinite='skip' leaves out "

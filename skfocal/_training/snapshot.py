@@ -1,4 +1,4 @@
-"""All that a training depends on, taken out of a net in the middle of it and put back."""
+"""The snapshot of a training: the complete state, captured from a net and restored into one."""
 
 import random
 
@@ -21,16 +21,16 @@ def capture(net, n_batches, complete=False):
     net : FocalNet
         In training.
     n_batches : int
-        Batches of the present epoch that are done.
+        Completed batches of the present epoch.
     complete : bool
-        Whether training has ended: then nothing is needed to go on.
+        Whether the training has ended, so that nothing is needed to continue.
 
     Returns
     -------
     dict
         For :func:`skfocal._storage.plain_data.split`.
     """
-    if net.processes.size > 1:  # what each process has for itself becomes what all have
+    if net.processes.size > 1:  # merge what each process has collected
         for _, callback in net.callbacks_:
             if hasattr(callback, "settle"):
                 callback.settle(net)
@@ -41,7 +41,7 @@ def capture(net, n_batches, complete=False):
         "criterion": net.criterion_.state_dict(),
         "history": _rows(net.history, n_batches),
         "callbacks": net.loop_.before_validation or of_callbacks(net),
-        # Those of a loss of the user's own may change in training.
+        # The settings of a user's loss may change during training.
         "settings": {name: plain_attributes(part) for name, part in net.criterion_.named_modules()},
         "learns": [name for name, p in net.module_.named_parameters() if p.requires_grad],
         "random_state": net.loop_.batches.random_state.get_state(),
@@ -61,19 +61,19 @@ def capture(net, n_batches, complete=False):
 
 
 def of_callbacks(net):
-    """Return what the callbacks remember."""
+    """Return the state of each callback."""
     return {name: _kept(callback) for name, callback in net.callbacks_}
 
 
 def restore(net, state):
-    """Put back what :func:`capture` returned.
+    """Restore the state that :func:`capture` returned.
 
     Raises
     ------
     ValueError
-        If the callbacks are not those that were there: one would begin anew, or be lost.
+        If the callbacks differ: one of them would begin anew, or its state would be lost.
     """
-    # By the first process, whose callbacks are stored: others may have others.
+    # Only in the first process, whose callbacks are stored: the others may have different ones.
     net.processes.first(_check_callbacks, state["callbacks"], dict(net.callbacks_))
     net.set_state(state["module"])
     net.criterion_.load_state_dict(state["criterion"])
@@ -90,7 +90,7 @@ def restore(net, state):
 
 
 def _check_callbacks(stored, present):
-    """Refuse a checkpoint with other callbacks than the training; progress may come or go."""
+    """Refuse a checkpoint whose callbacks differ, except for the progress bar."""
     unknown, missing = (
         sorted(one.keys() - other.keys() - {"progress"})
         for one, other in ((stored, present), (present, stored))
@@ -106,13 +106,13 @@ def _check_callbacks(stored, present):
 
 
 def _restore_position(net, state):
-    """Put back what the next update depends on."""
+    """Restore everything that the next update depends on."""
     net.set_moments(state["moments"])
     for group, settings in zip(net.optimizer_.param_groups, state["groups"], strict=True):
         group.update(settings)
     net.loop_.updates.load_state_dict(state["updates"])
     net.loop_.batches.set_state(state["batches"], state["n_batches"])
-    # After the batches: to find the place in the epochs they are drawn again.
+    # After the batches, which are drawn again to find the position in the epoch.
     if state["globals"]:
         random.setstate(state["globals"]["python"])
         np.random.set_state(state["globals"]["numpy"])
@@ -127,8 +127,8 @@ def _restore_position(net, state):
 
 
 def _rows(history, n_batches):
-    """Return the history's rows; of the present epoch without what validation has added."""
-    # What a callback has recorded that is no plain data is no part of the training.
+    """Return the rows of the history; the present epoch without the entries of validation."""
+    # Records of callbacks that are not plain data do not belong to the training.
     rows = [{name: value for name, value in row.items() if is_plain(value)} for row in history]
     if n_batches:
         rows[-1]["batches"] = rows[-1]["batches"][:n_batches]
@@ -140,7 +140,7 @@ def _settings(group):
 
 
 def _kept(callback):
-    """Return what a callback remembers.
+    """Return the state of a callback.
 
     That is its `state_dict`, if it has one; else its attributes that end in an underscore, as
     scikit-learn and skorch name what is not a parameter, where these are plain data or have a

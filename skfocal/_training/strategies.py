@@ -1,4 +1,4 @@
-"""How several processes hold one module while it trains: a copy each, or a part each."""
+"""How processes share a module during training: one process, DDP copies or FSDP shards."""
 
 import contextlib
 import copy
@@ -12,18 +12,18 @@ from skfocal._utils.optional import import_optional
 
 
 class SingleProcess:
-    """The module of a process that trains alone.
+    """The module belongs to a single process.
 
     Attributes
     ----------
     forward : callable
         Runs the module.
     in_parts : bool
-        Whether batches may be computed in parts, of which each process has its own number.
+        Whether batches may be split into micro-batches, whose number differs between processes.
     retries : bool
-        Whether a batch may be computed again after the memory was too small.
+        Whether a batch may be computed again after the memory ran out.
     factor : int
-        What a loss is multiplied by because gradients become the processes' mean.
+        Multiplies the loss, because gradients are averaged over the processes.
     """
 
     in_parts = retries = True
@@ -33,15 +33,15 @@ class SingleProcess:
         self.forward = net.module_
 
     def adding(self):
-        """Return a context in which gradients are added up and not exchanged."""
+        """Return a context in which gradients accumulate without being exchanged."""
         return contextlib.nullcontext()
 
     def release(self, net, keep_moments):
-        """Leave the net with a module of its own."""
+        """Leave the net with a complete module."""
 
 
 class DDP(SingleProcess):
-    """A copy each, whose gradients are averaged while the backward pass goes on: torch's DDP.
+    """Each process has a copy; torch's DDP averages the gradients during the backward pass.
 
     Parameters
     ----------
@@ -67,12 +67,14 @@ class DDP(SingleProcess):
         )
 
     def adding(self):
-        """Return a context in which gradients are added up and not exchanged."""
+        """Return a context in which gradients accumulate without being exchanged."""
         return self.forward.no_sync()
 
 
 class FSDP(SingleProcess):
-    """A part each of weights, gradients and moments: torch's FSDP 2 by accelerate's configuration.
+    """Each process has a shard of weights, gradients and moments: torch's FSDP 2.
+
+    The settings come from the configuration of accelerate.
 
     Each process keeps the whole weights in its host's memory beside, for what comes after the
     training.
@@ -98,7 +100,7 @@ class FSDP(SingleProcess):
 
         self.factor = net.processes.size
         settings = _settings_of_accelerate(net)
-        # Loading that spares memory leaves the weights to the first process.
+        # With memory-efficient loading, only the first process has the weights.
         for tensor in net.module_.state_dict().values():
             dist.broadcast(tensor, 0)
         self.whole = net.module_.cpu()
@@ -107,7 +109,7 @@ class FSDP(SingleProcess):
         mesh = init_device_mesh(torch.device(net.device).type, (net.processes.size,))
         for part in (*layers_of(encoder), encoder):
             fully_shard(part, mesh=mesh, **settings)
-        net._initialize_optimizer()  # over the parts
+        net._initialize_optimizer()  # over the shards
 
     @contextlib.contextmanager
     def adding(self):
@@ -119,7 +121,7 @@ class FSDP(SingleProcess):
             self.forward.model.set_requires_gradient_sync(True)
 
     def release(self, net, keep_moments):
-        """Put the whole module, with the weights of now, into the sharded one's place."""
+        """Replace the sharded module by the complete one, with the present weights."""
         self.whole.load_state_dict(net.state())
         moments = net.moments() if keep_moments else {}
         net.module_ = self.whole.to(net.device)
@@ -128,7 +130,7 @@ class FSDP(SingleProcess):
 
 
 def hold(net, probe):
-    """Return how the net's module is held.
+    """Return the strategy for the module of a net.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def _wants(name):
 
 
 def _settings_of_accelerate(net):
-    """Return what the configuration says, as arguments of ``fully_shard``."""
+    """Return the configuration as arguments of ``fully_shard``."""
     accelerate = import_optional("accelerate", "FSDP", "accelerate")
     plugin = accelerate.FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
