@@ -48,7 +48,7 @@ comparison = compare_losses(
 print(comparison)
 
 # %%
-# Three folds of a hundred-odd documents give wide intervals. Where two intervals overlap widely, the
+# Three folds of about 130 documents give wide intervals. Where two intervals overlap widely, the
 # comparison has shown no difference. Intervals are symmetric and may reach beyond 1. The last
 # column has the difference from cross-entropy. It is computed fold by fold, so its interval can be
 # narrower than those of the two scores suggest.

@@ -78,8 +78,8 @@ for name, model in rivals.items():
     print(f"{name:20s} macro-F1 {scores[name][0]:.3f}  balanced accuracy {scores[name][1]:.3f}")
 
 # %%
-# An oversampled epoch is longer, so part of its gain comes from more training. An undersampled epoch
-# sees only a few documents of each class. One grid tunes the resampler and gamma together.
+# An oversampled epoch is longer, so part of its gain comes from more training. An undersampled
+# epoch sees only a few documents of each class. One grid tunes the resampler and gamma together.
 search = GridSearchCV(
     resampled(RandomOverSampler(random_state=0)),
     {"sampler": ["passthrough", RandomOverSampler(random_state=0)], "clf__gamma": [0, 2]},

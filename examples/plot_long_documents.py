@@ -67,7 +67,7 @@ for name, way in WAYS.items():
 # %%
 # The figure shows the accuracy by the length of the test documents. Up to 64 tokens all three read
 # the same words, and differ only by what they have learned from longer documents. On all twenty
-# groups, windows gained less and a longer ``max_length`` gained more: the benchmarks have the table.
+# groups, windows gained less and a longer ``max_length`` gained more, as the benchmarks show.
 edges = [0, 64, 128, 256, np.inf]
 labels = ["to 64", "65 to 128", "129 to 256", "over 256"]
 groups = np.digitize(lengths, edges, right=True) - 1

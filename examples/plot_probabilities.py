@@ -4,8 +4,8 @@ Probabilities that can be trusted
 
 A network that minimises cross-entropy estimates probabilities. Focal loss and class weights change
 this estimate: gamma pushes the softmax towards uniform, and balanced weights make every class
-count the same. ``proba`` says which probabilities you want, and you can set it after ``fit`` without
-training again. This example compares the probabilities with what happens on test documents.
+count the same. ``proba`` says which probabilities you want. You can set it after ``fit`` without
+training again. This example compares the probabilities with the true labels of test documents.
 
 ``python examples/plot_probabilities.py --figure FILE`` saves the first figure.
 """
@@ -76,8 +76,8 @@ for name, proba in probabilities.items():
 # The two focal rows are the same network with the same accuracy, because undoing gamma changes no
 # decision. But the confidence of the softmax is far below its accuracy, and undoing gamma closes
 # most of this gap. Points above the dotted line are under-confident, points below it are
-# over-confident. Bins with few documents scatter. The expected calibration error (ECE) in the legend
-# weighs each bin by its number of documents.
+# over-confident. Bins with few documents scatter. The expected calibration error (ECE) in the
+# legend weighs each bin by its number of documents.
 styles = {"cross-entropy": ("#E69F00", "^"), "focal, softmax": ("#D55E00", "o")}
 styles["focal, natural"] = ("#0072B2", "s")
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")

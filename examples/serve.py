@@ -2,8 +2,8 @@
 Serving over HTTP
 =================
 
-This FastAPI application serves a folder that ``to_onnx`` has written. Requests that wait at the same
-time are computed together, and requests beyond the limit are refused at once. Start it with
+This FastAPI application serves a folder that ``to_onnx`` has written. It computes requests that
+wait at the same time together, and refuses requests beyond the limit at once. Start it with
 ``python examples/serve.py FOLDER --port 8000``; it accepts all options of uvicorn.
 """
 

@@ -3,8 +3,8 @@ Tracking a fit with MLflow and TensorBoard
 ==========================================
 
 skorch's callbacks log each epoch to MLflow (here in a local SQLite file) and to TensorBoard. We log
-the fitted estimator to MLflow as a model that is safe to open, load it again and check that it gives
-the same probabilities. You need ``pip install mlflow tensorboard``.
+the fitted estimator to MLflow as a model that is safe to open, load it again and check that its
+probabilities are the same. You need ``pip install mlflow tensorboard``.
 
 Run it with ``python examples/tracking.py``, then look at the result with::
 
