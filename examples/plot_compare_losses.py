@@ -2,9 +2,9 @@
 Comparing losses fairly
 =======================
 
-One number for each loss says little: scores move with the fold and with the random state.
-``compare_losses`` runs every setting on the same folds, beside plain cross-entropy and word counts,
-and gives intervals that know that folds share training documents.
+A single score for each loss says little, because scores change with the fold and the random state.
+``compare_losses`` runs every setting, plain cross-entropy and a model of word counts on the same
+folds. Its confidence intervals take into account that the folds share training documents.
 
 ``python examples/plot_compare_losses.py --figure FILE`` saves the figure.
 """
@@ -22,14 +22,14 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# A stratified part of Reuters R8. 64 tokens of each document are enough here, which the
-# classifier would warn of.
+# We use a stratified part of Reuters R8. 64 tokens per document are enough here, so we silence the
+# warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=400, stratify=y, random_state=0)
 
 # %%
-# With ``freeze=5`` the frozen layers are computed once for all of it.
+# With ``freeze=5``, the output of the frozen layers is computed once for the whole comparison.
 clf = BertFocalClassifier(fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64)
 comparison = compare_losses(
     clf,
@@ -48,9 +48,10 @@ comparison = compare_losses(
 print(comparison)
 
 # %%
-# Three folds of some hundred documents give wide intervals, and those that overlap far have told
-# nothing apart. Intervals are symmetric and may reach beyond 1. The difference to
-# cross-entropy, taken fold by fold, can be sharper than the two scores alone: see the last column.
+# Three folds of about 130 documents give wide intervals. Where two intervals overlap widely, the
+# comparison has shown no difference. Intervals are symmetric and may reach beyond 1. The last
+# column has the difference from cross-entropy. It is computed fold by fold, so its interval can be
+# narrower than those of the two scores suggest.
 names = list(comparison.values)
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 for row, name in enumerate(names):

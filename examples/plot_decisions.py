@@ -2,9 +2,9 @@
 Decisions that fit what they cost
 =================================
 
-Probabilities are one thing, decisions another. The largest probability gives the most accurate
-answers, and may still be the wrong rule: where rare classes matter as much as frequent ones, or
-where a missed document costs more than a false alarm. Neither needs another network.
+Choosing the class with the largest probability gives the best accuracy. It may still be the wrong
+rule, if rare classes matter as much as frequent ones, or if a missed document costs more than a
+false alarm. This example changes the decision for both cases without training again.
 
 ``python examples/plot_decisions.py --figure FILE`` saves the first figure.
 """
@@ -26,13 +26,13 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# A stratified part of Reuters R8. 64 tokens of each document are enough here, which the
-# classifier would warn of.
+# We use a stratified part of Reuters R8. 64 tokens per document are enough here, so we silence the
+# warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 
 
 def part(subset, n_documents):
-    """Return so many documents, the classes as frequent as in the whole."""
+    """Return `n_documents` documents, with the class shares of the whole subset."""
     X, y = fetch_reuters("r8", subset=subset, return_X_y=True)
     X, _, y, _ = train_test_split(X, y, train_size=n_documents, stratify=y, random_state=0)
     return X, y
@@ -42,12 +42,12 @@ X, y = part("train", 500)
 X_test, y_test = part("test", 400)
 
 # %%
-# All classes alike
-# -----------------
-# One network, trained without class weights, decides in three ways. ``"argmax"`` takes the largest
-# probability. ``"prior"`` decides as if the classes had the shares that ``prior`` says.
-# ``"tuned"`` has, during ``fit``, looked for offsets that maximise ``scoring`` on held-out
-# documents; this one has to be set before, the other two may be set afterwards.
+# When all classes matter equally
+# -------------------------------
+# We train one network without class weights and let it decide in three ways. ``"argmax"`` chooses
+# the largest probability. ``"prior"`` decides as if the classes had the shares in ``prior``.
+# ``"tuned"`` adds offsets that maximise ``scoring`` on held-out documents. ``fit`` looks for them,
+# so set ``"tuned"`` before ``fit``; you can set the other two afterwards.
 base = BertFocalClassifier(
     fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
 )
@@ -64,8 +64,8 @@ for way, settings in ways.items():
     )
 
 # %%
-# What moves most are the rarest classes. With one or two test documents in the rarest, a single
-# one makes a large step: the benchmarks have these decisions over several seeds.
+# The rarest classes change most. The rarest have only one or two test documents, so each document
+# makes a large step. The benchmarks compare these decisions over several seeds.
 order = np.argsort(-clf.class_prior_)
 names = [f"{clf.classes_[i]} ({(y == clf.classes_[i]).sum()})" for i in order]
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
@@ -86,10 +86,10 @@ if options.figure:
 # %%
 # A threshold for two classes
 # ---------------------------
-# "Is this story about shipping, trade or grain?" Somebody reads what is flagged: a false alarm
-# costs one minute, a missed story twenty. scikit-learn's ``TunedThresholdClassifierCV`` finds the
-# threshold with the least cost. Frozen, the network is trained once, on one half; the other half
-# tunes.
+# "Is this story about shipping, trade or grain?" Suppose that somebody reads each flagged story. A
+# false alarm costs one minute, and a missed story costs twenty. scikit-learn's
+# ``TunedThresholdClassifierCV`` finds the threshold with the least cost. We train the network once,
+# on half of the documents, and freeze it. The other half is for tuning the threshold.
 wanted = ("ship", "trade", "grain")
 target, target_test = np.isin(y, wanted).astype(int), np.isin(y_test, wanted).astype(int)
 half, tuning, target_half, target_tuning = train_test_split(
@@ -121,9 +121,9 @@ for name, model in {"one half": binary, "tuned": tuned}.items():
     )
 
 # %%
-# For costs like these theory has the threshold without a search, if the probabilities are right:
-# flag where ``20 p > 1 - p``, that is from 1 / 21 on. The search finds what is best on its
-# documents, and where its curve is flat, any of many thresholds.
+# If the probabilities are right, theory gives the threshold without a search: flag a story if
+# ``20 p > 1 - p``, that is, if ``p`` is above 1 / 21. The search finds the best threshold for its
+# documents. Where its curve is flat, many thresholds are equally good and it may find any of them.
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 results = tuned.cv_results_
 axes.plot(results["thresholds"], -results["scores"], color="#0072B2", label="tuning documents")

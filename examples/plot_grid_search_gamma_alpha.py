@@ -2,9 +2,9 @@
 Grid search over gamma and alpha
 ================================
 
-Which focusing parameter and which class weights fit a data set is a question for cross-validation.
-``BertFocalClassifier`` is a scikit-learn classifier, so ``GridSearchCV`` answers it. The texts are
-real newswire (Reuters R8), the encoder is the real all-MiniLM-L6-v2.
+Cross-validation tells you which focusing parameter gamma and which class weights fit your data.
+``BertFocalClassifier`` is a scikit-learn classifier, so you can use ``GridSearchCV``. The texts are
+real newswire (Reuters R8), and the encoder is the real all-MiniLM-L6-v2.
 
 ``python examples/plot_grid_search_gamma_alpha.py --figure FILE`` saves the figure.
 """
@@ -29,8 +29,9 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# A stratified part of the training documents, large enough that each of the three folds has one of
-# the rarest class. 64 tokens of each are enough here, which the classifier would warn of.
+# We use a stratified part of the training documents. It is large enough that each of the three
+# folds has a document of the rarest class. 64 tokens per document are enough here, so we silence
+# the warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=400, stratify=y, random_state=0)
@@ -38,8 +39,8 @@ classes, counts = np.unique(y, return_counts=True)
 print({str(label): int(n) for label, n in zip(classes, counts, strict=True)})
 
 # %%
-# With ``freeze=5`` only the uppermost layer and the head learn. The output of the five frozen
-# layers is computed once for each document and used by all folds and candidates.
+# With ``freeze=5`` only the top layer and the head learn. The output of the five frozen
+# layers is computed once for each document, and all folds and candidates use it.
 clf = BertFocalClassifier(
     fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
 )
@@ -61,8 +62,8 @@ for params, mean, std in zip(
 print(cache_info())
 
 # %%
-# The frame marks the best cell. Where neighbours differ by less than the spread over the folds,
-# the search has not told them apart: prefer the simpler setting, or use more folds.
+# The frame marks the best cell. If neighbouring cells differ by less than the spread over the
+# folds, the search has not shown a difference: prefer the simpler setting, or use more folds.
 display = GridSearchDisplay.from_estimator(search)
 if options.figure:
     display.figure_.savefig(options.figure, dpi=120)

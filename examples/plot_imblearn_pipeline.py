@@ -2,9 +2,10 @@
 Resampling before the classifier, or in it
 ==========================================
 
-imbalanced-learn's samplers repeat or drop documents before the classifier sees them. The same can
-be had inside: class weights (``alpha``) or a sampler that draws each epoch anew. Here they stand
-side by side on real newswire (Reuters R8), and one grid tunes the resampler and gamma together.
+imbalanced-learn's samplers repeat or drop documents before the classifier sees them. The classifier
+can also correct the imbalance itself, with class weights (``alpha``) or with a sampler that draws
+each epoch anew. This example compares them on real newswire (Reuters R8), and tunes the resampler
+and gamma together in one grid.
 
 ``python examples/plot_imblearn_pipeline.py --figure FILE`` saves the figure.
 """
@@ -29,13 +30,13 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# A stratified part of the training documents and of the test documents. 64 tokens of each are
-# enough here, which the classifier would warn of.
+# We use stratified parts of the training documents and of the test documents. 64 tokens per
+# document are enough here, so we silence the warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 
 
 def part(subset, n_documents):
-    """Return so many documents, the classes as frequent as in the whole."""
+    """Return `n_documents` documents, with the class shares of the whole subset."""
     X, y = fetch_reuters("r8", subset=subset, return_X_y=True)
     X, _, y, _ = train_test_split(X, y, train_size=n_documents, stratify=y, random_state=0)
     return X, y
@@ -47,14 +48,14 @@ classes, counts = np.unique(y, return_counts=True)
 print({str(label): int(n) for label, n in zip(classes, counts, strict=True)})
 
 # %%
-# ``as_column`` turns the list of texts into the column that the samplers take.
+# ``as_column`` turns the list of texts into the column that the samplers need.
 clf = BertFocalClassifier(
     fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
 )
 
 
 def resampled(sampler):
-    """Return a pipeline with a sampler of imbalanced-learn before the classifier."""
+    """Return a pipeline with a sampler from imbalanced-learn before the classifier."""
     return Pipeline(
         [("column", FunctionTransformer(as_column)), ("sampler", sampler), ("clf", clone(clf))]
     )
@@ -77,8 +78,8 @@ for name, model in rivals.items():
     print(f"{name:20s} macro-F1 {scores[name][0]:.3f}  balanced accuracy {scores[name][1]:.3f}")
 
 # %%
-# An oversampled epoch is longer, so part of what it gains is more training; an undersampled one
-# sees a few documents of each class only. One grid tunes the resampler and gamma together.
+# An oversampled epoch is longer, so part of its gain comes from more training. An undersampled
+# epoch sees only a few documents of each class. One grid tunes the resampler and gamma together.
 search = GridSearchCV(
     resampled(RandomOverSampler(random_state=0)),
     {"sampler": ["passthrough", RandomOverSampler(random_state=0)], "clf__gamma": [0, 2]},
@@ -93,7 +94,7 @@ for params, mean in zip(
     print(f"gamma={params['clf__gamma']}, {params['sampler']}: macro-F1 {mean:.3f}")
 
 # %%
-# One run of each on small data: differences of a few points are noise.
+# The figure shows one run of each on small data, so differences of a few points are noise.
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 position = np.arange(len(scores))
 for i, (metric, colour) in enumerate(

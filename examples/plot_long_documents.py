@@ -2,9 +2,9 @@
 Documents longer than the encoder
 =================================
 
-An encoder reads so many tokens and no more, 512 for most, and each token costs time. What lies
-beyond ``max_length`` is lost, unless ``long_documents`` says otherwise: ``"head_tail"`` keeps the
-beginning and the end, ``"windows"`` reads everything in windows and pools what it thinks of each.
+Most encoders read at most 512 tokens, and each token costs time. By default, everything beyond
+``max_length`` is lost. ``long_documents="head_tail"`` keeps the beginning and the end of a
+document. ``"windows"`` reads the whole document in windows and pools their logits.
 
 ``python examples/plot_long_documents.py --figure FILE`` saves the figure.
 """
@@ -22,16 +22,15 @@ from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo, fetch_minil
 parser = argparse.ArgumentParser(description="Documents longer than the encoder")
 parser.add_argument("--figure", help="file for the figure; without it, it is shown")
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
-warnings.filterwarnings("ignore", message=".*max_(length|windows)")  # what is lost is shown here
+warnings.filterwarnings("ignore", message=".*max_(length|windows)")  # we print what is lost
 
 # %%
-# Messages of four newsgroups on related matters, the third and the fourth of them rare in
-# training.
+# We use messages from four newsgroups on related topics. Two of the groups are rare in training.
 GROUPS = {"sci.electronics": 160, "sci.med": 80, "sci.crypt": 25, "sci.space": 25}
 
 
 def some_of(subset, sizes):
-    """Return messages of the four groups, so many of each."""
+    """Return messages from the four groups, `sizes` says how many of each."""
     X, y = fetch_20newsgroups_cachopo(subset=subset, return_X_y=True)
     rows = np.concatenate([np.flatnonzero(y == group)[:n] for group, n in sizes.items()])
     return [X[i] for i in rows], y[rows]
@@ -41,15 +40,15 @@ X, y = some_of("train", GROUPS)
 X_test, y_test = some_of("test", dict.fromkeys(GROUPS, 100))
 
 # %%
-# Most of them are longer than 64 tokens, and some are longer than any encoder of this kind reads.
+# Most messages are longer than 64 tokens, and some are longer than any encoder of this kind reads.
 tokenizer = AutoTokenizer.from_pretrained(fetch_minilm())
 lengths = np.array([len(ids) for ids in tokenizer(X_test, verbose=False)["input_ids"]])
 shares = ", ".join(f"{np.mean(lengths > n):.0%} over {n}" for n in (64, 128, 256, 512))
 print(f"tokens: {np.median(lengths):.0f} in the median, {shares}")
 
 # %%
-# Three ways to read them with windows of 64 tokens. Every window trains the encoder: the loss is
-# that of the pooled logits, one row for each document.
+# We read them in three ways, with 64 tokens at a time. With ``"windows"``, every window trains the
+# encoder: the loss is computed from the pooled logits, one row per document.
 WAYS = {
     "truncate": {},
     "head_tail": {"long_documents": "head_tail"},
@@ -66,9 +65,9 @@ for name, way in WAYS.items():
     )
 
 # %%
-# By the length of the test documents. Up to 64 tokens the three read the same words, and differ by
-# what they have learned from the longer ones. Over all twenty groups windows gained less, and a
-# longer ``max_length`` gained more: the benchmarks have the table.
+# The figure shows the accuracy by the length of the test documents. Up to 64 tokens all three read
+# the same words, and differ only by what they have learned from longer documents. On all twenty
+# groups, windows gained less and a longer ``max_length`` gained more, as the benchmarks show.
 edges = [0, 64, 128, 256, np.inf]
 labels = ["to 64", "65 to 128", "129 to 256", "over 256"]
 groups = np.digitize(lengths, edges, right=True) - 1

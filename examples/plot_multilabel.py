@@ -1,12 +1,12 @@
 """
-Several labels a document
-=========================
+Several labels per document
+===========================
 
-A Usenet group carries its topics in its name: a message to ``rec.sport.hockey`` is about ``rec``,
-``sport`` and ``hockey``, one to ``comp.sys.mac.hardware`` shares ``hardware`` with the owners of
-other machines. Give ``fit`` such a collection of labels for each document, and each label becomes
-a binary problem of its own, on one shared encoder. The messages are 20 Newsgroups, thinned to a
-long tail.
+The name of a Usenet group lists its topics: a message to ``rec.sport.hockey`` is about ``rec``,
+``sport`` and ``hockey``, and one to ``comp.sys.mac.hardware`` shares the label ``hardware`` with
+messages about other machines. Give ``fit`` such a collection of labels for each document. Each
+label is then a binary problem of its own, and all labels share one encoder. The messages are from
+20 Newsgroups, thinned out so that some groups are rare.
 
 ``python examples/plot_multilabel.py --figure FILE`` saves the figure.
 """
@@ -22,13 +22,13 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo, fetch_minilm
 
-parser = argparse.ArgumentParser(description="Several labels a document")
+parser = argparse.ArgumentParser(description="Several labels per document")
 parser.add_argument("--figure", help="file for the figure; without it, it is shown")
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# The largest group keeps 80 messages, the smallest 8. 64 tokens of each message are enough here,
-# which the classifier would warn of.
+# The largest group keeps 80 messages, the smallest 8. 64 tokens per message are enough here, so we
+# silence the warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 X, groups = fetch_20newsgroups_cachopo(subset="train", return_X_y=True)
 rng = np.random.RandomState(0)
@@ -47,9 +47,9 @@ X_test, y_test = [X_test[i] for i in rows], [set(groups_test[i].split(".")) for 
 print(f"{len(X)} messages, for example {sorted(y[0])}")
 
 # %%
-# Most documents lack most labels, so the absences rule the loss. Focal loss turns down those that
-# are easy; ``alpha="effective"`` gives presences more weight, the more the rarer a label is. A
-# label is predicted where its score passes the middle.
+# Most documents lack most labels, so absent labels dominate the loss. With focal loss, easy ones
+# count less. ``alpha="effective"`` gives the presence of a label more weight the rarer the label
+# is. A label is predicted if its probability is above one half.
 base = BertFocalClassifier(
     fetch_minilm(), freeze=5, lr=1e-3, max_epochs=15, max_length=64, random_state=0
 )
@@ -75,15 +75,15 @@ for name, settings in losses.items():
 print(f"{'truth':16s} {truth.sum(axis=1).mean():62.2f}")
 
 # %%
-# A document's labels in words:
+# These are the labels of three documents:
 for row in (0, 1, 2):
     found = binarizer.inverse_transform(predicted[[row]])[0]
     print(f"true {sorted(y_test[row])}, predicted {sorted(found)}")
 
 # %%
-# F1 of each label, from the most to the least frequent one. In so short a training cross-entropy
-# finds what is frequent and lets the absences win elsewhere. Focal loss reaches further down, and
-# the weights help most where a label has hardly a dozen messages.
+# The figure shows the F1 of each label, from the most to the least frequent. In such a short
+# training, cross-entropy finds the frequent labels and predicts hardly any others. Focal loss
+# finds rarer labels, and the weights help most where a label has hardly a dozen messages.
 order = np.argsort(-counts, kind="stable")
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 styles = {"cross-entropy": ("#E69F00", "^"), "focal": ("#009E73", "o")}

@@ -2,10 +2,10 @@
 A search that learns where to look
 ==================================
 
-A grid tries everything, also what the first epochs have shown to be hopeless. Optuna draws each
-candidate by what the ones before have scored, and stops one that falls behind. Two ways: its
-search for scikit-learn, and a study of your own with a callback that reports each epoch. The texts
-are Reuters R8, the encoder is all-MiniLM-L6-v2. It needs
+A grid search trains every candidate to the end, even if its first epochs are hopeless. Optuna
+chooses each candidate by the scores of earlier ones, and stops candidates that fall behind. This
+example shows two ways: Optuna's search for scikit-learn, and your own study with a callback that
+reports each epoch. The texts are Reuters R8, and the encoder is all-MiniLM-L6-v2. You need
 ``pip install optuna optuna-integration``.
 
 ``python examples/plot_optuna_search.py --figure FILE`` saves the figure.
@@ -28,7 +28,7 @@ options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 warnings.filterwarnings("ignore", message=".*max_length")
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-warnings.filterwarnings("ignore", message=".*optuna.terminator")  # its search uses that itself
+warnings.filterwarnings("ignore", message=".*optuna.terminator")  # OptunaSearchCV itself uses it
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=400, stratify=y, random_state=0)
@@ -37,10 +37,10 @@ clf = BertFocalClassifier(fetch_minilm(), freeze=5, lr=1e-3, max_length=64, rand
 # %%
 # OptunaSearchCV
 # --------------
-# It takes the place of ``GridSearchCV``, with distributions instead of lists. With
-# ``enable_pruning`` it calls ``partial_fit`` once an epoch for all folds and compares the score
-# with what other candidates had by then. ``n_updates`` is the length of the schedule that the
-# calls share: three epochs of 267 documents in batches of 16.
+# ``OptunaSearchCV`` replaces ``GridSearchCV`` and takes distributions instead of lists. With
+# ``enable_pruning`` it calls ``partial_fit`` once per epoch for all folds, and compares the score
+# with the scores of other candidates at the same epoch. ``n_updates`` is the length of the schedule
+# that these calls share: three epochs of 267 documents in batches of 16.
 search = OptunaSearchCV(
     clf.set_params(n_updates=3 * 17),
     {
@@ -65,16 +65,16 @@ search.fit(X, y)
 print(f"search  macro-F1 {search.best_score_:.3f}  {search.best_params_}")
 
 # %%
-# A study of your own, pruned by a callback
-# -----------------------------------------
-# A trial is one ``fit`` here, scored on held-out documents. After each epoch the callback reports
-# their score, and raises ``TrialPruned`` if it is no use to go on; the estimator is then what it
-# was before. A fit copies its callbacks, and a copy of a trial would report to a copy of the
-# study: this one is shared.
+# Your own study, pruned by a callback
+# ------------------------------------
+# Here a trial is one ``fit``, scored on held-out documents. After each epoch the callback reports
+# their score. It raises ``TrialPruned`` if the trial is not worth continuing, and the estimator is
+# then as it was before the fit. A fit copies its callbacks, and a copy of the trial would report to
+# a copy of the study. So this callback returns itself when it is copied.
 
 
 class Pruning(SkorchPruningCallback):
-    """Optuna's callback, for the trial itself."""
+    """Optuna's callback, shared by all copies of a classifier."""
 
     def __deepcopy__(self, memo):
         """Return itself."""
@@ -109,7 +109,7 @@ print(f"study   macro-F1 {study.best_value:.3f}  {study.best_params}")
 print(f"{len(pruned)} of {len(study.trials)} trials ended early")
 
 # %%
-# Each line is a trial, epoch by epoch; those that end early were pruned.
+# Each line is one trial, epoch by epoch. Lines that end early were pruned.
 figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
 for trial in study.trials:
     epochs = [epoch + 1 for epoch in trial.intermediate_values]

@@ -2,10 +2,10 @@
 Probabilities that can be trusted
 =================================
 
-A network that minimises cross-entropy estimates probabilities. Focal loss and class weights bend
-that estimate: gamma takes the softmax towards uniform, balanced weights make every class count
-alike. ``proba`` says which probabilities are wanted; it may be set after ``fit``, and nothing is
-trained again. This example holds them against what happens on test documents.
+A network that minimises cross-entropy estimates probabilities. Focal loss and class weights change
+this estimate: gamma pushes the softmax towards uniform, and balanced weights make every class
+count the same. ``proba`` says which probabilities you want. You can set it after ``fit`` without
+training again. This example compares the probabilities with the true labels of test documents.
 
 ``python examples/plot_probabilities.py --figure FILE`` saves the first figure.
 """
@@ -32,13 +32,13 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# A stratified part of Reuters R8: 400 documents to train on, 600 to test. 64 tokens of each are
-# enough here, which the classifier would warn of.
+# We use stratified parts of Reuters R8: 400 documents for training, 600 for testing. 64 tokens per
+# document are enough here, so we silence the warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 
 
 def part(subset, n_documents):
-    """Return so many documents, the classes as frequent as in the whole."""
+    """Return `n_documents` documents, with the class shares of the whole subset."""
     X, y = fetch_reuters("r8", subset=subset, return_X_y=True)
     X, _, y, _ = train_test_split(X, y, train_size=n_documents, stratify=y, random_state=0)
     return X, y
@@ -50,8 +50,8 @@ X_test, y_test = part("test", 600)
 # %%
 # What gamma does
 # ---------------
-# Two networks, cross-entropy and focal loss. Of the second we look at the softmax, and at the
-# ``"natural"`` posterior, which is what the softmax says once gamma is undone in closed form.
+# We train one network with cross-entropy and one with focal loss. For the second we look at the
+# softmax and at the ``"natural"`` probabilities, which undo gamma in closed form.
 base = BertFocalClassifier(
     fetch_minilm(), freeze=5, lr=1e-3, max_epochs=4, max_length=64, random_state=0
 )
@@ -73,11 +73,11 @@ for name, proba in probabilities.items():
     )
 
 # %%
-# The two focal rows are one network with one accuracy: undoing gamma moves no decision. But the
-# softmax is far less confident than it is right; undoing gamma takes most of that gap away.
-# Points above the dotted line are under-confident, points below it over-confident. Bins with few
-# documents scatter; the expected calibration error (ECE) in the legend weighs each bin by its
-# documents.
+# The two focal rows are the same network with the same accuracy, because undoing gamma changes no
+# decision. But the confidence of the softmax is far below its accuracy, and undoing gamma closes
+# most of this gap. Points above the dotted line are under-confident, points below it are
+# over-confident. Bins with few documents scatter. The expected calibration error (ECE) in the
+# legend weighs each bin by its number of documents.
 styles = {"cross-entropy": ("#E69F00", "^"), "focal, softmax": ("#D55E00", "o")}
 styles["focal, natural"] = ("#0072B2", "s")
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
@@ -99,10 +99,9 @@ if options.figure:
 # %%
 # What class weights do
 # ---------------------
-# ``alpha="balanced"`` trains as if all classes were equally frequent, and finds more of the rare
-# ones. The default, ``"reweighted"``, answers in that world: there a rare class is as probable
-# beforehand as any other. ``"natural"`` takes the weights away again, so it gives the rare classes
-# less.
+# ``alpha="balanced"`` trains as if all classes were equally frequent, so the network finds more
+# documents of rare classes. The default probabilities, ``"reweighted"``, make the same assumption.
+# ``"natural"`` removes the weights again, so rare classes get smaller probabilities.
 balanced = clone(base).set_params(gamma=2.0, alpha="balanced").fit(X, y)
 shares = {"test documents": (y_test[:, None] == classes).mean(axis=0)}
 losses = {}
@@ -117,10 +116,10 @@ for name, values in shares.items():
     print(f"{name:14s}" + "".join(f"{value:10.3f}" for value in values[rare]) + loss)
 
 # %%
-# Which of the two is nearer to the truth is a question to the data. In the limit of many documents
-# the natural posterior is right. A large network that fits a few hundred documents nearly perfectly
-# has hardly felt their weights, and then undoing all of them may be too much: compare the log-loss
-# on documents that took no part, as here.
+# Which of the two is nearer to the truth depends on the data. In the limit of many documents the
+# natural probabilities are right. But weights hardly affect a large network that fits a few hundred
+# documents nearly perfectly, and then undoing them in full may be too much. Compare the log-loss on
+# documents that took no part in training, as here.
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 colours = ["black", "#E69F00", "#0072B2"]
 for i, (name, values) in enumerate(shares.items()):

@@ -2,10 +2,10 @@
 Saving a classifier and serving it
 ==================================
 
-A fitted classifier leaves Python's memory in two ways. ``save_pretrained`` writes all of it, to be
-trained on, shared or read by transformers. ``to_onnx`` writes what predictions need, for a machine
-without torch. Both answer as the estimator does; this example checks it, and compares how long one
-document has to wait.
+You can save a fitted classifier in two ways. ``save_pretrained`` writes the whole classifier, so
+that you can continue training, share it or read it with transformers. ``to_onnx`` writes only what
+predictions need, for a machine without torch. Both predict the same as the estimator. This example
+checks that, and compares how long a prediction takes for one document.
 
 ``python examples/plot_save_and_serve.py --figure FILE`` saves the figure.
 """
@@ -28,8 +28,8 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# Something to save: a stratified part of Reuters R8. 64 tokens of each document are enough here,
-# which the classifier would warn of.
+# First we train on a stratified part of Reuters R8, to have a classifier to save. 64 tokens per
+# document are enough here, so we silence the warning that documents are cut.
 warnings.filterwarnings("ignore", message=".*max_length")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=300, stratify=y, random_state=0)
@@ -42,15 +42,15 @@ clf.fit(X, y)
 
 
 def size(folder):
-    """Return the megabytes of a folder's files."""
+    """Return the size of the files in a folder, in megabytes."""
     return sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
 
 
 # %%
 # The whole estimator
 # -------------------
-# The folder holds JSON and safetensors, no pickles, so it is safe to open one from a stranger.
-# What comes back gives the same bits.
+# The folder contains JSON and safetensors files and no pickles, so you can safely open one from a
+# stranger. The loaded classifier gives exactly the same probabilities, to the last bit.
 work = tempfile.TemporaryDirectory()
 folder = Path(work.name, "classifier")
 clf.save_pretrained(folder, metrics={"accuracy": clf.score(X_test, y_test)})
@@ -62,8 +62,8 @@ print("the same bits:", np.array_equal(again.predict_proba(X_test), proba))
 # %%
 # Predictions alone
 # -----------------
-# The graph has the inverse of the loss and the decision in it. ``OnnxClassifier`` needs numpy,
-# onnxruntime and tokenizers.
+# The ONNX graph includes the inverse of the loss and the decision. ``OnnxClassifier`` needs only
+# numpy, onnxruntime and tokenizers.
 folder = Path(work.name, "served")
 clf.to_onnx(folder)
 print(f"{size(folder):.0f} MB:", *sorted(file.name for file in folder.iterdir()))
@@ -75,8 +75,8 @@ print(f"largest difference of a probability: {difference:.1e}")
 # %%
 # How long a request takes
 # ------------------------
-# A server often gets one document at a time. The two take turns, so that a busy moment of the
-# machine meets both. Each document has its own length, hence the spread.
+# A server often gets one document at a time. The two models take turns, so that a busy moment of
+# the machine affects both. The times spread because documents differ in length.
 waits = {"estimator": [], "ONNX Runtime": []}
 for text in X_test[:60]:
     for name, model in {"estimator": clf, "ONNX Runtime": served}.items():
@@ -88,8 +88,8 @@ for name, values in waits.items():
     print(f"{name:13s} half of them within {median:5.1f} ms, 95 % within {late:5.1f} ms")
 
 # %%
-# Many documents at once are another matter: there the encoder's arithmetic is all that counts. A
-# comparison with more of it is in the benchmarks.
+# With many documents at once, only the encoder's arithmetic counts. The benchmarks have a larger
+# comparison.
 for name, model in {"estimator": clf, "ONNX Runtime": served}.items():
     start = time.perf_counter()
     model.predict(X_test)

@@ -2,9 +2,9 @@
 Word counts and an encoder together
 ===================================
 
-TF-IDF with a linear model knows every word it has seen and no meaning; the encoder knows meaning
-and, with few documents, is unsure about names and jargon. scikit-learn's ``StackingClassifier``
-learns from cross-validated probabilities whom to believe. The classifier goes in as it is.
+TF-IDF with a linear model knows every word that it has seen, but no meaning. The encoder knows
+meaning, but with few documents it is unsure about names and jargon. scikit-learn's
+``StackingClassifier`` learns from cross-validated probabilities how far to trust each of them.
 
 ``python examples/plot_stacking.py --figure FILE`` saves the figure.
 """
@@ -28,13 +28,14 @@ parser.add_argument("--figure", help="file for the figure; without it, it is sho
 options, _ = parser.parse_known_args()  # a notebook has arguments of its own
 
 # %%
-# Messages of the five computer groups of 20 Newsgroups, which are hard to tell apart. 64 tokens of
-# each are enough for the encoder here, which it would warn of; the word counts see all.
+# We use messages from the five computer groups of 20 Newsgroups, which are hard to tell apart. 64
+# tokens per message are enough for the encoder here, so we silence the warning that documents are
+# cut. The word counts use the whole message.
 warnings.filterwarnings("ignore", message=".*max_length")
 
 
 def part(subset, n_documents):
-    """Return so many messages to the computer groups."""
+    """Return `n_documents` messages to the computer groups."""
     X, y = fetch_20newsgroups_cachopo(subset=subset, return_X_y=True)
     rows = np.flatnonzero(np.char.startswith(y, "comp."))
     rows = np.random.RandomState(0).choice(rows, n_documents, replace=False)
@@ -45,8 +46,8 @@ X, y = part("train", 500)
 X_test, y_test = part("test", 500)
 
 # %%
-# The final model sees ten columns, five probabilities of each. They come from the other folds, so
-# that it learns how far to trust a model on documents that this one has not been trained on.
+# The final model sees ten columns: five probabilities from each of the two models. These come from
+# cross-validation, so the final model learns how far to trust each model on new documents.
 words = make_pipeline(
     TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, class_weight="balanced")
 )
@@ -77,16 +78,16 @@ print(f"{(right['words'] & ~right['encoder']).sum()} messages that only the word
 print(f"{(right['encoder'] & ~right['words']).sum()} messages that only the encoder gets right")
 
 # %%
-# Stacking lives on mistakes that differ. The weights of the final model are what a probability of a
-# class from either model adds to the score of that class. A model whose probabilities are timid
-# gets large ones, so they do not say who is the better of the two.
+# Stacking helps if the models make different mistakes. A weight of the final model says how much a
+# model's probability for a class adds to the score of that class. A model with cautious
+# probabilities gets large weights, so the weights do not say which model is better.
 coefficients = stack.final_estimator_.coef_
 n = len(stack.classes_)
 for i, label in enumerate(stack.classes_):
     print(f"{label:26s} words {coefficients[i, i]:5.2f}  encoder {coefficients[i, n + i]:5.2f}")
 
 # %%
-# F1 of each group:
+# The figure shows the F1 of each group.
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
 styles = {"words": ("#E69F00", "^"), "encoder": ("#009E73", "o"), "both, stacked": ("#0072B2", "s")}
 for i, (name, (colour, marker)) in enumerate(styles.items()):

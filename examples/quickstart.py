@@ -2,10 +2,11 @@
 Quickstart: focal loss against cross-entropy
 ============================================
 
-Focal loss with balanced class weights beside plain cross-entropy: the same real newswire (Reuters),
-the same encoder (all-MiniLM-L6-v2), the same settings. What changes is which classes are found.
+This example compares focal loss with balanced class weights to plain cross-entropy. Both use the
+same real newswire (Reuters), the same encoder (all-MiniLM-L6-v2) and the same settings. They differ
+in which classes they find.
 
-From a shell it takes options::
+Run it from a shell to set options::
 
     python examples/quickstart.py                 # part of Reuters R8, a minute or two on a CPU
     python examples/quickstart.py --full          # all of it
@@ -49,13 +50,13 @@ def parse():
 
 
 def load(options):
-    """Return training and test documents, stratified parts of them unless --full."""
+    """Return training and test documents, only stratified parts of them unless --full."""
     sizes = {"train": options.part, "test": 2 * options.part}
     return [load_part(options, subset, size) for subset, size in sizes.items()]
 
 
 def load_part(options, subset, size):
-    """Return the documents of a subset, so many unless --full; each class keeps one."""
+    """Return `size` documents of a subset, all with --full; each class keeps at least one."""
     X, y = fetch_reuters(options.data, subset=subset, return_X_y=True)
     if options.full or size >= len(X):
         return X, y
@@ -65,7 +66,7 @@ def load_part(options, subset, size):
 
 
 def make_classifier(options):
-    """Return the classifier whose loss is to be compared."""
+    """Return the classifier whose losses are compared."""
     settings = {
         "max_epochs": options.epochs,
         "max_length": options.max_length,
@@ -74,12 +75,12 @@ def make_classifier(options):
     }
     if options.model:
         return BertFocalClassifier(options.model, **settings)
-    # docs/benchmarks: on MiniLM, training the upper half at a higher rate is faster.
+    # docs/benchmarks: with MiniLM, training only the upper half at a higher rate is faster.
     return BertFocalClassifier(fetch_minilm(), freeze=3, lr=5e-4, **settings)
 
 
 def evaluate(name, clf, train, test):
-    """Fit, print the report of each class, return the figures of the whole."""
+    """Fit, print a report by class, and return the overall scores and the F1 of each class."""
     print(f"\n== {name} ==", flush=True)
     start = time.perf_counter()
     clf.fit(*train)
@@ -98,11 +99,11 @@ def evaluate(name, clf, train, test):
 
 
 def draw(path, classes, counts, scores):
-    """Save the F1 of each class, from the most to the least frequent."""
+    """Save a figure with the F1 of each class, from the most to the least frequent."""
     order = np.argsort(-counts, kind="stable")
     height = 0.38
     figure, axes = plt.subplots(figsize=(6.4, 2 + 0.32 * len(classes)), layout="constrained")
-    colours = ["#0072B2", "#E69F00"]  # told apart by colour-blind eyes too
+    colours = ["#0072B2", "#E69F00"]  # colour-blind readers can tell these apart, too
     for i, (name, values) in enumerate(scores.items()):
         position = np.arange(len(classes)) + (i - 0.5) * height
         axes.barh(position, values[order], height, label=name, color=colours[i])

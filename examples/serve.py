@@ -2,8 +2,9 @@
 Serving over HTTP
 =================
 
-A folder of ``to_onnx`` behind FastAPI: what waits together is computed together, what is too much
-is refused at once. ``python examples/serve.py FOLDER --port 8000`` takes all options of uvicorn.
+This FastAPI application serves a folder that ``to_onnx`` has written. It computes requests that
+wait at the same time together, and refuses requests beyond the limit at once. Start it with
+``python examples/serve.py FOLDER --port 8000``; it accepts all options of uvicorn.
 """
 
 import os
@@ -23,7 +24,7 @@ BYTES, TEXTS, BATCH, WAITING, THREADS = (int(os.getenv(f"SERVE_{k}", v)) for k, 
 
 
 def make_app():
-    """Return the application; each worker of uvicorn makes its own."""
+    """Return the application; each uvicorn worker makes its own."""
     clf = OnnxClassifier(os.environ["SERVE_FOLDER"], n_threads=THREADS)
     batcher = OnnxBatcher(clf, max_texts=BATCH, max_waiting=WAITING)
     app = FastAPI(title="skfocal")

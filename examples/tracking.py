@@ -2,11 +2,11 @@
 Tracking a fit with MLflow and TensorBoard
 ==========================================
 
-The callbacks of skorch log each epoch to MLflow, here to a local SQLite file, and to TensorBoard.
-The fitted estimator goes to MLflow as a model that is safe to open, and comes back with the same
-probabilities. Needs ``pip install mlflow tensorboard``.
+skorch's callbacks log each epoch to MLflow (here in a local SQLite file) and to TensorBoard. We log
+the fitted estimator to MLflow as a model that is safe to open, load it again and check that its
+probabilities are the same. You need ``pip install mlflow tensorboard``.
 
-Run it with ``python examples/tracking.py``, then look at it with::
+Run it with ``python examples/tracking.py``, then look at the result with::
 
     mlflow ui --backend-store-uri sqlite:///tracking/mlflow.sqlite
     tensorboard --logdir tracking/runs
@@ -17,7 +17,7 @@ import logging
 import os
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it tells of each table that it makes
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # otherwise it logs each table it creates
 
 import mlflow
 import numpy as np
@@ -39,7 +39,7 @@ def parse():
 
 
 def load(n_train, n_test=300):
-    """Return a stratified part of the training documents of R8, and some of the test's."""
+    """Return a stratified part of R8's training documents, and some of its test documents."""
     X, y = fetch_reuters("r8", subset="train", return_X_y=True)
     codes = np.unique(y, return_inverse=True)[1]
     rows, _ = stratified_holdout(codes, 1 - n_train / len(X), np.random.RandomState(0))
@@ -48,7 +48,7 @@ def load(n_train, n_test=300):
 
 
 def choose_experiment(folder):
-    """Keep MLflow's runs in a SQLite file in the folder, and its files beside it."""
+    """Keep MLflow's runs in an SQLite file in the folder, and its artifacts next to it."""
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.sqlite'}")
     if mlflow.get_experiment_by_name("r8") is None:
         mlflow.create_experiment("r8", artifact_location=(folder / "artifacts").as_uri())
@@ -56,7 +56,7 @@ def choose_experiment(folder):
 
 
 def main():
-    """Fit, log, load."""
+    """Fit a classifier, log it, and load it again."""
     options = parse()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
