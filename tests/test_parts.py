@@ -102,9 +102,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, 
         return first_gradient(make(**settings), X, y, weight, **limits)
 
     whole = gradient()
-    with pytest.warns(
-        UserWarning, match="too little memory for .* documents of .* in training"
-    ):
+    with pytest.warns(UserWarning, match="too little memory for .* documents of .* in training"):
         parts = gradient(limit=200, backward=backward and not settings.get("freeze"))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
     assert float(whole.norm()) > 0
@@ -142,9 +140,7 @@ def test_prediction_in_parts_is_the_same_and_in_order(make, texts, settings):
     clf = make(**settings).fit(X, y)
     whole = clf.predict_proba(X)
     with memory_for(120) as tried:
-        with pytest.warns(
-            UserWarning, match="too little memory for .* in prediction"
-        ) as caught:
+        with pytest.warns(UserWarning, match="too little memory for .* in prediction") as caught:
             parts = clf.predict_proba(X)
         again = clf.predict_proba(X[::-1])
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -168,9 +164,7 @@ def test_held_out_documents_are_scored_in_parts(make, texts):
 def test_a_single_document_that_does_not_fit_is_an_error_with_its_length(make, texts, backward):
     X, y = texts
     longest = max(len(ids) for ids in make().fit(X, y).tokenizer_(X)["input_ids"])
-    message = (
-        f"too little memory for a single document of {longest} tokens in training. Lower max"
-    )
+    message = f"too little memory for a single document of {longest} tokens in training. Lower max"
     clf = make()
     with (
         memory_for(longest - 1, backward),

@@ -113,9 +113,7 @@ class Checkpoints:
         rng = check_random_state(seed)
         if self.found is not None:
             if seed is None and self.found["complete"]:
-                rng = (
-                    np.random.RandomState()
-                )  # draws nothing; numpy's own stays as it is
+                rng = np.random.RandomState()  # draws nothing; numpy's own stays as it is
             rng.set_state(self.found["begin"])
         if self.folder is not None:
             self.begin = rng.get_state()
