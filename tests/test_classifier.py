@@ -402,7 +402,7 @@ def test_too_few_documents_to_hold_any_out(make):
         make(early_stopping=True).fit(["a", "b"], [0, 1])
 
 
-# -- other knobs -----------------------------------------------------------------------------
+# -- other parameters ------------------------------------------------------------------------
 
 
 def test_freezing_keeps_lower_weights(make, data):
