@@ -75,10 +75,10 @@ def _attention(
 
 
 class FastDropout(TorchFunctionMode):
-    """Within it dropout and attention with dropout on a CPU take the short way."""
+    """Within the context, dropout and attention with dropout take the fast way on a CPU."""
 
     _SHORT = {F.dropout: _dropout, F.scaled_dot_product_attention: _attention}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Call the short form of a function that has one."""
+        """Call the fast form of a function, if it has one."""
         return self._SHORT.get(func, func)(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""The last encoder layer for the first token alone, where the head reads no other.
+"""Compute the last encoder layer for the first token only, if the head reads no other.
 
 A BERT-like classifier computes its last layer for every token and then reads the first. Of that
 layer only the attention's keys and values need the others, and with a single query not even those
@@ -84,7 +84,7 @@ def _probe(encoder, layers, **extra):
 
 @contextlib.contextmanager
 def _last_alone(encoder, layers):
-    """Draw no dropout for a while and leave out the lower layers, which take nearly all the time.
+    """Turn dropout off and skip the lower layers, which take nearly all the time.
 
     They are the same in both ways.
     """
@@ -130,7 +130,7 @@ def _forward(layer, short, hidden, attention_mask=None, *args, first_token_only=
 
 
 def _mask_of_first(mask):
-    """Return what the first token may attend to, (n, 1, length), in any form of mask there is."""
+    """Return the positions that the first token may attend to, (n, 1, length), from any mask."""
     if mask is None:
         return None
     if not torch.is_tensor(mask):
@@ -170,7 +170,7 @@ def _attend(hidden, mask, projections, n_heads, dropout):
 
 
 def _scores(q, hidden, key):
-    """Return ``q . k`` but for what is the same for all tokens, of shape (n, n_heads, length)."""
+    """Return ``q . k`` up to a constant for all tokens, of shape (n, n_heads, length)."""
     if not isinstance(key, nn.Linear):  # an adapter adds to what its weight and bias give
         return torch.einsum("nhs,nlhs->nhl", q, key(hidden).unflatten(-1, q.shape[1:]))
     over_width = torch.einsum("nhs,hsw->nhw", q, key.weight.unflatten(0, q.shape[1:]))

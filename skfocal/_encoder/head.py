@@ -41,7 +41,7 @@ def cosine_scale(encoder):
 
 
 def give_cosine_head(encoder, scale):
-    """Put a :class:`CosineLinear` in the place of the encoder's linear head."""
+    """Replace the encoder's linear head by a :class:`CosineLinear`."""
     parent, name = head_of(encoder)
     setattr(parent, name, CosineLinear(getattr(parent, name), scale))
 

@@ -1,4 +1,4 @@
-"""What the parts of an encoder are: its layers, their depths, its limits."""
+"""The structure of an encoder: its layers, their depths, its limits."""
 
 import contextlib
 
@@ -32,7 +32,7 @@ def parameter_depths(encoder):
 
 
 def freeze_layers(encoder, n_layers):
-    """Stop the embeddings and the lowest `n_layers` layers from learning; 0 freezes nothing."""
+    """Freeze the embeddings and the lowest `n_layers` layers; 0 freezes nothing."""
     n_all = len(layers_of(encoder))
     if n_layers > n_all:
         raise ValueError(f"freeze must be at most the {n_all} layers of the model. Got {n_layers}.")
@@ -42,7 +42,7 @@ def freeze_layers(encoder, n_layers):
 
 @contextlib.contextmanager
 def recomputed_layers(encoder):
-    """Let training keep only each layer's input for a while, and compute the rest once more.
+    """Within the block, training keeps only the input of each layer and recomputes the rest.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def has_token_types(encoder, tokenizer):
 
 
 def length_limit(encoder, tokenizer):
-    """Return the most tokens that the model can take, by its positions and its tokenizer."""
+    """Return the maximum number of tokens, by the positions of the model and its tokenizer."""
     limits = [tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", None)]
     for module in encoder.base_model.modules():
         table = getattr(module, "position_embeddings", None)

@@ -75,7 +75,7 @@ def warn_gamma(loss):
 
 
 def warn_corrected_twice(raw, weight, shift, implied):
-    """Warn when alpha, sampler and loss together correct more than the imbalance there is.
+    """Warn if alpha, sampler and loss together correct more than the imbalance of the data.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def warn_corrected_twice(raw, weight, shift, implied):
 
 
 def warn_no_effect(alpha, weight, shift, implied):
-    """Warn when the sampler has left nothing to do for a named alpha or the loss's adjustment."""
+    """Warn if the sampler leaves nothing to correct for a named alpha or the loss's adjustment."""
     if np.allclose(shift, 1, rtol=0.05):
         return
     idle = [f"alpha={alpha!r}"] * (isinstance(alpha, str | Settings) and np.allclose(weight, 1))
@@ -129,7 +129,7 @@ def warn_deferred(defer, n_epochs, weighted, sampler, shift):
 
 
 def warn_reweighted_score(scoring, proba, class_weight):
-    """Warn when early stopping compares the data with probabilities of reweighted classes."""
+    """Warn if early stopping scores probabilities that belong to reweighted classes."""
     scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
     function = getattr(getattr(scorer, "_score_func", None), "__name__", None)
     if function in _PROBABILITY_SCORES and proba != "natural" and _uneven(class_weight):
@@ -141,7 +141,7 @@ def warn_reweighted_score(scoring, proba, class_weight):
 
 
 def warn_reweighted_loss(callbacks, class_weight):
-    """Warn when a callback of skorch's stops by a validation loss with class weights in it."""
+    """Warn if a callback of skorch stops by a validation loss that includes class weights."""
     for callback in callbacks or ():
         callback = callback[-1] if isinstance(callback, tuple) else callback
         watched = getattr(callback, "monitor", None)

@@ -100,7 +100,7 @@ def fit_head(encoder, loss, name):
 
 
 def checkpoints_of(checkpoint, processes) -> Checkpoints:
-    """Return the checkpoints of a fit by the parameter `checkpoint`, spelled out."""
+    """Return the :class:`Checkpoints` of a fit."""
     settings = {"folder": None} if checkpoint is None else checkpoint.get_params()
     return Checkpoints(**settings, processes=processes, renewed=renewed_descriptions)
 
@@ -118,7 +118,7 @@ def check_pairs(parameters, pairs):
 
 
 def long_document_settings(long_documents):
-    """Return what is stored of the parameter `long_documents`, and how windows are pooled."""
+    """Return the stored settings of `long_documents`, and the pooling of windows."""
     windows = long_documents if isinstance(long_documents, Windows) else Windows()
     most = windows.max_windows
     settings = {
@@ -151,7 +151,7 @@ def chosen_truncation(parameters, module, tokenizer, pairs) -> TruncationSpec:
 
 
 def tokenizer_and_truncation(estimator, texts):
-    """Return what an estimator's fit would make tokens with."""
+    """Return the tokenizer and the truncation that the fit of an estimator would use."""
     validate(estimator)
     parameters, pairs = parameters_of(estimator), isinstance(texts[0], tuple)
     check_pairs(parameters, pairs)
@@ -254,7 +254,7 @@ def _schedule(parameters, chunks):
 
 
 def make_score(parameters, data, calibration) -> ValidationScore | None:
-    """Return the callback that scores the held-out documents after each epoch, if there are any."""
+    """Return the callback that scores held-out documents after each epoch, or None."""
     if data.held_out is None:
         return None
     scorer = check_scoring(scoring=parameters.scoring)

@@ -178,7 +178,7 @@ class Training:
     chunks: Chunks | None = None
 
     def run(self) -> Fit:
-        """Train; return all that is to be kept.
+        """Train, and return the results.
 
         The new head, adapters, a callable sampler and dropout draw from torch's generator, in this
         order, and all processes make their collective calls in the same order.

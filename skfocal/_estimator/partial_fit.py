@@ -52,7 +52,7 @@ class Chunks:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """Return plain data, but for a generator that is not numpy's usual one."""
+        """Return plain data, except for a generator that is not numpy's usual one."""
         state = self.rng.get_state(legacy=False)
         usual = state["bit_generator"] == "MT19937"
         plain = {**vars(self), "rng": state if usual else self.rng}
@@ -61,7 +61,7 @@ class Chunks:
 
     @classmethod
     def from_plain(cls, plain) -> Self:
-        """Return what :meth:`to_plain` took apart."""
+        """Return the object that :meth:`to_plain` converted."""
         rng = plain["rng"]
         if isinstance(rng, dict):
             rng = np.random.RandomState(np.random.MT19937())
@@ -92,7 +92,7 @@ def check_parameters(parameters):
 
 
 def chunks_so_far(parameters, earlier, processes) -> Chunks:
-    """Return what earlier calls left, to go on from; a copy, since a call may fail."""
+    """Return a copy of the state after the earlier calls; a copy, since this call may fail."""
     chunks = None if earlier is None else copy.deepcopy(earlier._chunks)
     if chunks is None:
         chunks = Chunks(check_random_state(parameters.random_state))

@@ -1,4 +1,4 @@
-"""A fitted estimator as plain data, and back: what pickles, skops files and folders hold."""
+"""Convert a fitted estimator to plain data and back, for pickles, skops files and folders."""
 
 import copy
 from typing import Any
@@ -21,7 +21,7 @@ _BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # not stored by
 
 
 def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return an estimator's state as plain data: arrays and text in place of the net.
+    """Return the state of an estimator as plain data, with arrays and text instead of the net.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_plain(state, defaults):
-    """Return the attributes and, of a fitted estimator, what its net is built of.
+    """Return the attributes and, for a fitted estimator, the data to build its net from.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def from_plain(state, defaults):
 
 
 def build_net(estimator, plain):
-    """Give an estimator the tokenizer and the net that were stored, on the device there is now."""
+    """Set the stored tokenizer and net of an estimator, on a device that is available."""
     module, estimator.tokenizer_ = module_from_plain(
         plain, trust_remote_code=estimator.trust_remote_code
     )

@@ -1,6 +1,6 @@
-"""What a training needs to know beside its documents, resolved from parameters and labels.
+"""The plan of a training: parameters resolved for the labels at hand.
 
-None of it takes a model or a token, so that whatever is wrong with it is said in milliseconds.
+It needs neither a model nor tokens, so that errors appear within milliseconds.
 """
 
 import copy
@@ -20,7 +20,7 @@ from skfocal.losses import CustomLoss, Loss, make_loss
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How the classes count in one training.
+    """How much each class counts in one training.
 
     Attributes
     ----------
@@ -97,9 +97,10 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
 
 
 def check(parameters, data, rng, *, chunks=None):
-    """Raise what :func:`resolve` would, before anything is loaded and without drawing a number.
+    """Raise the errors of :func:`resolve` before anything is loaded, without drawing a number.
 
-    A callable sampler is not called: it draws from torch's generator, after the new head.
+    A callable sampler is not called, because it may draw from torch's generator, which the new
+    head has to use first.
     """
     if not data.multilabel and _is_called(parameters.sampler):
         parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
@@ -109,7 +110,7 @@ def check(parameters, data, rng, *, chunks=None):
 
 
 def _try_loss(loss, data):
-    """Let a loss of the user's own answer two documents, if it is on a CPU as they are."""
+    """Apply a user's loss to two documents, unless it is on another device than the CPU."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in loss.state_dict().values())
     if isinstance(loss, CustomLoss) and on_cpu:
         codes = torch.from_numpy(data.codes[data.train[:2]])
@@ -123,7 +124,7 @@ def _is_called(sampler):
 
 
 def _balance_classes(parameters, data, rng, chunks, processes):
-    """Return the sampling, the class weights, the amounts in the data and drawn, and the shift."""
+    """Return sampling, class weights, amounts in the data, amounts drawn, and the shift."""
     codes, weight = data.codes[data.train], data.weight[data.train]
     n_classes = len(data.classes)
     sampling = balance.resolve_sampling(
@@ -150,7 +151,7 @@ def _balance_classes(parameters, data, rng, chunks, processes):
 
 
 def _balance_labels(parameters, data, rng, chunks, processes):
-    """Return the same for documents of several labels: pairs of absence and presence."""
+    """Return the same for several labels, as pairs for absence and presence."""
     if parameters.sampler is not None:
         raise ValueError(
             "sampler must be None for multi-label y: a document drawn for its rare label "
@@ -166,13 +167,13 @@ def _balance_labels(parameters, data, rng, chunks, processes):
 
 
 def implied_weight(loss):
-    """Return what the loss itself multiplies a class by: 1, or an array of shape (n_classes,)."""
+    """Return the loss's own factor for each class: 1, or an array of shape (n_classes,)."""
     implied = loss.implied_class_weight()
     return 1.0 if implied is None else implied.cpu().numpy()
 
 
 def _weight_at_work(alpha, class_weight, loss):
-    """Return the class weights of `alpha`, or those that an instance in `loss` came with."""
+    """Return the class weights of `alpha`, or those of an instance given as `loss`."""
     if alpha is not None or loss.weight is None:
         return class_weight
     weight = loss.weight.detach().cpu().double().numpy()
@@ -185,7 +186,7 @@ def _weight_at_work(alpha, class_weight, loss):
 
 
 def check_answers(parameters, calibration, class_prior):
-    """Refuse a `proba` or `decision` that the loss does not allow, and a wrong `prior`."""
+    """Raise ValueError for a wrong `prior`, or a `proba` or `decision` that the loss rules out."""
     loss, proba = calibration.loss, resolve_proba(parameters.proba, calibration.loss)
     if proba != "softmax" and not loss.has_posterior:
         raise ValueError(

@@ -43,7 +43,7 @@ _BUILT = {"net_", "tokenizer_"}
 
 
 def check_complete(attributes):
-    """Refuse the attributes of a fit that lack some: half of it must not be restored."""
+    """Raise ValueError if attributes of a fit are missing, so that none is half restored."""
     missing = sorted(set(STORED) - set(attributes))
     if missing:
         raise ValueError(
@@ -140,7 +140,7 @@ def _check_loss(loss, shape):
 
 
 def _check_chunks(chunks, shape):
-    """Refuse what `partial_fit` could not go on from; numpy checks a generator's state less."""
+    """Raise ValueError if `partial_fit` could not continue; stricter than numpy's own checks."""
     _check_floats("raw", chunks["raw"], shape)
     _check_floats("drawn", chunks["drawn"], shape)
     if set(chunks) != {"rng", "raw", "drawn", "n_first", "n_updates"}:

@@ -90,7 +90,7 @@ def _check_values(value, bound, name="config.json"):
 
 
 def _check_sinusoids(config, n_numbers):
-    """Refuse position tables that would be computed element by element and are in no file."""
+    """Raise ValueError for position tables that would be computed element by element."""
     if any("sinusoid" in key and value for key, value in config.items()):
         width = max(config.get(key) or 0 for key in ("dim", "emb_dim", "hidden_size", "d_model"))
         if config.get("max_position_embeddings", 0) * width > n_numbers:
@@ -114,7 +114,7 @@ def _check_shapes(config, sizes, cosine_scale):
 
 @contextlib.contextmanager
 def _at_most(n_tensors):
-    """Stop the building of a module that has far more parts than a file has tensors."""
+    """Raise when a module has far more parts than the file has tensors."""
     left = 16 * n_tensors + 1000
 
     def count(module, name, part):

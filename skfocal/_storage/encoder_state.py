@@ -1,4 +1,4 @@
-"""An encoder and its tokenizer as plain data, and back."""
+"""Convert an encoder and its tokenizer to plain data, and back."""
 
 import json
 
@@ -24,7 +24,7 @@ def module_to_plain(module, tokenizer):
 
 
 def module_from_plain(state, *, trust_remote_code=False):
-    """Return ``(module, tokenizer)`` from what :func:`module_to_plain` gave."""
+    """Return ``(module, tokenizer)`` from the result of :func:`module_to_plain`."""
     encoder = encoder_of(json.loads(state["config"]), state["cosine_scale"], trust_remote_code)
     parts = dict(encoder.named_modules())
     for name, attribute, probability in state.get("dropouts", ()):
@@ -37,7 +37,7 @@ def module_from_plain(state, *, trust_remote_code=False):
 
 
 def encoder_of(settings, cosine_scale=None, trust_remote_code=False):
-    """Return the sequence classifier of a configuration, with weights that mean nothing yet."""
+    """Return the sequence classifier of a configuration, with arbitrary weights."""
     settings = settings.copy()
     # The weights are drawn, and replaced: not from the caller's random numbers.
     with quiet_transformers(), torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The head of what is stored: its format, the format's version and what it was written with."""
+"""The head of stored files: format, format version, and the versions that wrote it."""
 
 import importlib.metadata
 

@@ -67,7 +67,7 @@ def model_card(estimator, left_out, metrics=None):
 
 
 def _cut(estimator):
-    """Return what `transformers.pipeline` does with long documents, beside the estimator."""
+    """Describe how `transformers.pipeline` treats long documents, compared with the estimator."""
     cut = f"`truncation=True` cuts at {estimator.max_length_} tokens"
     if estimator._cutting.get("long_documents", "truncate") == "truncate":
         return f"{cut}, as in training"
@@ -75,7 +75,7 @@ def _cut(estimator):
 
 
 def _one_line(value):
-    """Return a label as code that no markup in it can leave."""
+    """Return a label as inline code, with nothing that could end it."""
     return f"`{' '.join(str(value).replace('`', chr(39)).split())[:80]}`"
 
 

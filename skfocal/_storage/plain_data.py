@@ -1,4 +1,4 @@
-"""Nested settings and states as JSON and tensors, which are read again without running code.
+"""Convert nested settings and states to JSON and tensors, and back without running code.
 
 A file that comes from elsewhere may hold wrong values but can never do anything: there is no name
 of a class or function in it that reading would look up.
@@ -11,7 +11,7 @@ _NUMBERS = "biuf"  # numpy's kinds of dtypes that safetensors has
 
 
 def split(value, where=""):
-    """Return `value` as what JSON can hold, and the tensors that it refers to by name.
+    """Return `value` as JSON data, and the tensors that the data refer to by name.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _split_array(array, where, tensors, is_scalar):
 
 
 def is_plain(value):
-    """Say whether :func:`split` takes a value."""
+    """Say whether :func:`split` accepts a value."""
     try:
         split(value)
     except TypeError:
@@ -98,7 +98,7 @@ def plain_attributes(part):
 
 
 def join(plain, tensors):
-    """Return the value that :func:`split` took apart.
+    """Return the value that :func:`split` converted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A fast tokenizer as two JSON files, and back without looking up any class."""
+"""Convert a fast tokenizer to two JSON files, and back without looking up any class."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ _MOST_IDS = 2**24
 
 
 def tokenizer_to_plain(tokenizer):
-    """Return the contents of the files, which ``AutoTokenizer`` reads as well.
+    """Return the contents of the two files, which ``AutoTokenizer`` can read too.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def tokenizer_to_plain(tokenizer):
 
 
 def tokenizer_from_plain(files):
-    """Return the tokenizer that :func:`tokenizer_to_plain` took apart.
+    """Return the tokenizer that :func:`tokenizer_to_plain` converted.
 
     Of the settings only names of tokens, sides, lengths and inputs are read: none of them is a
     path or a name of code.
