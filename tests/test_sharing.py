@@ -87,11 +87,11 @@ def test_a_folder_with_other_files_is_read(make, data, tiny_copy):
     assert cache_info()["weights_read"] == before + 1
 
 
-def test_a_worker_keeps_two_parcels(make):
-    parcels = [arrived(share(make(), [str(i)], "dask")) for i in range(3)]
+def test_a_worker_keeps_two_payloads(make):
+    payloads = [arrived(share(make(), [str(i)], "dask")) for i in range(3)]
     for i in (0, 1, 0, 2):
-        assert parcels[i][0] == str(i)
-    assert list(shared_payload._ARRIVED) == [parcels[0]._name, parcels[2]._name]
+        assert payloads[i][0] == str(i)
+    assert list(shared_payload._ARRIVED) == [payloads[0]._name, payloads[2]._name]
 
 
 def test_dask_is_told_the_size_of_what_it_moves(make, data):
