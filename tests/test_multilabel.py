@@ -560,7 +560,7 @@ def test_chunks_keep_their_kind_and_order(make):
     clf = make().partial_fit(X, as_collections(y), classes=NAMES)
     clf.partial_fit(X[:3], [[name] for name in NAMES])
     np.testing.assert_allclose(clf.class_prior_, (y.sum(0) + 1) / 27)
-    with pytest.raises(ValueError, match="y must have several labels a document"):
+    with pytest.raises(ValueError, match="y must have several labels per document"):
         clf.partial_fit(X[:3], NAMES)
     clf = make().partial_fit(X, pd.DataFrame(y, columns=NAMES), classes=NAMES)
     clf.partial_fit(X, pd.DataFrame(y, columns=NAMES)[NAMES[::-1]])

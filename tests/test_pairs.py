@@ -210,7 +210,7 @@ def test_int8_has_token_types_too(make, pairs):
 def test_other_number_of_texts_than_in_fit_is_refused(make, pairs):
     X, y = pairs
     clf = make(max_epochs=1).fit(X, y)
-    with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text a"):
+    with pytest.raises(ValueError, match="X must hold pairs of texts, as in fit. Got one text per"):
         clf.predict([second for _, second in X])
     clf.fit([second for _, second in X], y)
     with pytest.raises(ValueError, match="X must hold one text per document, as in fit. Got pairs"):
