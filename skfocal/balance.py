@@ -422,6 +422,18 @@ def _row_probability(
     return probability
 
 
+def _check_sampler(sampler: Any) -> None:
+    """Raise ValueError if a sampler is a class, or one of imbalanced-learn that needs numbers."""
+    if isinstance(sampler, type):
+        raise ValueError(_sampler_message(sampler))
+    if hasattr(sampler, "fit_resample") and not get_tags(sampler).input_tags.string:
+        raise ValueError(
+            f"sampler={sampler!r} measures distances or makes new points, which has no meaning "
+            "for texts: it would run on row numbers. Use RandomOverSampler, "
+            f"RandomUnderSampler or one of {SAMPLERS}."
+        )
+
+
 def _imblearn_rows(
     sampler: Any,
     codes: NDArray[np.int64],
@@ -429,12 +441,7 @@ def _imblearn_rows(
     random_state: np.random.RandomState,
 ) -> NDArray[np.int64]:
     """Return the rows that an imbalanced-learn sampler draws."""
-    if not get_tags(sampler).input_tags.string:
-        raise ValueError(
-            f"sampler={sampler!r} measures distances or makes new points, which has no meaning "
-            "for texts: it would run on row numbers. Use RandomOverSampler, "
-            f"RandomUnderSampler or one of {SAMPLERS}."
-        )
+    _check_sampler(sampler)
     sampler = clone(sampler)
     if getattr(sampler, "random_state", 0) is None:
         sampler.set_params(random_state=random_state.randint(np.iinfo(np.int32).max))

@@ -884,12 +884,17 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             If there is no such parameter. For a parameter of an earlier version, the message says
             how to write it now.
         """
-        renamed.refuse(params, ValueError)
+        renamed.refuse(self._without_own(params), ValueError)
         nested = {name: value for name, value in params.items() if "__" in name}
         super().set_params(**{n: value for n, value in params.items() if n not in nested})
         parameters.spell_out_nested(self, nested)
         super().set_params(**nested)
         return self
+
+    def _without_own(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Leave out parameters of a subclass that have an old name for their own use."""
+        own = set(self._get_param_names()) & renamed.OLD
+        return {name: value for name, value in params.items() if name not in own}
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained net."""
@@ -924,7 +929,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the net on a device that is present."""
         defaults = BertFocalClassifier().get_params(deep=False)
-        state, plain = pickling.from_plain(state, defaults)
-        super().__setstate__(state)
+        old = self._without_own(state)
+        own = {name: value for name, value in state.items() if name not in old}
+        state, plain = pickling.from_plain(old, defaults)
+        super().__setstate__({**state, **own})
         if plain is not None:
             pickling.build_net(self, plain)

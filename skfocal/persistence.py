@@ -150,7 +150,7 @@ def _stored_params(estimator: Any, state: dict[str, Any]) -> tuple[dict[str, Any
     signature = type(estimator)().get_params(deep=False)
     for name, value in estimator.get_params(deep=False).items():
         value = state.get(name, value)
-        value = _plainer(value) if name != "classes" or value is None else np.asarray(value)
+        value = _plainer(name, value) if name != "classes" or value is None else np.asarray(value)
         if name not in _NOT_RESTORED and is_plain(value):
             params[name] = value
         elif value is not signature[name]:
@@ -158,9 +158,9 @@ def _stored_params(estimator: Any, state: dict[str, Any]) -> tuple[dict[str, Any
     return params, left_out
 
 
-def _plainer(value: Any) -> Any:
+def _plainer(name: str, value: Any) -> Any:
     """Return a path, a device, settings or a Series as equivalent plain data."""
-    value = parameters.to_plain(value)
+    value = parameters.to_plain(name, value)
     if isinstance(value, os.PathLike | torch.device):
         return str(value)
     if hasattr(value, "to_dict") and hasattr(value, "index"):  # a Series: values by label

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 from imblearn.over_sampling import SMOTE
 from sklearn.metrics import f1_score
 
@@ -34,7 +35,7 @@ WRONG = {
         (Windows(pooling="sum"), "pooling"),
         (Windows(max_windows=0), "max_windows"),
     ],
-    "loss": [("focall", "Got 'focall'"), (lambda logits, target: logits, "one value per sample")],
+    "loss": [("focall", "Got 'focall'"), (torch.nn.CrossEntropyLoss(), "one value per sample")],
     "gamma": [(-1.0, "Got -1.0")],
     "alpha": [
         ("ballanced", "Got 'ballanced'"),

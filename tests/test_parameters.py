@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
+from skfocal._estimator.parameters import parameters_of
 from skfocal._training.checkpoints import _FORMAT, describe
 from skfocal._utils.files import sha256_of_file
 from skfocal.comparison import _candidates
@@ -297,3 +300,50 @@ def test_comparisons_take_single_settings_and_tell_old_names():
     assert candidates["few"].alpha == EffectiveNumber(0.9)
     with pytest.raises(ValueError, match="beta is now written alpha=EffectiveNumber"):
         _candidates(BertFocalClassifier(), {"few": {"beta": 0.9}})
+
+
+# -- classes made from ours ------------------------------------------------------------------
+
+
+class WithOldNames(BertFocalClassifier):
+    """Has parameters of its own, some with names that ours had once."""
+
+    def __init__(self, model="some/folder", *, beta=0.5, strength=1, second=None):
+        super().__init__(model)
+        self.beta, self.strength, self.second = beta, strength, second
+
+
+def test_a_subclass_keeps_parameters_with_old_names():
+    clf = WithOldNames(beta=0.7, second=EffectiveNumber(0.9))
+    again = pickle.loads(pickle.dumps(clf.set_params(beta=0.8)))
+    assert (again.beta, again.second) == (0.8, EffectiveNumber(0.9))
+    given = vars(parameters_of(clf))
+    assert (given["beta"], given["strength"], given["gamma"]) == (0.8, 1, 2.0)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda groups: torch.optim.SGD(groups),
+        lambda groups, **kwargs: torch.optim.SGD([{**g, "lr": g["lr"] / 2} for g in groups]),
+    ],
+)
+def test_an_optimizer_may_take_its_rate_from_the_groups(make, data, optimizer):
+    clf = make(net_params={"optimizer": optimizer, "criterion__gamma": 1.0}, max_epochs=1)
+    assert type(clf.fit(*data).net_.optimizer_) is torch.optim.SGD
+
+
+def test_a_sampler_runs_once_and_a_loss_function_is_not_tried(make, data):
+    calls = []
+
+    class Once(RandomOverSampler):
+        def fit_resample(self, X, y):
+            calls.append("sampler")
+            return super().fit_resample(X, y)
+
+    def loss(logits, target):
+        calls.append(len(target))
+        return torch.nn.functional.cross_entropy(logits, target, reduction="none")
+
+    make(sampler=Once(), loss=loss, max_epochs=1, batch_size=1000).fit(*data)
+    assert calls[0] == "sampler" and calls.count("sampler") == 1 and calls[1] > 2

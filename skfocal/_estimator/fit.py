@@ -23,7 +23,7 @@ from skfocal._encoder.adapters import Adapters, settings_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
 from skfocal._estimator.inputs import TrainingData
-from skfocal._estimator.parameters import needs_held_out
+from skfocal._estimator.parameters import check_together, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
 from skfocal._runtime.devices import deterministic_algorithms, hold_device
@@ -212,6 +212,7 @@ class Training:
         """Check the parameters before any model is looked up or text tokenised."""
         if self.goes_on and self.chunks is None:
             build.check_earlier(self.parameters, self.data.classes, self.earlier)
+        check_together(self.parameters, self.parameters)
         build.check_pairs(self.parameters, self.data.pairs)
         plan.check(self.parameters, self.data, self.rng, chunks=self.chunks)
 

@@ -114,9 +114,9 @@ CONSTRAINTS: dict = {
 def parameters_of(estimator) -> SimpleNamespace:
     """Return the parameters, short forms spelled out: all that a training reads of an estimator."""
     # By our names: a class made from ours may have a shorter constructor.
-    return SimpleNamespace(
-        **{name: spelled_out(name, getattr(estimator, name)) for name in CONSTRAINTS}
-    )
+    given = {name: getattr(estimator, name) for name in CONSTRAINTS}
+    given |= estimator.get_params(deep=False)  # others of its own
+    return SimpleNamespace(**{name: spelled_out(name, value) for name, value in given.items()})
 
 
 # -- checks --------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def validate(estimator, names=None):
         if isinstance(value, Settings):
             value.check()
     if names is None:
-        _check_together(parameters_of(estimator), estimator)
+        check_together(parameters_of(estimator), estimator)
 
 
 def check_settable(estimator):
@@ -164,7 +164,7 @@ def check_settable(estimator):
     validate(estimator, _SETTABLE)
 
 
-def _check_together(parameters, given):
+def check_together(parameters, given):
     """Raise if another library rejects an object of its own, or parameters conflict."""
     check_scoring(scoring=parameters.scoring)
     as_callbacks(parameters.callbacks)
@@ -184,6 +184,15 @@ def _check_together(parameters, given):
         )
 
 
+class _Probe(NeuralNet):
+    """A net with one weight, whose optimizer gets its groups as that of FocalNet does."""
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        group = {"params": list(self.module_.parameters()), "weight_decay": 0.0}
+        return ([{**group, "lr": kwargs.pop("lr", self.lr)}],), kwargs
+
+
 def _check_net_params(net_params):
     """Refuse what skorch's net has no argument for, by way of a net with one weight."""
     if not net_params:
@@ -191,14 +200,16 @@ def _check_net_params(net_params):
     if "callbacks" in net_params:
         raise ValueError("net_params must not hold 'callbacks': give them as callbacks=.")
     settings = {"optimizer": torch.optim.AdamW, "lr": 1e-3, **net_params}
-    settings |= {"device": "cpu", "verbose": 0, "callbacks": None}
-    if "compile" in settings:
-        settings["compile"] = False
-    for name in _OF_OUR_NET & set(settings):
-        del settings[name]
+    settings |= {"device": "cpu", "verbose": 0, "callbacks": None, "compile": False}
+    # The module and the loss are others, so skorch cannot be asked about their arguments.
+    settings = {
+        name: value
+        for name, value in settings.items()
+        if name not in _OF_OUR_NET and not name.startswith(("module__", "criterion__"))
+    }
     try:
         with torch.random.fork_rng(devices=[]):
-            NeuralNet(nn.Linear(1, 1), nn.MSELoss(), **settings).initialize()
+            _Probe(nn.Linear(1, 1), nn.MSELoss(), **settings).initialize()
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"net_params must hold arguments of skorch's NeuralNet. Got {excerpt(net_params)}: "
@@ -277,9 +288,9 @@ def spell_out_nested(estimator, names):
         setattr(estimator, name, value)
 
 
-def to_plain(value):
+def to_plain(name: str, value: Any) -> Any:
     """Return settings as ``{"Windows": {"stride": 64, ...}}``, and any other value as it is."""
-    if type(value) in _KINDS.values():
+    if type(value) is _KINDS.get(name):
         return {type(value).__name__: value.get_params(deep=False)}
     return value
 

@@ -38,10 +38,11 @@ def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
             "moments": _as_arrays(net.moments()),
         }
         state["loss_"] = copy.deepcopy(estimator.loss_).cpu()
+        check_complete(state)
     if "_chunks" in state:
         state["_chunks"] = state["_chunks"].to_plain()
     state["peft"] = adapters.config_to_plain(state["peft"])
-    state = {name: parameters.to_plain(value) for name, value in state.items()}
+    state = {name: parameters.to_plain(name, value) for name, value in state.items()}
     return state | {name: loss_to_plain(state[name]) for name in _LOSSES & set(state)}
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import nn
 
 from skfocal import balance
 from skfocal._data import labels
@@ -99,28 +100,27 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
 def check(parameters, data, rng, *, chunks=None):
     """Raise the errors of :func:`resolve` before anything is loaded, without drawing a number.
 
-    A callable sampler is not called, because it may draw from torch's generator, which the new
-    head has to use first.
+    Neither a sampler of imbalanced-learn nor a callable one runs: it may take long, or draw from
+    torch's generator, which the new head has to use first.
     """
-    if not data.multilabel and _is_called(parameters.sampler):
+    sampler = parameters.sampler
+    if not data.multilabel and callable(getattr(sampler, "fit_resample", sampler)):
+        balance._check_sampler(sampler)
         parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
     with torch.random.fork_rng(devices=[]):
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
-        _try_loss(plan.loss, data)
+        _try_loss(plan.loss, parameters.device, data)
 
 
-def _try_loss(loss, data):
-    """Apply a user's loss to two documents, unless it is on another device than the CPU."""
-    on_cpu = all(tensor.device.type == "cpu" for tensor in loss.state_dict().values())
-    if isinstance(loss, CustomLoss) and on_cpu:
+def _try_loss(loss, device, data):
+    """Apply a loss module of the user's to two documents, if it will train on the CPU.
+
+    A function may count its calls, and is not called.
+    """
+    own = isinstance(loss, CustomLoss) and isinstance(loss.function, nn.Module)
+    if own and str(device) in ("auto", "cpu") and not torch.cuda.is_available():
         codes = torch.from_numpy(data.codes[data.train[:2]])
-        loss.per_sample(torch.zeros(len(codes), len(data.classes)), codes)
-
-
-def _is_called(sampler):
-    return (
-        callable(sampler) and not isinstance(sampler, type) and not hasattr(sampler, "fit_resample")
-    )
+        loss.per_sample(torch.zeros(len(codes), len(data.classes), requires_grad=True), codes)
 
 
 def _balance_classes(parameters, data, rng, chunks, processes):
