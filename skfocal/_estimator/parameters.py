@@ -290,9 +290,11 @@ def spell_out_nested(estimator, names):
 
 def to_plain(name: str, value: Any) -> Any:
     """Return settings as ``{"Windows": {"stride": 64, ...}}``, and any other value as it is."""
-    if type(value) is _KINDS.get(name):
-        return {type(value).__name__: value.get_params(deep=False)}
-    return value
+    kind = _KINDS.get(name)
+    if kind is None or type(value) is not kind:
+        return value
+    settings: Any = value
+    return {kind.__name__: settings.get_params(deep=False)}
 
 
 def from_plain(name, value):
