@@ -99,7 +99,9 @@ class Watched:
 
     def _fail(self, request):
         self.pending.discard(request)
-        self.found.append(f"fails to get {request.url[:200]}")
+        # Whoever leaves a page gives up what it still asks for, such as its icon.
+        if request.failure != "net::ERR_ABORTED":
+            self.found.append(f"fails to get {request.url[:200]}")
 
     def _answer(self, response):
         if response.status >= 400:
