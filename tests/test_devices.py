@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
 from skfocal._runtime import devices as _devices
-from skfocal._runtime.devices import _first_free, hold_device
+from skfocal._runtime.devices import _first_free, generator_kept, hold_device
 
 
 def test_threads_take_turns_on_a_cpu():
@@ -30,6 +31,28 @@ def test_threads_take_turns_on_a_cpu():
 def test_a_fit_within_a_fit_does_not_wait_for_itself():
     with hold_device("cpu"), hold_device("cpu") as name:
         assert name == "cpu"
+
+
+def test_the_check_of_parameters_waits_for_fits_that_draw_from_the_generator():
+    drawn = []
+
+    def check():
+        with generator_kept():
+            drawn.append(float(torch.rand(())))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = torch.rand(4).tolist()
+        torch.manual_seed(0)
+        with hold_device("cpu"):
+            found = torch.rand(2).tolist()
+            thread = threading.Thread(target=check)
+            thread.start()
+            thread.join(0.2)
+            assert thread.is_alive() and not drawn
+            found += torch.rand(2).tolist()
+        thread.join()
+    assert found == expected and len(drawn) == 1
 
 
 def test_fits_in_threads_are_those_of_a_sequence(make, data):

@@ -25,6 +25,7 @@ from skfocal._estimator.parameters import (
     renewed_descriptions,
     validate,
 )
+from skfocal._runtime.devices import generator_kept
 from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import Checkpoints
 from skfocal._training.net import FocalNet
@@ -155,7 +156,7 @@ def tokenizer_and_truncation(estimator, texts):
     validate(estimator)
     parameters, pairs = parameters_of(estimator), isinstance(texts[0], tuple)
     check_pairs(parameters, pairs)
-    with torch.random.fork_rng(devices=[]):
+    with generator_kept():
         module, tokenizer = load_encoder(parameters, np.arange(2))
     return tokenizer, chosen_truncation(parameters, module, tokenizer, pairs)
 

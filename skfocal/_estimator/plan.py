@@ -13,6 +13,7 @@ from torch import nn
 
 from skfocal import balance
 from skfocal._data import labels
+from skfocal._runtime.devices import generator_kept
 from skfocal._runtime.process_group import ALONE
 from skfocal.balance import Sampling
 from skfocal.calibration import Calibration, prior_offset, resolve_proba
@@ -107,7 +108,7 @@ def check(parameters, data, rng, *, chunks=None):
     if not data.multilabel and callable(getattr(sampler, "fit_resample", sampler)):
         balance._check_sampler(sampler)
         parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
-    with torch.random.fork_rng(devices=[]):
+    with generator_kept():
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
         _try_loss(plan.loss, parameters.device, data)
 

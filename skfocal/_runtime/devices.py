@@ -34,6 +34,16 @@ def resolve_device(device):
 
 
 @contextlib.contextmanager
+def generator_kept():
+    """Leave torch's generator of the CPU as it was before the block.
+
+    Other threads that train on the CPU draw from the same generator, so this waits for them.
+    """
+    with _CPU, torch.random.fork_rng(devices=[]):
+        yield
+
+
+@contextlib.contextmanager
 def hold_device(device):
     """Yield the device that a fit runs on, reserved for it until the end of the block.
 
