@@ -2,9 +2,8 @@
 Serving over HTTP
 =================
 
-This FastAPI application serves a folder that ``to_onnx`` has written. It computes requests that
-wait at the same time together, and refuses requests beyond the limit at once. Start it with
-``python examples/serve.py FOLDER --port 8000``; it accepts all options of uvicorn.
+This FastAPI application serves a folder that ``to_onnx`` has written, computing waiting requests
+together. Start it with ``python examples/serve.py FOLDER --port 8000``, or other uvicorn options.
 """
 
 import os
