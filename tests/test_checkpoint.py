@@ -72,14 +72,8 @@ def checkpoints(folder):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "name",
-    ["stops"]
-    + [
-        pytest.param(n, marks=pytest.mark.slow)
-        for n in ("plain", "defers", "progressive", "samples")
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stops", "plain", "defers", "progressive", "samples"])
 def test_a_fit_killed_ten_times_ends_with_the_same_bits(name, tiny, tmp_path):
     """At random updates, at random places within a write, and after random times."""
     run = [sys.executable, str(SCRIPT), name, tiny, str(tmp_path)]

@@ -266,6 +266,7 @@ def test_the_command_is_light_until_it_works():
     assert run_.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_sees_how_far_prediction_has_come(fitted, tmp_path):
     import pty

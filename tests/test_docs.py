@@ -71,6 +71,7 @@ def test_blocks_of_a_page_run(page, four_classes, capsys, tmp_path, monkeypatch)
     run(DOCS / page, {"X": X, "y": y})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["grid-search.md", "devices.md"])
 def test_first_block_of_a_page_with_clusters_runs(page, four_classes, monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
@@ -80,6 +81,7 @@ def test_first_block_of_a_page_with_clusters_runs(page, four_classes, monkeypatc
     assert "BertFocalClassifier" in scope
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(experimental|optuna.terminator)")
 def test_blocks_on_optuna_run(four_classes):
     pytest.importorskip("optuna_integration")
@@ -190,6 +192,7 @@ def test_blocks_of_the_loops_run_one_after_the_other(by_hand, capsys):
     run(DOCS / "from-your-loop.md", by_hand)
 
 
+@pytest.mark.slow
 def test_blocks_on_saving_run(four_classes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     X, y = four_classes

@@ -302,8 +302,10 @@ def test_frozen_layers_keep_pieces(make, texts):
 
 
 @pytest.mark.filterwarnings("ignore:.*lose their middle")
-@pytest.mark.parametrize("long_documents", ["head_tail", Windows(4)], ids=str)
-@pytest.mark.parametrize("precision", [None, "int8"])
+@pytest.mark.parametrize(
+    "long_documents", [pytest.param("head_tail", marks=pytest.mark.slow), Windows(4)], ids=str
+)
+@pytest.mark.parametrize("precision", [pytest.param(None, marks=pytest.mark.slow), "int8"])
 def test_answers_survive_pickle_folder_and_graph(make, texts, tmp_path, long_documents, precision):
     clf = fit(make, texts, long_documents=long_documents, proba="natural")
     X = [*texts[0], words(700, seed=1)]

@@ -92,6 +92,7 @@ def job(tiny, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_two_processes_train_what_one_does_with_twice_the_batch(job, name):
     X, y = documents()
@@ -115,6 +116,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(job, name):
         np.testing.assert_allclose(rank["one"], clf.predict_proba(X[:1]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_was_fitted_is_pickled_and_cloned_as_ever(job):
     ours = result(job, "plain", 1)
     clf = pickle.loads(ours["clf"])
@@ -124,6 +126,7 @@ def test_what_was_fitted_is_pickled_and_cloned_as_ever(job):
     assert ours["cloned"] == repr(classifier(job, **FITS["plain"]))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_the_same_bits(job):
     for rank in (0, 1):
         ours = result(job, "checkpoints", rank)
@@ -132,6 +135,7 @@ def test_a_checkpoint_goes_on_with_the_same_bits(job):
         np.testing.assert_array_equal(*ours["class_loss"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_another_number_of_processes(job):
     plain = weights(classifier(job, 16, train_split=0.2).fit(*documents()))
     assert_close(plain, result(job, "checkpoints", 0)["of_one"])  # begun by one, ended by two
@@ -141,12 +145,14 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(job):
     assert_close(plain, weights(clf.fit(*documents())))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_whole_batch_is_refused_by_all(job):
     for rank in (0, 1):
         refused = result(job, "checkpoints", rank)["refused"]
         assert re.match("ValueError: checkpoint=.* batch_size was 16 and is 32", refused)
 
 
+@pytest.mark.slow
 def test_partial_fit_too(job):
     X, y = documents()
     clf = classifier(job, 16)
@@ -155,6 +161,7 @@ def test_partial_fit_too(job):
     assert_close(weights(clf), result(job, "partly", 0)["weights"])
 
 
+@pytest.mark.slow
 def test_each_tokenises_its_part_of_many_documents(job):
     X, _ = documents()
     ours, theirs = (result(job, "many", rank) for rank in (0, 1))
@@ -163,6 +170,7 @@ def test_each_tokenises_its_part_of_many_documents(job):
     assert_close(result(job, "plain", 0)["weights"], theirs["weights"], atol=0)
 
 
+@pytest.mark.slow
 def test_several_labels_a_document_too(job):
     X, y = documents()
     Y = np.stack([y == "spam", np.arange(len(y)) % 3 == 0], axis=1).astype(int)
@@ -170,6 +178,7 @@ def test_several_labels_a_document_too(job):
     assert_close(weights(clf), result(job, "labels", 0)["weights"])
 
 
+@pytest.mark.slow
 def test_a_grid_is_searched_together(job):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel_job, "classifier", lambda folder: classifier(folder, 16))
@@ -181,6 +190,7 @@ def test_a_grid_is_searched_together(job):
         assert_close(one["weights"], ours["weights"])
 
 
+@pytest.mark.slow
 def test_processes_without_a_seed_begin_alike_and_fits_differ(job):
     ours, theirs = (result(job, "others", rank)["unseeded"] for rank in (0, 1))
     for first, second in zip(ours, theirs, strict=True):
@@ -190,23 +200,27 @@ def test_processes_without_a_seed_begin_alike_and_fits_differ(job):
     assert not np.array_equal(ours[0][head], ours[1][head])
 
 
+@pytest.mark.slow
 def test_a_process_may_fit_and_predict_alone(job):
     first, second = result(job, "others", 0), result(job, "others", 1)
     np.testing.assert_allclose(*first["proba"], atol=1e-6)
     assert_close(first["one"], second["by_itself"])
 
 
+@pytest.mark.slow
 def test_a_weight_that_gets_no_gradient_does_no_harm(job):
     ours = result(job, "others", 0)
     np.testing.assert_array_equal(ours["idle"].pop("model.idle"), np.ones(3, np.float32))
     assert_close(ours["one"], ours["idle"], atol=0)
 
 
+@pytest.mark.slow
 def test_one_process_saves(job):
     clf = BertFocalClassifier.from_pretrained(job / "saved")
     assert_close(weights(clf), result(job, "others", 0)["one"], atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_differs_between_processes_is_named_in_all(job, rank):
     ours = result(job, "others", rank)
@@ -217,6 +231,7 @@ def test_what_differs_between_processes_is_named_in_all(job, rank):
     assert ours["alike"] == "ValueError: made to fail"
 
 
+@pytest.mark.slow
 def test_what_draws_by_itself_draws_for_all(job):
     ours, theirs = (result(job, "unlike", rank) for rank in (0, 1))
     for name in ("split", "scored", "drawn"):
@@ -226,6 +241,7 @@ def test_what_draws_by_itself_draws_for_all(job):
     assert ours["draws"] != theirs["draws"]  # dropout is each one's own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_errors_of_what_differs_reach_all(job, rank):
     ours = result(job, "unlike", rank)
@@ -237,6 +253,7 @@ def test_errors_of_what_differs_reach_all(job, rank):
     assert "disconnected by destroy_process_group" in result(job, "ended", rank)["error"]
 
 
+@pytest.mark.slow
 def test_what_a_process_forks_is_alone(job):
     by_itself = weights(classifier(job, 16).fit(*documents()))
     assert_close(by_itself, result(job, "unlike", 1)["forked"])

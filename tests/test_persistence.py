@@ -432,6 +432,7 @@ def die_at(moment, folder):
     return hook
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_folder_is_the_old_or_the_new_or_not_there(make, data, tmp_path):
     X, y = data
     first, second = make().fit(X, y), make(gamma=0.0).fit(X, y)

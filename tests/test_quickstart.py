@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart.py"
 
 
+@pytest.mark.slow
 def test_quickstart_prints_both_and_saves_a_figure(tmp_path):
     options = ["--part", "90", "--epochs", "1", "--max-length", "24"]
     figure = tmp_path / "f1.png"

@@ -104,7 +104,7 @@ def test_strange_text_is_that_of_the_tokenizer_without_surrogates(tokenizer, nam
 @pytest.mark.parametrize(
     ("text", "n_tokens"),
     [
-        ("x" * 10_000_000, 3),  # one unknown word
+        pytest.param("x" * 10_000_000, 3, marks=pytest.mark.slow),  # one unknown word
         pytest.param("lorem ipsum " * 870_000, 3_480_002, marks=pytest.mark.slow),
     ],
 )
