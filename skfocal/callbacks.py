@@ -190,7 +190,8 @@ class ClassLoss(Callback):
         with torch.no_grad():
             each = net.criterion_.per_class(logits, codes.to(logits.device))
             each = each.nan_to_num(0, 0, 0)  # skipped updates
-            own = (weight.to(logits.device)[:, None] * each).double().sum(0)
+            wide = torch.float32 if logits.device.type == "mps" else torch.float64  # it has none
+            own = (weight.to(logits.device)[:, None] * each).sum(0, dtype=wide)
             self.sum_ = self.sum_ + net.processes.all_reduce_sum(own)
 
     def on_epoch_end(self, net: Net, **kwargs: Any) -> None:

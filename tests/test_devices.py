@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
+from skfocal._estimator import build
 from skfocal._runtime import devices as _devices
-from skfocal._runtime.devices import _first_free, generator_kept, hold_device
+from skfocal._runtime.devices import _first_free, generator_kept, hold_device, resolve_device
 
 
 def test_threads_take_turns_on_a_cpu():
@@ -94,3 +96,22 @@ def test_auto_on_cuda_holds_a_device_of_its_own(tmp_path, monkeypatch):
         thread = threading.Thread(target=lambda: other.append(hold_device("auto").__enter__()))
         thread.start(), thread.join()
         assert other == ["cuda:1"]
+
+
+def test_auto_prefers_cuda_then_a_mac_then_the_cpu(monkeypatch):
+    found = {"cuda": False, "mps": False}
+    monkeypatch.setattr(_devices.torch.cuda, "is_available", lambda: found["cuda"])
+    monkeypatch.setattr(_devices.torch.backends.mps, "is_available", lambda: found["mps"])
+    assert resolve_device("auto") == "cpu"
+    found["mps"] = True
+    assert resolve_device("auto") == "mps"
+    with hold_device("auto") as outer, hold_device("auto") as inner:  # a fit within a fit
+        assert outer == inner == "mps"
+    found["cuda"] = True
+    assert resolve_device("auto") == "cuda"
+
+
+def test_a_mac_trains_in_float32():
+    parameters = SimpleNamespace(precision="auto")
+    assert build._precision(parameters, "mps") == "float32"
+    assert build._precision(parameters, "cuda:1") == "bfloat16"

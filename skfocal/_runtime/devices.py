@@ -7,6 +7,7 @@ import time
 
 import torch
 from filelock import FileLock, Timeout
+from torch.overrides import TorchFunctionMode
 
 from skfocal._runtime.process_settings import counted
 from skfocal._runtime.warnings import warn
@@ -17,13 +18,38 @@ from skfocal._utils.messages import excerpt
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU = threading.RLock()
 _HELD = threading.local()
+# Functions and methods of torch, and of torch.nn.init, that take a generator.
+_DRAWING = {
+    *("normal", "rand", "randn", "randint", "randperm", "bernoulli", "multinomial"),
+    *("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "trunc_normal_"),
+    *("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "orthogonal_"),
+}
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
+@contextlib.contextmanager
+def seeded(device, seed):
+    """Seed torch's generators, that of the device too, and restore them after the block."""
+    kind = torch.device(device).type
+    others = {"devices": [torch.device(device)]} if kind == "cuda" else {"devices": []}
+    of_mps = torch.mps.get_rng_state() if kind == "mps" else None
+    try:
+        with torch.random.fork_rng(**others):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)
+
+
 def resolve_device(device):
-    """Return the name of a torch device that can be used here; "auto" prefers CUDA."""
+    """Return the name of a torch device that can be used here.
+
+    "auto" prefers CUDA, then the GPU of a Mac.
+    """
     if str(device) == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return next((name for name, is_usable in usable.items() if is_usable), "cpu")
     try:
         return str(torch.empty(0, device=device).device)
     except (RuntimeError, AssertionError) as error:
@@ -31,6 +57,24 @@ def resolve_device(device):
             f"device={excerpt(str(device))} is not a device that torch can use here: "
             f"{excerpt(str(error), 300)}"
         ) from error
+
+
+class OwnGenerator(TorchFunctionMode):
+    """Inside the block, this thread draws from a generator of its own, not from torch's.
+
+    Unlike a generator that is restored after the block, this leaves other threads their numbers.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Give a function that draws the generator."""
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _DRAWING:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -47,15 +91,15 @@ def generator_kept():
 def hold_device(device):
     """Yield the device that a fit runs on, reserved for it until the end of the block.
 
-    On a CPU the fits of one process take turns: each uses all threads of the process, and
-    torch's generator, from which the new head is drawn. Separate processes share no generator,
-    and joblib divides the threads among them. With "auto" on CUDA the fits of a search, in
-    threads or processes, are spread over the visible devices, one fit on each; a fit that finds
+    On a CPU, or the GPU of a Mac, the fits of one process take turns: each uses all threads of the
+    process, and torch's generator, from which the new head is drawn. Separate processes share no
+    generator, and joblib divides the threads among them. With "auto" on CUDA the fits of a search,
+    in threads or processes, are spread over the visible devices, one fit on each; a fit that finds
     no free device waits.
     """
     name = resolve_device(device)
-    if str(device) != "auto" or name == "cpu":
-        with _CPU if name == "cpu" else contextlib.nullcontext():
+    if str(device) != "auto" or name != "cuda":
+        with contextlib.nullcontext() if name.startswith("cuda") else _CPU:
             yield name
     elif getattr(_HELD, "name", None):  # a fit inside a fit, started by a callback
         yield _HELD.name

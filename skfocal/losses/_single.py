@@ -266,7 +266,7 @@ class LogitAdjustedLoss(Loss):
 
     def implied_class_weight(self) -> Tensor:
         """Return ``prior**-tau``, scaled to a mean of 1 over the drawn samples."""
-        log_prior = self.log_prior.double()
+        log_prior = self.log_prior.cpu().double()
         return torch.exp(-self.tau * log_prior - ((1 - self.tau) * log_prior).logsumexp(0))
 
     def per_sample(self, logits: Tensor, target: Tensor) -> Tensor:
