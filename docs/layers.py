@@ -15,7 +15,7 @@ LAYERS = {
     "metrics": ["_utils"],
     "options": ["_utils", "_encoder"],
     "calibration": ["_utils", "losses", "_runtime"],
-    "_storage": ["_version", "_utils", "losses", "_data", "_encoder"],
+    "_storage": ["_version", "_utils", "losses", "_runtime", "_data", "_encoder"],
     "_training": ["_utils", "_runtime", "_data", "_encoder", "callbacks", "_storage"],
     "_estimator": [
         "_utils",

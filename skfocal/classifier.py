@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -55,8 +55,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         **Model.**
 
         A model name on the Hugging Face hub, or a folder: any encoder that transformers'
-        ``AutoModelForSequenceClassification`` loads, with safetensors weights and a fast
-        tokenizer. :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
+        ``AutoModelForSequenceClassification`` loads, with a fast tokenizer. The head of a
+        published classifier is kept if its labels are those of y. See :doc:`/model`.
+        :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
 
     freeze : int, default=0
         Number of lower layers that are not trained. If it is above 0, the embeddings are not
@@ -86,8 +87,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     max_length : int, default=None
         **Text.**
 
-        Maximum number of tokens per document, or per window, special tokens included. None: the
-        model's own limit.
+        Maximum number of tokens per document, or per window, special tokens included. None: 512,
+        or the model's own limit if that is lower.
 
     long_documents : {"truncate", "head_tail", "windows"} or Windows, default="truncate"
         How documents with more than `max_length` tokens are handled. "truncate": their end is
@@ -268,8 +269,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     device : str, default="auto"
         **Machine.**
 
-        A torch device. "auto": CUDA if there is one, else the CPU. If several processes train
-        together, each takes the CUDA device with its own local rank.
+        A torch device. "auto": CUDA if there is one, else the GPU of a Mac ("mps"), else the CPU.
+        If several processes train together, each takes the CUDA device with its own local rank.
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision of training. "bfloat16": the encoder runs under autocast, with weights in
@@ -328,6 +329,9 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         Maximum number of tokens per document or window.
     n_truncated_ : int
         Number of training documents that lost tokens.
+    pretrained_head_ : bool
+        Whether `model` is a published classifier of the same labels, whose head was trained
+        further. Else the head is new.
     net_ : FocalNet
         The trained skorch net.
     tokenizer_ : transformers.PreTrainedTokenizerFast
@@ -363,6 +367,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     lr_: float
     max_length_: int
     n_truncated_: int
+    pretrained_head_: bool
     net_: FocalNet
     tokenizer_: PreTrainedTokenizerFast
     class_loss_: NDArray[np.float64]
@@ -921,6 +926,10 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
             cloned = BaseEstimator.__sklearn_clone__(bare)
             cloned.callbacks = copies(parameters.as_callbacks(self.callbacks))
         return cloned
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Let pickles, which run code anyway, open models that bring code of their own."""
+        return pickling.reduced(self, super().__reduce_ex__(protocol))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain data: arrays and text instead of the net, without a device."""

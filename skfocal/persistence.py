@@ -27,6 +27,7 @@ from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
 from skfocal._runtime.warnings import warn
 from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
+from skfocal._storage.encoder_state import unshared
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.model_card import model_card
 from skfocal._storage.plain_data import is_plain, join, split
@@ -107,6 +108,11 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
         warn(
             f"loss={estimator.loss!r} has a cosine head, which transformers does not know: "
             "from_pretrained reads the folder, but transformers.pipeline gives other scores."
+        )
+    if "auto_map" in json.loads(plain["config"]):
+        raise ValueError(
+            f"A folder holds no code, and model={estimator._fitted_model!r} brings its own. Use "
+            "pickle or joblib."
         )
     config = _stored_config(plain["config"], state)
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
@@ -229,7 +235,7 @@ def _write_state(work: Path, parts: dict[str, Any], left_out: list[str]) -> None
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     try:
-        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+        safetensors.torch.save_file(unshared(tensors), path, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise OSError(f"{path.name} cannot be written: {error}") from error
 

@@ -56,6 +56,8 @@ def write_encoder(folder):
         intermediate_size=64,
         max_position_embeddings=64,
         initializer_range=0.2,  # learns in two epochs
+        id2label={0: "ham", 1: "spam"},
+        label2id={"ham": 0, "spam": 1},
     )
     BertForSequenceClassification(config).save_pretrained(folder)
 

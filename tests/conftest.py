@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertModel
 
 from skfocal import BertFocalClassifier, fetch_minilm
 from skfocal._estimator.fitted_model import FittedModel
@@ -62,7 +62,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        BertForSequenceClassification(BertConfig(**TINY)).save_pretrained(folder)
+        BertModel(BertConfig(**TINY)).save_pretrained(folder)
     copy_tokenizer(folder)
     return str(folder)
 

@@ -261,9 +261,9 @@ def labels(folder, rank):
 
 def with_idle_weight(*args, **kwargs):
     """Load an encoder that has a weight which does nothing."""
-    encoder = load_encoder(*args, **kwargs)
+    encoder, head = load_encoder(*args, **kwargs)
     encoder.idle = torch.nn.Parameter(torch.ones(3))
-    return encoder
+    return encoder, head
 
 
 def others(folder, rank):

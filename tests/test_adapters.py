@@ -153,6 +153,7 @@ def test_merging_keeps_the_answers(make, data, config):
     assert all(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 @pytest.mark.parametrize(
     ("kind", "config"),
     [

@@ -171,6 +171,7 @@ def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
     assert many - few < 20 * 256 * 40  # 8 bytes a label, and no 70 of a str
 
 
+@pytest.mark.filterwarnings("ignore:.*are unknown to the model")
 def test_a_fit_holds_few_texts_at_once(make, monkeypatch):
     monkeypatch.setattr("skfocal._data.tokens.CACHED_DOCUMENTS", 10)
     monkeypatch.setattr("skfocal._data.tokens._AT_ONCE", 64)

@@ -572,7 +572,8 @@ def test_silent_by_default(make, data, capfd):
 def test_verbose_gives_a_line_an_epoch_and_a_bar(make, data, capfd):
     make(verbose=1, train_split=0.2).fit(*data)
     out, err = capfd.readouterr()
-    lines = out.strip().splitlines()
+    head, *lines = out.strip().splitlines()
+    assert head == "The head of the model is new."
     assert len(lines) == 2
     for number, line in enumerate(lines, start=1):
         assert line.startswith(f"epoch {number}/2  loss ")

@@ -186,6 +186,7 @@ def two_threads():
     torch.set_num_threads(n)
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
     make, data, two_threads, tmp_path

@@ -89,7 +89,18 @@ def test_chunks_go_on_from_an_earlier_version(path):
 # -- checkpoints of earlier versions -----------------------------------------------------------
 
 
-def fit(folder, recorded, **checkpoint):
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """The recorded encoder, its head named: the fits began with it, which had no names then."""
+    folder = tmp_path_factory.mktemp("encoder")
+    shutil.copytree(CHECKPOINTS[0].parents[1] / "encoder", folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": {0: "ham", 1: "spam"}, "label2id": {"ham": 0, "spam": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def fit(encoder, recorded, **checkpoint):
     """Return a classifier as the recorded one, and the number of updates that took."""
     count = 0
 
@@ -100,7 +111,7 @@ def fit(folder, recorded, **checkpoint):
     params = translated({**recorded["parameters"], **checkpoint}, skfocal)
     handle = register_optimizer_step_post_hook(hook)
     try:
-        clf = BertFocalClassifier(str(folder.parents[1] / "encoder"), **params)
+        clf = BertFocalClassifier(encoder, **params)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of documents that are cut
             return clf.fit(recorded["X"], recorded["y"]), count
@@ -115,16 +126,16 @@ def bits(weights):
 
 @pytest.mark.parametrize("folder", CHECKPOINTS, ids=name_of)
 def test_checkpoint_of_an_earlier_version_goes_on_to_the_end_of_the_uninterrupted_fit(
-    folder, tmp_path
+    folder, encoder, tmp_path
 ):
     recorded = json.loads((folder / "fit.json").read_text())
     end = bits(safetensors.torch.load_file(folder / "end.safetensors"))
     shutil.unpack_archive(folder / "run.zip", tmp_path)
-    resumed, n_updates = fit(folder, recorded, checkpoint=str(tmp_path), checkpoint_steps=1)
+    resumed, n_updates = fit(encoder, recorded, checkpoint=str(tmp_path), checkpoint_steps=1)
     assert n_updates == recorded["updates_left"]
     losses = resumed.history_[:, "train_loss"]
     np.testing.assert_allclose(losses, recorded["train_loss"], rtol=1e-2, atol=1e-4)
     assert_answers(resumed, recorded, rtol=1e-2, atol=1e-3)
-    uninterrupted, _ = fit(folder, recorded)
+    uninterrupted, _ = fit(encoder, recorded)
     if bits(uninterrupted.net_.module_.state_dict()) == end:  # on such a processor, with that torch
         assert bits(resumed.net_.module_.state_dict()) == end

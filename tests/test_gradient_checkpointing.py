@@ -74,6 +74,7 @@ def test_the_weights_are_those_of_the_plain_training(make, data, monkeypatch, se
     assert np.array_equal(plain.predict_proba(data[0]), saving.predict_proba(data[0]))
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 @pytest.mark.parametrize(
     ("kind", "config"),
     [

@@ -164,6 +164,7 @@ def test_any_text_at_all_has_probabilities_of_its_own(fitted, text, other):
     container=st.sampled_from(sorted(TEXTS)),
     kind=st.sampled_from(sorted(LABELS)),
 )
+@pytest.mark.filterwarnings("ignore:.*are unknown to the model")
 def test_any_container_and_any_type_of_label_train_the_same_bits(
     tiny, texts, more, container, kind
 ):

@@ -74,6 +74,7 @@ def test_a_copy_has_the_head(make, data, how):
     np.testing.assert_array_equal(how(clf).predict_proba(data[0]), clf.predict_proba(data[0]))
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_heads_of_other_architectures_are_found(make, data, kind, tmp_path):
     settings = dict(TINY)

@@ -55,6 +55,7 @@ def load(folder, labels=("a", "b", "c"), **kwargs):
     return load_module(folder, labels, pad_token_id=0, **kwargs), tokenizer
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 def test_every_architecture_fits_predicts_and_pickles(encoder, data):
     import pickle
 
@@ -209,17 +210,8 @@ def test_unknown_name_says_what_was_looked_for_and_how_to_go_on():
 
 def test_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(OSError, match=r"holds \['notes.txt'\]. It needs config.json"):
+    with pytest.raises(OSError, match=r"holds \['notes.txt'\]. A folder needs config.json"):
         load_module(str(tmp_path), ["a", "b"], pad_token_id=0)
-
-
-def test_pickled_weights_are_not_read(tiny_copy):
-    weights = tiny_copy / "model.safetensors"
-    module, _ = load(str(tiny_copy))
-    torch.save(module.model.state_dict(), tiny_copy / "pytorch_model.bin")
-    weights.unlink()
-    with pytest.raises(OSError, match=r"pickled .bin weights are not read"):
-        load(str(tiny_copy))
 
 
 def test_weights_of_another_architecture_are_refused(tiny_copy):

@@ -147,6 +147,7 @@ def test_predictions_are_those_of_the_encoder_with_token_types(make, pairs, sett
     )
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 def test_encoder_without_token_types_takes_pairs(make, pairs, tiny_copy):
     from conftest import TINY
     from transformers import RobertaConfig, RobertaForSequenceClassification

@@ -168,6 +168,7 @@ def piped(folder, X):
     return [row[0]["label"] for row in rows], scores
 
 
+@pytest.mark.filterwarnings("ignore:The head of model")
 def test_pipeline_of_each_architecture_gives_labels_and_softmax(
     architecture, make, data, tmp_path, capfd
 ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skfocal import BertFocalClassifier
-from skfocal._storage.attribute_checks import OPTIONAL, STORED
+from skfocal._storage.attribute_checks import BEFORE, OPTIONAL, STORED
 
 ALWAYS = {"_plain", "_sklearn_version"}
 
@@ -38,7 +38,7 @@ def test_columns_and_chunks_leave_the_optional_ones_beside(make, data):
 @pytest.mark.parametrize("name", sorted(STORED))
 def test_a_pickle_that_lacks_one_is_refused_by_its_name(fitted_state, name):
     state = {key: value for key, value in fitted_state.items() if key != name}
-    if name in ("_pairs", "_cutting", "_pooling"):  # versions before had neither, and load
+    if name in BEFORE:  # versions before had neither, and load
         BertFocalClassifier.__new__(BertFocalClassifier).__setstate__(state)
         return
     with pytest.raises(ValueError, match=f"Got none named \\['{name}'\\]"):

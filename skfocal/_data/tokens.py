@@ -1,5 +1,6 @@
 """Token ids of documents, kept across fits."""
 
+import collections
 import itertools
 import tempfile
 import threading
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skfocal._data.document_streams import concatenated
-from skfocal._data.tokenization import TruncationSpec, encode, windows_of
+from skfocal._data.tokenization import TruncationSpec, encodable, encode, windows_of
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
 from skfocal._runtime.process_group import ALONE
@@ -78,12 +79,48 @@ class Tokens:
         if not cut.any():
             return None
         lost = (self.full_lengths[cut] - self.truncation.reach).sum(dtype=np.float64)
+        n_all = self.full_lengths.sum(dtype=np.float64)
         return (
             f"{cut.sum()} of {len(cut)} documents have more than {self.truncation.describe()} "
-            f"tokens and lose their {self.truncation.lost_part}, "
-            f"{lost / self.full_lengths.sum(dtype=np.float64):.1%} of all tokens; the longest has "
-            f"{self.full_lengths.max()}."
+            f"tokens and lose their {self.truncation.lost_part}, {lost / n_all:.1%} of all tokens; "
+            f"the longest has {self.full_lengths.max()}. To read them whole would take at least "
+            f"{n_all / (n_all - lost):.2f} times as long."
         )
+
+
+def count_equal(ids, values):
+    """Return how many ids are one of a few values, without a copy of very many ids."""
+    at_once = 2**24
+    parts = (ids[start : start + at_once] for start in range(0, len(ids), at_once))
+    return sum(int(np.isin(part, values).sum()) for part in parts)
+
+
+def rows_with(tokens, values, n_most=100):
+    """Return the first documents that have one of a few ids, in the order of the texts."""
+    at_once, rows = 2**24, np.zeros(0, int)
+    for start in range(0, len(tokens.flat), at_once):
+        places = start + np.flatnonzero(np.isin(tokens.flat[start : start + at_once], values))
+        found = np.searchsorted(tokens.starts, places, side="right") - 1
+        rows = np.union1d(rows, found)
+        if len(rows) >= n_most:
+            break
+    return rows[:n_most].tolist()
+
+
+def unknown_characters(tokenizer, texts, n_most=8):
+    """Return the most frequent characters of the texts that became unknown tokens, as a str."""
+    parts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
+    with _ENCODING:
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        encodings = backend.encode_batch([encodable(part) for part in parts])
+    counts: collections.Counter = collections.Counter()
+    for part, encoding in zip(parts, encodings, strict=True):
+        for id_, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            if id_ == tokenizer.unk_token_id:
+                counts.update(encodable(part)[start:stop])
+    return "".join(character for character, _ in counts.most_common(n_most))
 
 
 class _TokenWriter:

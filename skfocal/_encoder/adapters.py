@@ -11,6 +11,7 @@ import warnings
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from skfocal._encoder.structure import layers_of, parameter_depths
 from skfocal._utils.messages import excerpt
@@ -177,7 +178,7 @@ class Adapters:
         self.encoder = encoder
         self.settings = {"peft": settings_of(setting), "freeze": n_frozen}
         self.names = set(encoder.state_dict())
-        if n_frozen >= len(layers_of(encoder)):
+        if n_frozen and n_frozen >= len(layers_of(encoder)):
             raise ValueError(
                 f"freeze must leave a layer for the adapters of peft. Got freeze={n_frozen} of "
                 f"{len(layers_of(encoder))} layers."
@@ -243,6 +244,8 @@ def _inject(encoder, config, n_frozen):
     whole = getattr(config, "modules_to_save", None) or []
     if whole:
         config.modules_to_save = None  # they learn as they are, a copy is not needed
+    if hasattr(config, "fan_in_fan_out") and any(isinstance(m, Conv1D) for m in encoder.modules()):
+        config.fan_in_fan_out = True  # GPT-2 keeps its weights transposed
     example = _example(encoder)
     with _hidden(list(_not_to_adapt(encoder, n_frozen, tuple(whole)))):
         try:
@@ -286,9 +289,8 @@ def _hidden(places):
 
 
 def _example(encoder):
-    inside = [
-        name for name, m in layers_of(encoder)[-1].named_modules() if isinstance(m, nn.Linear)
-    ]
+    top = [*layers_of(encoder), encoder.base_model][:1][0]
+    inside = [name for name, m in top.named_modules() if isinstance(m, nn.Linear)]
     return inside[0] if inside else ""
 
 

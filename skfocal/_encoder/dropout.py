@@ -1,11 +1,13 @@
 """Read and set the dropout probabilities of an encoder of any architecture."""
 
+import re
 from numbers import Real
 
 from torch import nn
 
-# Some attention layers keep a bare number and hand it to the attention function.
-DROPOUT_NUMBERS = ("attention_dropout", "dropout_prob")
+# Some modules keep a bare number and hand it to a function: "dropout", "attention_dropout",
+# "activation_dropout"; "layerdrop" leaves out whole layers.
+_NUMBER = re.compile(r"\w*(dropout|layerdrop)\w*")
 # Names of the query projection in attention layers.
 _QUERIES = {"query", "q_lin", "q_proj", "query_proj", "q", "Wqkv"}
 _ATTENTION_DROPOUTS = {"dropout", "attn_dropout", "attention_dropout"}
@@ -53,6 +55,15 @@ def _dropout_places(encoder):
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Dropout):
             yield name, module, "p"
-        for attribute in DROPOUT_NUMBERS:
-            if isinstance(getattr(module, attribute, None), Real):
+        for attribute in vars(module):
+            if is_dropout(module, attribute) and attribute != "p":
                 yield name, module, attribute
+
+
+def is_dropout(module, attribute):
+    """Say whether an attribute of a module is a probability of dropout."""
+    if attribute == "p":
+        return isinstance(module, nn.Dropout)
+    value = vars(module).get(attribute)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and 0 <= float(value) <= 1 and _NUMBER.fullmatch(attribute) is not None

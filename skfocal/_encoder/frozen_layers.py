@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from skfocal._data.tokenization import encoder_inputs, laid_out, stored_ids
-from skfocal._encoder.structure import layers_of, parameter_depths
+from skfocal._encoder.structure import (
+    example_ids,
+    layers_of,
+    needs_equal_lengths,
+    parameter_depths,
+)
 from skfocal._runtime.array_store import FileStore
 from skfocal._runtime.devices import AUTOCAST
 from skfocal._runtime.warnings import warn
@@ -20,6 +25,7 @@ _STORES: dict = {}  # folder -> FileStore
 _LISTING = threading.Lock()  # of these two
 _n_forgotten = 0  # documents of stores that were cleared
 _LIMIT = 16_000_000_000  # bytes in files
+_WIDTH = 7  # tokens of the longer of two rows that try a replay
 _AT_ONCE = 256  # documents between two writes
 # Rows computed together, and the multiple of tokens they are padded to. On a CPU a document is
 # computed alone, on CUDA always in the same shape: either way its output does not depend on the
@@ -54,9 +60,10 @@ class FrozenLayers:
         self.versions = self._versions()
         with torch.enable_grad():
             probe = self._run([np.zeros(2, np.int32)], 2)
-        # In some architectures a trained weight affects the lower layers: then nothing can be kept.
-        self.is_constant = not probe.requires_grad
         self.dtype = probe.dtype
+        # In some architectures a trained weight affects the lower layers, or they hand more than
+        # their output to those above: then nothing can be kept.
+        self.is_constant = not probe.requires_grad and self._can_be_replayed()
         if self.is_constant:
             self.store = self._open_store(probe.shape[-1])
 
@@ -79,12 +86,50 @@ class FrozenLayers:
                 _STORES[folder] = FileStore(folder, np.float32, width)
             return _STORES[folder]
 
+    def _can_be_replayed(self):
+        """Say whether two rows have the same logits when the output of the layers is replayed."""
+        if needs_equal_lengths(self.encoder):
+            return False
+        inputs = self._inputs(
+            [np.array(example_ids(self.encoder, n), np.int32) for n in (_WIDTH, 3)], _WIDTH
+        )
+        try:
+            with torch.no_grad(), self._in_precision():
+                whole = self.encoder(**inputs).logits
+                hidden = self._output(inputs)[:, :_WIDTH]  # what is kept: no padding
+                with self.replay(hidden * inputs["attention_mask"][..., None]):
+                    replayed = self.encoder(**inputs).logits
+        except Exception:  # layers above may miss anything
+            return False
+        tolerance = torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max()
+        return bool(((whole - replayed).abs() <= tolerance).all())
+
     # -- compute ---------------------------------------------------------------------------
 
-    def _run(self, rows, width):
-        """Return the output of the last frozen layer; the layers above do not run."""
+    def _inputs(self, rows, width):
         flat, starts, lengths = laid_out(rows)
         inputs = encoder_inputs(flat, starts, lengths, pad_id=0, width=width).items()
+        return {name: torch.from_numpy(value).to(self.device) for name, value in inputs}
+
+    @contextlib.contextmanager
+    def _in_precision(self):
+        """Compute without dropout, under the autocast of the precision."""
+        half = AUTOCAST.get(self.precision)
+        was_training = self.encoder.training
+        self.encoder.eval()
+        try:
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                yield
+        finally:
+            self.encoder.train(was_training)
+
+    def _run(self, rows, width):
+        """Return the output of the last frozen layer for padded rows."""
+        with self._in_precision():
+            return self._output(self._inputs(rows, width))
+
+    def _output(self, inputs):
+        """Return the output of the last frozen layer; the layers above do not run."""
         caught = []
 
         def catch(module, args, output):
@@ -94,17 +139,12 @@ class FrozenLayers:
             raise _Caught
 
         handle = self.layers[-1].register_forward_hook(catch)
-        was_training = self.encoder.training
-        self.encoder.eval()
-        half = AUTOCAST.get(self.precision)
         try:
-            with torch.autocast(self.device.type, half, enabled=half is not None):
-                self.encoder(**{k: torch.from_numpy(v).to(self.device) for k, v in inputs})
+            self.encoder(**inputs)
         except _Caught:
             pass
         finally:
             handle.remove()
-            self.encoder.train(was_training)
         return caught[0]
 
     def compute(self, ids):

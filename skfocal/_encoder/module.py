@@ -1,11 +1,13 @@
 """The encoder as a torch module that maps token ids to logits."""
 
+import torch
 from torch import nn
 
-from skfocal._encoder.dropout import set_attention_dropout, set_dropout
+from skfocal._encoder.dropout import set_attention_dropout
 from skfocal._encoder.first_token import give_first_token_layer
 from skfocal._encoder.pretrained import load_encoder
-from skfocal._encoder.structure import layers_of
+from skfocal._encoder.structure import layers_of, needs_equal_lengths
+from skfocal._runtime.devices import mind_fork
 
 
 class EncoderClassifier(nn.Module):
@@ -23,6 +25,11 @@ class EncoderClassifier(nn.Module):
     ------
     ValueError
         If its head reads the last position (XLNet).
+
+    Attributes
+    ----------
+    head : {"new", "discarded", "published"} or None
+        See `load_encoder`; None for one that was trained before.
     """
 
     def __init__(self, model):
@@ -35,22 +42,44 @@ class EncoderClassifier(nn.Module):
         self.model = model
         short = give_first_token_layer(model, layers_of(model))
         self.extra = {"first_token_only": True} if short else {}
+        self.head = None
 
     def forward(self, input_ids, attention_mask, token_type_ids=None):
         """Return logits of shape (n_samples, n_classes)."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:  # not all encoders know the word
             inputs["token_type_ids"] = token_type_ids
+        if needs_equal_lengths(self.model):
+            return self._by_length(inputs)
         return self.model(**inputs, **self.extra).logits
+
+    def _by_length(self, inputs):
+        """Compute documents of one length at a time, without padding."""
+        lengths = inputs["attention_mask"].sum(1)
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        parts = []
+        for rows in groups:
+            width = int(lengths[rows[0]])
+            parts.append(self.model(**{k: x[rows, :width] for k, x in inputs.items()}).logits)
+        return torch.cat(parts)[torch.cat(groups).argsort()]
 
 
 def load_module(
-    model, labels, *, pad_token_id, dropout=None, attention_dropout=None, trust_remote_code=False
+    model,
+    classes,
+    *,
+    pad_token_id,
+    multilabel=False,
+    dropout=None,
+    attention_dropout=None,
+    trust_remote_code=False,
 ):
-    """Return the pretrained encoder with a new head; see `load_encoder`.
+    """Return the pretrained encoder with a head; see `load_encoder`.
 
     Parameters
     ----------
+    multilabel : bool, default=False
+        Whether a document may have several labels.
     dropout : float, default=None
         Probability of every dropout in the model; None keeps the configuration's.
     attention_dropout : float, default=None
@@ -60,11 +89,17 @@ def load_module(
     -------
     EncoderClassifier
     """
-    encoder = load_encoder(
-        model, labels, pad_token_id=pad_token_id, trust_remote_code=trust_remote_code
+    mind_fork()  # what is loaded is tried
+    encoder, head = load_encoder(
+        model,
+        classes,
+        pad_token_id=pad_token_id,
+        multilabel=multilabel,
+        dropout=dropout,
+        trust_remote_code=trust_remote_code,
     )
-    if dropout is not None:
-        set_dropout(encoder, dropout)
     if attention_dropout is not None:
         set_attention_dropout(encoder, attention_dropout)
-    return EncoderClassifier(encoder)
+    module = EncoderClassifier(encoder)
+    module.head = head
+    return module

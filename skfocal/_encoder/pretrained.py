@@ -6,15 +6,24 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from huggingface_hub.utils.tqdm import progress_bar_states
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from skfocal._encoder.dropout import set_dropout
+from skfocal._encoder.load_checks import check_loaded, check_tokenizer
+from skfocal._encoder.load_errors import cannot_load, named
+from skfocal._encoder.model_files import model_files, read_tensors
+from skfocal._encoder.promises import ignores_padding, is_steady
+from skfocal._encoder.published_head import head_names, matching_rows
+from skfocal._encoder.structure import found_settings
+from skfocal._encoder.tokenizer import fast_tokenizer
 from skfocal._runtime import shared_payload
-from skfocal._utils.messages import excerpt
 
 _LOADING = threading.RLock()
 
@@ -52,20 +61,52 @@ def load_tokenizer(model, *, trust_remote_code=False):
 
 
 def _read_tokenizer(model, trust_remote_code):
-    with quiet_transformers(), _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(
-            os.path.expanduser(model), trust_remote_code=trust_remote_code
-        )
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        raise ValueError(
-            f"model={str(model)!r} must have a fast tokenizer with a padding token. "
-            f"Got {type(tokenizer).__name__} with pad_token={tokenizer.pad_token!r}."
-        )
+    with quiet_transformers(), named(model):
+        files = _files_of(model)
+        config = _read_config(files, trust_remote_code)
+        tokenizer = fast_tokenizer(files, trust_remote_code)
+    check_tokenizer(files, tokenizer, config)
     return tokenizer
 
 
-def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
-    """Return the pretrained encoder with a new head of one logit per label.
+def _files_of(model):
+    return _kept(("files", str(model), _stamp(model)), lambda: model_files(model))
+
+
+def _read_config(files, trust_remote_code):
+    return AutoConfig.from_pretrained(
+        files.place, subfolder=files.subfolder, trust_remote_code=trust_remote_code
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """An encoder as it was read.
+
+    Attributes
+    ----------
+    kind : type
+        Its class, for sequence classification.
+    config : transformers.PretrainedConfig
+    weights : dict of str -> ndarray
+        Without those that the files lack.
+    head : list of str
+        The names of the weights of a published head; empty if there is none.
+    is_steady : bool
+        Whether training without dropout leaves nothing to chance.
+    """
+
+    kind: type
+    config: Any
+    weights: dict
+    head: list
+    is_steady: bool
+
+
+def load_encoder(
+    model, classes, *, pad_token_id, multilabel=False, dropout=None, trust_remote_code=False
+):
+    """Return the pretrained encoder with a head of one logit per label.
 
     The file is read at the first call of a process and mapped into memory: other processes that
     read it share its pages. Each encoder is a copy.
@@ -73,40 +114,70 @@ def load_encoder(model, labels, *, pad_token_id, trust_remote_code=False):
     Parameters
     ----------
     model : str or path
-        A hub name or a folder with config.json and model.safetensors.
-    labels : sequence of str
-        Names of the classes, for the configuration's ``id2label``.
+        A hub name or a folder with config.json and weights.
+    classes : sequence
+        Labels of the classes. A published head whose labels are the same is kept, its rows in
+        this order; else a new one is drawn.
     pad_token_id : int
         The tokenizer's padding token.
+    multilabel : bool, default=False
+        Whether a document may have several labels. A head of the other kind is not kept.
+    dropout : float, default=None
+        Probability of every dropout; None keeps the configuration's.
     trust_remote_code : bool, default=False
         Whether Python code that comes with the model may run.
 
     Returns
     -------
-    transformers.PreTrainedModel
+    encoder : transformers.PreTrainedModel
         Its sequence-classification form.
+    head : {"new", "discarded", "published"}
+        Whether the head is new, new although there was one of the same size, or the published one.
 
     Raises
     ------
     OSError
-        If there is no such model, or it has no safetensors weights.
+        If there is no such model, or some of its weights are missing.
     ValueError
-        If the model has no sequence-classification form.
+        If dropout cannot be turned off.
     """
-    kind, config, weights = _load_weights(model, trust_remote_code)
-    config = copy.deepcopy(config)
-    config.id2label = {i: str(label) for i, label in enumerate(labels)}
-    config.label2id = {str(label): i for i, label in enumerate(labels)}
+    found = _load_weights(model, trust_remote_code)
+    weights, head = _with_head(found, classes, multilabel)
+    config = copy.deepcopy(found.config)
+    config.id2label = {i: str(label) for i, label in enumerate(classes)}
+    config.label2id = {str(label): i for i, label in enumerate(classes)}
     config.pad_token_id = pad_token_id
     config.problem_type = "single_label_classification"
     with quiet_transformers():
-        return kind.from_pretrained(
+        encoder = found.kind.from_pretrained(
             None,
             config=config,
             state_dict={name: torch.from_numpy(value.copy()) for name, value in weights.items()},
             dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
+    if dropout is not None:
+        set_dropout(encoder, dropout)
+    if dropout == 0 and not found.is_steady:
+        raise ValueError(
+            f"dropout must be None for {found.kind.__name__}, which leaves something to chance in "
+            f"training whatever the probabilities of its dropouts are. Got {dropout}."
+        )
+    return encoder, head
+
+
+def _with_head(found, classes, multilabel):
+    """Return the weights with a head for these classes, or without one, and which it is."""
+    if not found.head:
+        return found.weights, "new"
+    rows = matching_rows(found.config.id2label, classes)
+    kinds = {False: "single_label_classification", True: "multi_label_classification"}
+    if found.config.problem_type == kinds[not multilabel]:
+        rows = None
+    if rows is not None:
+        return found.weights | {name: found.weights[name][rows] for name in found.head}, "published"
+    weights = {k: v for k, v in found.weights.items() if k not in found.head}
+    same_size = len(found.config.id2label) == len(classes)
+    return weights, "discarded" if same_size else "new"
 
 
 def _load_weights(model, trust_remote_code):
@@ -115,38 +186,86 @@ def _load_weights(model, trust_remote_code):
 
 
 def _read_weights(model, trust_remote_code):
-    """Return the encoder's class, configuration and weights, as arrays, without a new head."""
-    place = os.path.expanduser(model)
     # A new head is drawn here too, and dropped: not from the caller's random numbers.
-    with quiet_transformers(), _named(model), torch.random.fork_rng(devices=[]):
-        encoder, info = AutoModelForSequenceClassification.from_pretrained(
-            place,
-            config=AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code),
+    with quiet_transformers(), named(model), torch.random.fork_rng(devices=[]):
+        files = _files_of(model)
+        config = _prepared(_read_config(files, trust_remote_code), files, trust_remote_code)
+        with torch.device("meta"):
+            kind = type(
+                AutoModelForSequenceClassification.from_config(
+                    config, trust_remote_code=trust_remote_code
+                )
+            )
+        encoder, info = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=read_tensors(files.weights()),
             dtype=torch.float32,
-            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            trust_remote_code=trust_remote_code,
         )
-    _check_encoder_loaded(model, encoder, info)
+    check_loaded(model, encoder, info)
     new = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
     weights = {
         name: value.numpy() for name, value in encoder.state_dict().items() if name not in new
     }
-    return type(encoder), encoder.config, weights
+    head = head_names(encoder)
+    if any(_is_above_layers(name, encoder) for name in new):  # half a head is none
+        weights = {name: value for name, value in weights.items() if name not in head}
+        head = []
+    steady = _check_promises(
+        model, encoder, load_tokenizer(model, trust_remote_code=trust_remote_code)
+    )
+    return Pretrained(kind, encoder.config, weights, head, steady)
+
+
+def _is_above_layers(name, encoder):
+    return "pooler" in name or not name.startswith(encoder.base_model_prefix + ".")
+
+
+def _check_promises(model, encoder, tokenizer):
+    """Note in the configuration if padding changes an answer; say if dropout can be off."""
+    encoder.config.pad_token_id = tokenizer.pad_token_id
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            if not ignores_padding(encoder, tokenizer):
+                encoder.config.skfocal = {**found_settings(encoder), "by_length": True}
+            return is_steady(encoder, tokenizer)
+    except Exception as error:  # an architecture may fail in any way
+        raise cannot_load(
+            model,
+            f"{type(encoder).__name__} cannot be computed for two short texts: {error!r:.300}",
+        ) from error
+
+
+def _prepared(config, files, trust_remote_code):
+    """Return the configuration without code that is not run, and with what is ours."""
+    found = {}
+    if getattr(config, "auto_map", None) and trust_remote_code:
+        found["code"] = files.place  # found again by whoever opens a pickle
+    elif hasattr(config, "auto_map"):
+        del config.auto_map  # beside an architecture that transformers has
+    if config.model_type == "big_bird":
+        # transformers switches to it for short texts, and never back.
+        config.attention_type = "original_full"
+    if files.max_seq_length is not None:
+        found["max_seq_length"] = files.max_seq_length
+    if found or hasattr(config, "skfocal"):
+        config.skfocal = found
+    return config
 
 
 # -- kept for the folds and candidates of a search ------------------------------------------
 
 _KEPT: OrderedDict = OrderedDict()
-_N_KEPT = 8
+_N_KEPT = 12
 _N_READ = {"tokenizer": 0, "weights": 0}
 
 
 def _kept(key, read):
     """Return the value of this key from a payload or an earlier call, or read it.
 
-    The eight most recently used values are kept.
+    The twelve most recently used values are kept, three of a model.
     """
     handed = shared_payload.find_pretrained(key)
     if handed is not None:
@@ -154,7 +273,7 @@ def _kept(key, read):
     with _LOADING:
         if key not in _KEPT:
             _KEPT[key] = read()
-            _N_READ[key[0]] += 1
+            _N_READ[key[0]] = _N_READ.get(key[0], 0) + 1
             if len(_KEPT) > _N_KEPT:
                 _KEPT.popitem(last=False)
         _KEPT.move_to_end(key)
@@ -166,8 +285,14 @@ def _stamp(model):
     place = os.path.expanduser(model)
     if not os.path.isdir(place):  # pathlib raises for a name that is too long
         return ()
-    files = [(file.name, file.stat()) for file in sorted(Path(place).iterdir())]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+    # Sentence-transformers may have the encoder in a subfolder.
+    folders = [Path(place), *(path.parent for path in Path(place).glob("*/config.json"))]
+    stamps = []
+    for path in sorted(path for folder in folders for path in folder.iterdir()):
+        with contextlib.suppress(OSError):  # links to nowhere, files that go
+            stat = path.stat()
+            stamps.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(stamps)
 
 
 def to_share(model):
@@ -188,49 +313,3 @@ def clear_pretrained_cache():
     """Forget the weights and tokenizers that were read."""
     with _LOADING:
         _KEPT.clear()
-
-
-# -- errors --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _named(model):
-    """Turn the various errors of a failed look-up into one that names the model."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:
-        path = os.path.expanduser(model)
-        if os.path.isdir(path):
-            looked = f"the folder {str(path)!r} holds {sorted(os.listdir(path))[:12]}"
-            cure = (
-                "It needs config.json, model.safetensors (pickled .bin weights are not read) and "
-                "the tokenizer's files, of an architecture that has a "
-                "AutoModelForSequenceClassification. Code in the folder runs only with "
-                "trust_remote_code=True."
-            )
-        else:
-            looked = "no folder of that name exists and the Hugging Face hub did not give it"
-            cure = (
-                "Check the spelling, or give the path of a folder with config.json, "
-                "model.safetensors and the tokenizer's files. Without a hub, "
-                "skfocal.datasets.fetch_minilm() returns such a folder; HF_HUB_OFFLINE=1 in the "
-                "environment keeps transformers from asking for it."
-            )
-        raise OSError(
-            f"model={excerpt(str(model), 200)} cannot be loaded: {looked}. {cure} "
-            f"transformers said: {' '.join(repr(str(error))[1:400].split())}"
-        ) from (error if len(str(model)) < 1000 else None)
-
-
-def _check_encoder_loaded(model, encoder, info):
-    """Refuse weights that leave the encoder itself, not only its head, at random values."""
-    prefix = encoder.base_model_prefix + "."
-    missing = [
-        key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key
-    ]
-    total = sum(key.startswith(prefix) for key in encoder.state_dict())
-    if len(missing) > total // 10:
-        raise OSError(
-            f"model={str(model)!r} has weights for another architecture: {len(missing)} of the "
-            f"encoder's {total} tensors are not in it, for example {missing[0]!r}."
-        )

@@ -4,19 +4,30 @@ import contextlib
 
 from torch import nn
 
+_AFFORDABLE = 512  # tokens, as BERT reads
+
 
 def layers_of(encoder):
-    """Return the encoder's transformer layers, lowest first."""
-    depth = encoder.config.num_hidden_layers
-    for module in encoder.base_model.modules():
+    """Return the encoder's transformer layers, lowest first.
+
+    Layers that share all weights (ALBERT) are one. The list is empty if there is none to find.
+    """
+    shared = getattr(encoder.config, "num_hidden_groups", None)
+    depth = shared or getattr(encoder.config, "num_hidden_layers", 0)
+    for name, module in encoder.base_model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return module
-    raise ValueError(f"{type(encoder).__name__} has no list of {depth} layers to count.")
+            if not shared or name.endswith("groups"):
+                return module
+    return nn.ModuleList()
 
 
 def parameter_depths(encoder):
-    """Yield ``(parameter, depth)``: 0 for embeddings, 1.. for layers, the top for the head."""
+    """Yield ``(parameter, depth)``: 0 for embeddings, 1.. for layers, the top for the head.
+
+    A decoder beside the encoder counts as its last layer.
+    """
     layers = layers_of(encoder)
+    has_decoder = getattr(encoder.config, "is_encoder_decoder", False)
     depth_of = {id(p): i + 1 for i, layer in enumerate(layers) for p in layer.parameters()}
     tables = [m for m in encoder.modules() if isinstance(m, nn.Embedding)]
     first = {id(p) for table in tables for p in table.parameters()}
@@ -27,6 +38,8 @@ def parameter_depths(encoder):
             yield parameter, depth_of[key]
         elif key in first or (key in inside and "embed" in name):
             yield parameter, 0
+        elif has_decoder and key in inside and ".decoder." in f".{name}":
+            yield parameter, len(layers)
         else:
             yield parameter, len(layers) + 1
 
@@ -34,6 +47,11 @@ def parameter_depths(encoder):
 def freeze_layers(encoder, n_layers):
     """Freeze the embeddings and the lowest `n_layers` layers; 0 freezes nothing."""
     n_all = len(layers_of(encoder))
+    if n_layers and n_all < getattr(encoder.config, "num_hidden_layers", 1):
+        raise ValueError(
+            f"freeze must be 0 for {type(encoder).__name__}, which has no list of layers with "
+            f"weights of their own. Got {n_layers}."
+        )
     if n_layers > n_all:
         raise ValueError(f"freeze must be at most the {n_all} layers of the model. Got {n_layers}.")
     for parameter, depth in parameter_depths(encoder):
@@ -71,10 +89,35 @@ def recomputed_layers(encoder):
         getattr(encoder, f"{kind}_checkpointing_disable")()
 
 
+def found_settings(encoder):
+    """Return what was found when the encoder was loaded; its configuration keeps it."""
+    found = getattr(encoder.config, "skfocal", None)
+    return found if isinstance(found, dict) else {}
+
+
+def example_ids(encoder, n):
+    """Return `n` token ids that end as texts do, for encoders that read the end token."""
+    end = getattr(encoder.config, "eos_token_id", None)
+    return [*range(3, 2 + n), end if isinstance(end, int) else 1]
+
+
+def needs_equal_lengths(encoder):
+    """Say whether padding would change a document's logits: found when the encoder was loaded."""
+    return found_settings(encoder).get("by_length", False) is True
+
+
 def has_token_types(encoder, tokenizer):
     """Say whether the encoder tells the second text of a pair from the first."""
     n_types = getattr(encoder.config, "type_vocab_size", 0) or 0
     return n_types > 1 and "token_type_ids" in tokenizer.model_input_names
+
+
+def default_length(encoder, limit):
+    """Return the maximum number of tokens unless a user asks for another, at most `limit`.
+
+    It is what one can afford: the time of a document grows with its tokens and their pairs.
+    """
+    return min(limit, _AFFORDABLE, found_settings(encoder).get("max_seq_length", limit))
 
 
 def length_limit(encoder, tokenizer):

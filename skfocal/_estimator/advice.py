@@ -5,12 +5,15 @@ import torch
 from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
+from skfocal._data.tokens import count_equal, rows_with, unknown_characters
 from skfocal._estimator.parameters import n_deferred_epochs
 from skfocal._estimator.plan import implied_weight
 from skfocal._runtime.warnings import warn
+from skfocal._utils.messages import excerpt
 from skfocal._utils.settings import Settings
 from skfocal.calibration import resolve_proba
 
+_UNKNOWN_SHARE = 0.05  # English and emojis: below 0.01 with BERT; another script: 0.3 to 1
 _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
 
 
@@ -47,6 +50,55 @@ def advise_answers(parameters, proba, loss):
     warn_inexact(
         proba, parameters.decision, loss.normalize, weighted, parameters.sampler, parameters.defer
     )
+
+
+def advise_model(parameters, module, tokenizer, texts, tokens, is_first):
+    """Warn if the model does not suit the documents, and about what was lost.
+
+    Parameters
+    ----------
+    parameters : SimpleNamespace
+    module : skfocal._encoder.module.EncoderClassifier
+        As it was loaded.
+    tokenizer : transformers.PreTrainedTokenizerFast
+    texts : list of str or of (str, str)
+    tokens : skfocal._data.tokens.Tokens
+        Of all documents.
+    is_first : bool
+        Whether this is the first of the processes that train together.
+    """
+    if parameters.verbose and is_first and module.head is not None:
+        kept = module.head == "published"
+        which = "is that of the published classifier" if kept else "is new"
+        print(f"The head of the model {which}.")  # noqa: T201
+        if tokenizer.pad_token == tokenizer.eos_token:
+            print("The end token of the tokenizer also pads.")  # noqa: T201
+    if module.head == "discarded":
+        warn(
+            f"The head of model={str(parameters.model)!r} has as many classes as y, but other "
+            "labels, so a new head was drawn. To keep it, give y the labels of the model's "
+            "id2label."
+        )
+    warn_unknown_tokens(tokenizer, texts, tokens)
+    if message := tokens.loss_message():
+        warn(message)
+
+
+def warn_unknown_tokens(tokenizer, texts, tokens):
+    """Warn if the tokenizer does not know more than a few of the tokens."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return  # such tokenizers fall back to bytes
+    values = unknown, ~unknown  # of a first and of a second text
+    share = count_equal(tokens.flat, values) / len(tokens.flat)
+    if share > _UNKNOWN_SHARE:
+        sample = [texts[row] for row in rows_with(tokens, values)]
+        characters = unknown_characters(tokenizer, sample)
+        warn(
+            f"{share:.0%} of all tokens are unknown to the model's tokenizer, mostly those of the "
+            f"characters {excerpt(characters)}: nothing of such words is learned. Choose a model "
+            "of their language, or a multilingual one."
+        )
 
 
 def warn_bfloat16(name, precision, device):

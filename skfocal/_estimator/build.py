@@ -16,7 +16,7 @@ from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.head import cosine_scale, give_cosine_head
 from skfocal._encoder.module import load_module
 from skfocal._encoder.pretrained import load_tokenizer
-from skfocal._encoder.structure import has_token_types, length_limit
+from skfocal._encoder.structure import default_length, has_token_types, length_limit
 from skfocal._estimator import advice
 from skfocal._estimator.parameters import (
     as_callbacks,
@@ -60,13 +60,14 @@ def check_earlier(parameters, classes, earlier):
         )
 
 
-def load_encoder(parameters, classes):
+def load_encoder(parameters, classes, multilabel=False):
     """Return the pretrained encoder with a new head, as a module, and its tokenizer."""
     tokenizer = load_tokenizer(parameters.model, trust_remote_code=parameters.trust_remote_code)
     module = load_module(
         parameters.model,
         classes.tolist(),
         pad_token_id=tokenizer.pad_token_id,
+        multilabel=multilabel,
         dropout=parameters.dropout,
         attention_dropout=parameters.attention_dropout,
         trust_remote_code=parameters.trust_remote_code,
@@ -81,6 +82,7 @@ def copied_encoder(earlier, parameters=None):
     `parameters`, those of a new training, it gets their dropout.
     """
     module = copy.deepcopy(earlier.net_.plain_module())
+    module.head = None  # what there was to say of it has been said
     if parameters is not None and parameters.dropout is not None:
         set_dropout(module.model, parameters.dropout)
     if parameters is not None and parameters.attention_dropout is not None:
@@ -145,7 +147,7 @@ def chosen_truncation(parameters, module, tokenizer, pairs) -> TruncationSpec:
             f"Got {parameters.max_length}."
         )
     settings, _ = long_document_settings(parameters.long_documents)
-    max_length = int(parameters.max_length or limit)
+    max_length = int(parameters.max_length or default_length(module.model, limit))
     spec = truncation(module, tokenizer, max_length, pairs, settings)
     spec.check()
     return spec

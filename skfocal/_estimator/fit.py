@@ -26,9 +26,8 @@ from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import check_together, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
-from skfocal._runtime.devices import deterministic_algorithms, hold_device
+from skfocal._runtime.devices import deterministic_algorithms, hold_device, seeded
 from skfocal._runtime.process_group import Processes
-from skfocal._runtime.warnings import warn
 from skfocal._training.net import FocalNet
 from skfocal._utils.hashing import digest
 from skfocal.calibration import PROBAS, prior_offset, resolve_proba
@@ -86,6 +85,7 @@ class Fit:
     n_truncated_: int
     tokenizer_: Any
     net_: FocalNet
+    pretrained_head_: bool
     _shift: np.ndarray
     _n_frozen: int
     _pairs: bool
@@ -222,9 +222,7 @@ class Training:
         parameters = self.parameters
         steady = deterministic_algorithms() if parameters.deterministic else nullcontext()
         with hold_device(self.processes.device(parameters.device)) as device, steady:
-            cuda = [torch.device(device)] if device.startswith("cuda") else []
-            with torch.random.fork_rng(devices=cuda):
-                torch.manual_seed(seed)
+            with seeded(device, seed):
                 yield device
 
     def _prepare(self) -> Prepared:
@@ -233,7 +231,7 @@ class Training:
             is_new = self.chunks is None  # a new training may have another dropout
             module, tokenizer = build.copied_encoder(self.earlier, parameters if is_new else None)
         else:
-            module, tokenizer = build.load_encoder(parameters, data.classes)
+            module, tokenizer = build.load_encoder(parameters, data.classes, data.multilabel)
         freeze_layers(module.model, int(parameters.freeze))
         truncation = build.chosen_truncation(parameters, module, tokenizer, data.pairs)
         chosen = plan.resolve(
@@ -246,8 +244,9 @@ class Training:
             adapters = Adapters(module.model, parameters.peft, int(parameters.freeze), kept)
         advice.advise(parameters, chosen)
         tokens = tokenize(tokenizer, data.texts, truncation, processes=self.processes)
-        if message := tokens.loss_message():
-            warn(message)
+        advice.advise_model(
+            parameters, module, tokenizer, data.texts, tokens, self.processes.is_first
+        )
         return Prepared(module, tokenizer, truncation, chosen, adapters, tokens)
 
     def _batches(self, prepared) -> BucketBatchSampler:
@@ -354,6 +353,11 @@ class Training:
             )
         return temperatures, offset
 
+    def _has_pretrained_head(self, prepared) -> bool:
+        if self.goes_on and self.earlier is not None:
+            return self.earlier.pretrained_head_
+        return prepared.module.head == "published"
+
     def _result(self, net, prepared, chunks, temperatures, offset) -> Fit:
         parameters, chosen = self.parameters, prepared.plan
         class_loss = np.array(dict(net.callbacks_)["class_loss"].shares_)
@@ -373,6 +377,7 @@ class Training:
             n_truncated_=int(prepared.tokens.is_cut.sum()),
             tokenizer_=prepared.tokenizer,
             net_=net,
+            pretrained_head_=self._has_pretrained_head(prepared),
             _shift=chosen.shift,
             _n_frozen=int(parameters.freeze),
             _pairs=self.data.pairs,

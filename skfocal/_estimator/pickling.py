@@ -1,5 +1,6 @@
 """Convert a fitted estimator to plain data and back, for pickles, skops files and folders."""
 
+import contextvars
 import copy
 from typing import Any
 
@@ -12,12 +13,12 @@ from skfocal._estimator import build, parameters
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._runtime.devices import resolve_device
 from skfocal._storage import renamed
-from skfocal._storage.attribute_checks import check_complete
+from skfocal._storage.attribute_checks import BEFORE, check_complete
 from skfocal._storage.encoder_state import module_from_plain, module_to_plain
 from skfocal.losses._state import loss_from_plain, loss_to_plain
 
+_MAY_RUN_CODE: contextvars.ContextVar[bool] = contextvars.ContextVar("run code", default=False)
 _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
-_BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean"}  # not stored by earlier versions
 
 
 def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -72,16 +73,44 @@ def from_plain(state, defaults):
     if "_cutting" in state:
         state["_cutting"] = renamed.renewed_cutting(state["_cutting"])
     if plain is not None:
-        state = {**_BEFORE, **state}
+        state = {**BEFORE, **state}
         check_complete(state)
     return state, plain
 
 
+def reduced(estimator: Any, plain: str | tuple[Any, ...]) -> str | tuple[Any, ...]:
+    """Return what a pickle keeps of an estimator, for :meth:`object.__reduce_ex__`.
+
+    Parameters
+    ----------
+    estimator : BertFocalClassifier
+    plain : tuple
+        What it keeps of other objects.
+    """
+    net = vars(estimator).get("net_")
+    if net is None or not hasattr(net.plain_module().model.config, "auto_map"):
+        return plain
+    return _with_code, (type(estimator), plain[2])
+
+
+def _with_code(kind, state):
+    """Return an estimator whose model may run code of its own.
+
+    Only a pickle can call this, and whoever opens one runs its code already. A state alone, as in a
+    skops file, cannot ask for it.
+    """
+    estimator = kind.__new__(kind)
+    token = _MAY_RUN_CODE.set(True)
+    try:
+        estimator.__setstate__(state)
+    finally:
+        _MAY_RUN_CODE.reset(token)
+    return estimator
+
+
 def build_net(estimator, plain):
     """Set the stored tokenizer and net of an estimator, on a device that is available."""
-    module, estimator.tokenizer_ = module_from_plain(
-        plain, trust_remote_code=estimator.trust_remote_code
-    )
+    module, estimator.tokenizer_ = module_from_plain(plain, trust_remote_code=_MAY_RUN_CODE.get())
     freeze_layers(module.model, estimator._n_frozen)
     net = build.make_net(
         parameters.parameters_of(estimator),

@@ -58,7 +58,7 @@ class Payload:
     @property
     def n_bytes(self):
         """Size of the texts, the token ids and the weights."""
-        weights = [value[2] for key, value in self.pretrained.items() if key[0] == "weights"]
+        weights = [value.weights for key, value in self.pretrained.items() if key[0] == "weights"]
         arrays: list = [self.texts.flat, self.texts.ends, self.tokens.flat, self.tokens.keys]
         arrays += [array for of_one in weights for array in of_one.values()]
         return sum(array.nbytes for array in arrays)

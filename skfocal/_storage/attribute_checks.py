@@ -6,7 +6,6 @@ from numbers import Real
 import numpy as np
 
 from skfocal._data.tokenization import checked_truncation
-from skfocal._encoder.dropout import DROPOUT_NUMBERS
 from skfocal._encoder.pooling import POOLINGS
 from skfocal.losses import Loss
 from skfocal.losses._state import loss_from_plain
@@ -23,6 +22,7 @@ STORED = {
     "lr_": "0.1.0",
     "max_length_": "0.1.0",
     "n_truncated_": "0.1.0",
+    "pretrained_head_": "0.1.0",
     "_shift": "0.1.0",
     "_n_frozen": "0.1.0",
     "_pairs": "0.1.0",
@@ -39,6 +39,8 @@ OPTIONAL = {
     "feature_names_in_": "0.1.0",  # of X with named columns
     "_chunks": "0.1.0",  # of partial_fit
 }
+# What the first versions did not store.
+BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean", "pretrained_head_": False}
 _BUILT = {"net_", "tokenizer_"}
 
 
@@ -53,8 +55,8 @@ def check_complete(attributes):
 
 
 def checked_dropouts(dropouts):
-    for _, attribute, probability in dropouts:
-        if attribute not in ("p", *DROPOUT_NUMBERS) or not 0 <= probability <= 1:
+    for _, _, probability in dropouts:
+        if not 0 <= probability <= 1:
             raise ValueError(f"dropouts must be probabilities. Got {dropouts!r:.80}.")
     return dropouts
 
@@ -79,7 +81,7 @@ def check_attributes(kind, attributes, params):
                 f"attributes must be those that this version stores. Got {name!r:.60}: was it "
                 "saved by a newer skfocal?"
             )
-    check_complete({"_pairs": 0, "_cutting": 0, "_pooling": 0, **attributes})
+    check_complete({**BEFORE, **attributes})
     classes = attributes["classes_"]
     n = len(classes)
     labels = str | Real | np.generic
@@ -102,6 +104,8 @@ def check_attributes(kind, attributes, params):
             raise ValueError(f"{name} must be an int. Got {attributes[name]!r:.60}.")
         number(attributes[name], name, low)
     number(attributes["lr_"], "lr_", -1)
+    if type(attributes.get("pretrained_head_", False)) is not bool:
+        raise ValueError("pretrained_head_ must be a bool.")
     if not isinstance(attributes["_fitted_model"], str):
         raise ValueError("_fitted_model must be a name.")
     _check_loss(loss_from_plain(attributes["loss_"]), shape)

@@ -8,6 +8,7 @@ from safetensors import safe_open
 from torch.nn.modules import module as torch_module
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from skfocal._encoder.load_checks import largest_id
 from skfocal._storage.encoder_state import encoder_of
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -137,7 +138,7 @@ def _at_most(n_tensors):
 def check_vocabulary(encoder, tokenizer):
     """Raise ValueError if the tokenizer has tokens without an embedding."""
     n_rows = encoder.get_input_embeddings().num_embeddings
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    largest = largest_id(tokenizer)
     if not 0 <= largest < n_rows or tokenizer.pad_token_id is None:
         raise ValueError(
             f"tokenizer.json must have a padding token and ids below {n_rows}, the number of "

@@ -17,6 +17,7 @@ from torch import nn
 
 from skfocal._runtime.process_group import ALONE
 from skfocal._runtime.warnings import warn
+from skfocal._storage.encoder_state import unshared
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.plain_data import is_plain, join, plain_attributes, split
 from skfocal._utils.files import UNFINISHED, sha256_of_file, whole_folder
@@ -146,7 +147,7 @@ class Checkpoints:
         try:
             with whole_folder(self.folder / name) as work:
                 (work / _STATE).write_text(json.dumps(content))
-                safetensors.torch.save_file(_unshared(tensors), work / _TENSORS)
+                safetensors.torch.save_file(unshared(tensors), work / _TENSORS)
                 sums = [f"{sha256_of_file(work / file)}  {file}\n" for file in (_STATE, _TENSORS)]
                 (work / _SUMS).write_text("".join(sums))
         except (OSError, safetensors.SafetensorError) as error:
@@ -294,15 +295,3 @@ def _hash(arrays):
             array = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         parts.append(np.ascontiguousarray(array).tobytes())
     return digest(*parts).hex()
-
-
-def _unshared(tensors):
-    """Give each tensor its own memory: safetensors rejects tensors that share it."""
-    seen: set = set()
-    result = {}
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage()
-        whole = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
-        seen.add(storage.data_ptr())
-        result[name] = tensor if whole else tensor.clone()
-    return result

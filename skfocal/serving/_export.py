@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.pooling import pool
+from skfocal._encoder.structure import needs_equal_lengths
 from skfocal._storage import encoder_checks, tokenizer_files
 from skfocal._storage.format_head import format_head
 from skfocal._utils import files as _files
+from skfocal._utils.messages import excerpt
 from skfocal._utils.optional import import_optional
 from skfocal.serving._format import (
     FILES,
@@ -71,13 +73,18 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     """
     encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
     module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
+    if needs_equal_lengths(module.model):
+        raise ValueError(
+            f"A graph computes padded batches, and padding changes the answers of "
+            f"{type(module.model).__name__}. Serve the pickle."
+        )
     calibration = copy.deepcopy(model.calibration)
     calibration.loss.cpu()
     tokenizer = tokenizer_files.tokenizer_to_plain(estimator.tokenizer_)[TOKENIZER]
     truncation = model.truncation
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.users_folder(folder, HEAD, FILES) as work:
-        _write_graph(graph, _example(truncation), work / GRAPH)
+        _write_graph(graph, _example(truncation), work / GRAPH, type(module.model).__name__)
         (work / TOKENIZER).write_bytes(tokenizer)
         sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
         head = _head(estimator, truncation, sums)
@@ -126,19 +133,26 @@ def _write_graph(
     graph: nn.Module,
     example: tuple[dict[str, Tensor], dict[str, dict[int, str]]],
     path: Path,
+    encoder: str = "The model",
 ) -> None:
     inputs, sizes = example
-    with _quiet(), torch.no_grad():
-        program: Any = torch.onnx.export(
-            graph,
-            kwargs=inputs,
-            dynamo=True,
-            input_names=list(inputs),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=sizes,
-            custom_translation_table=_translations(),
-            verbose=False,
-        )
+    try:
+        with _quiet(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                graph,
+                kwargs=inputs,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=list(OUTPUTS),
+                dynamic_shapes=sizes,
+                custom_translation_table=_translations(),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(
+            f"{encoder} has computations that torch cannot write as a graph of any length. Serve "
+            f"the pickle. torch said: {excerpt(str(error), 200)}"
+        ) from error
     _forget_sources(program.model)
     program.save(path, external_data=False)
 
