@@ -427,6 +427,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.slow
 def test_pickles_and_folders_need_no_peft(make, data, tmp_path):
     X, _ = data
     clf = make(peft=LORA).fit(*data)

@@ -167,7 +167,7 @@ def predicted_by(process_context, clf, texts):
         ("fork", {}),
         ("fork", {"freeze": 1, "predict_precision": None}),
         pytest.param("spawn", {}, marks=pytest.mark.slow),
-        ("spawn", {"freeze": 1, "predict_precision": None}),
+        pytest.param("spawn", {"freeze": 1, "predict_precision": None}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -204,7 +204,9 @@ def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("settings", [{}, {"freeze": 1}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [pytest.param({}, marks=pytest.mark.slow), {"freeze": 1}], ids=str
+)
 def test_loky_workers_predict_the_same_bits(make, data, settings):
     clf, texts = make(max_epochs=1, **settings).fit(*data), many_texts(100)
     parts = joblib.Parallel(n_jobs=2)(
@@ -214,6 +216,7 @@ def test_loky_workers_predict_the_same_bits(make, data, settings):
     assert np.array_equal(parts[1], clf.predict_proba(texts[::-1]))
 
 
+@pytest.mark.slow
 def test_workers_start_anew_after_the_caches_were_cleared(make, data):
     X, y = data
     search = GridSearchCV(

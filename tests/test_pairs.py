@@ -182,6 +182,7 @@ def test_names_of_both_columns_are_kept(make, pairs):
         clf.predict(frame[["answer", "question"]])
 
 
+@pytest.mark.slow
 def test_answers_survive_pickle_folder_and_graph(make, pairs, tmp_path):
     X, y = pairs
     clf = make(alpha="balanced").fit(X, y)
