@@ -155,6 +155,7 @@ def load_encoder(
             state_dict={name: torch.from_numpy(value.copy()) for name, value in weights.items()},
             dtype=torch.float32,
         )
+    _draw_what_is_missing(encoder)
     if dropout is not None:
         set_dropout(encoder, dropout)
     if dropout == 0 and not found.is_steady:
@@ -219,6 +220,18 @@ def _read_weights(model, trust_remote_code):
     return Pretrained(kind, encoder.config, weights, head, steady)
 
 
+def _draw_what_is_missing(encoder):
+    """Give each weight without memory some numbers.
+
+    With FSDP only the first process has a new head, which the others get when they train.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for module in encoder.modules():
+            for name, weight in [*module.named_parameters(recurse=False)]:
+                if weight.is_meta:
+                    setattr(module, name, torch.nn.Parameter(0.02 * torch.randn(weight.shape)))
+
+
 def _is_above_layers(name, encoder):
     return "pooler" in name or not name.startswith(encoder.base_model_prefix + ".")
 
@@ -226,6 +239,7 @@ def _is_above_layers(name, encoder):
 def _check_promises(model, encoder, tokenizer):
     """Note in the configuration if padding changes an answer; say if dropout can be off."""
     encoder.config.pad_token_id = tokenizer.pad_token_id
+    _draw_what_is_missing(encoder)
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             if not ignores_padding(encoder, tokenizer):
