@@ -109,11 +109,6 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
             f"loss={estimator.loss!r} has a cosine head, which transformers does not know: "
             "from_pretrained reads the folder, but transformers.pipeline gives other scores."
         )
-    if "auto_map" in json.loads(plain["config"]):
-        raise ValueError(
-            f"A folder holds no code, and model={estimator._fitted_model!r} brings its own. Use "
-            "pickle or joblib."
-        )
     config = _stored_config(plain["config"], state)
     weights = {name.removeprefix("model."): v for name, v in plain["weights"].items()}
     sizes = {name: value.shape for name, value in weights.items()}
@@ -205,6 +200,11 @@ def _stored_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _stored_config(text: str, state: dict[str, Any]) -> dict[str, Any]:
     """Return config.json as the pipelines of transformers expect it."""
     config = json.loads(text)
+    if "auto_map" in config:
+        raise ValueError(
+            f"A folder holds no code, and model={state['_fitted_model']!r} brings its own. Use "
+            "pickle or joblib."
+        )
     several = state["class_weight_"].ndim == 2
     config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
     config["architectures"] = [

@@ -53,10 +53,8 @@ def has_dropout(encoder):
 def _dropout_places(encoder):
     """Yield ``(name, module, attribute)`` of every probability of dropout."""
     for name, module in encoder.named_modules():
-        if isinstance(module, nn.Dropout):
-            yield name, module, "p"
         for attribute in vars(module):
-            if is_dropout(module, attribute) and attribute != "p":
+            if is_dropout(module, attribute):
                 yield name, module, attribute
 
 

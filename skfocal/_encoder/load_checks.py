@@ -2,7 +2,7 @@
 
 import re
 
-from skfocal._encoder.load_errors import cannot_load
+from skfocal._encoder.load_errors import SAVE_TOKENIZER, cannot_load
 from skfocal._encoder.published_head import head_names
 
 # A vocabulary that came from a file has more; one that did not has a few special tokens.
@@ -21,10 +21,7 @@ def check_tokenizer(files, tokenizer, config):
         raise cannot_load(
             files.name,
             f"its tokenizer has no vocabulary, only {len(tokenizer)} added tokens: it lacks "
-            f"{' and '.join(missing) or 'words in ' + ' and '.join(names)}. Save the tokenizer of "
-            "the model it was made from beside it: "
-            "AutoTokenizer.from_pretrained(original).save_pretrained(folder). From the hub, try "
-            "again later: a busy one may have answered without these files.",
+            f"{' and '.join(missing) or 'words in ' + ' and '.join(names)}. {SAVE_TOKENIZER}",
         )
     n_rows = getattr(config.get_text_config(), "vocab_size", None)
     if n_rows is not None and (largest := largest_id(tokenizer)) >= n_rows:

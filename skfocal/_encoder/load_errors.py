@@ -31,6 +31,11 @@ _CAUSES = {
         "that has one."
     ),
 }
+SAVE_TOKENIZER = (
+    "Save the tokenizer of the model it was made from beside it: "
+    "AutoTokenizer.from_pretrained(original).save_pretrained(folder). From the hub, try again "
+    "later: a busy one may have answered without these files."
+)
 _WITHOUT_HUB = "Without the hub, skfocal.datasets.fetch_minilm() returns the folder of a model."
 
 
@@ -78,15 +83,11 @@ def _cause(model, chain):
             "peft.AutoPeftModelForSequenceClassification.from_pretrained(folder)"
             ".merge_and_unload().save_pretrained(other), and the tokenizer beside it."
         )
-    if os.path.isdir(path) and "config.json" not in files:
-        return f"the folder {path!r} holds {files[:12]}. {_FOLDER}"
-    text = " ".join(map(str, chain))
+    is_folder, text = os.path.isdir(path), " ".join(map(str, chain))
     causes = [cause for words, cause in _CAUSES.items() if words in text]
-    if causes:
+    if causes and not (is_folder and "config.json" not in files):
         return causes[0]
-    if not os.path.isdir(path):
-        return _hub_cause(chain)
-    return f"the folder {path!r} holds {files[:12]}. {_FOLDER}"
+    return f"the folder {path!r} holds {files[:12]}. {_FOLDER}" if is_folder else _hub_cause(chain)
 
 
 def _hub_cause(chain):

@@ -4,8 +4,10 @@ Two short documents are enough: one alone and beside a longer one, and one compu
 training without dropout.
 """
 
+import numpy as np
 import torch
 
+from skfocal._data.tokenization import encoder_inputs, laid_out
 from skfocal._encoder.dropout import set_dropout
 
 _TEXTS = ("0 1", "9 8 7 6 5 4 3 2 1 0")
@@ -31,15 +33,14 @@ def is_steady(encoder, tokenizer):
 
 
 def _ids(tokenizer):
-    return [tokenizer(text)["input_ids"] for text in _TEXTS]
+    return [np.array(tokenizer(text)["input_ids"], np.int32) for text in _TEXTS]
 
 
 def _logits(encoder, rows, pad):
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    flat, starts, lengths = laid_out(rows)
+    inputs = encoder_inputs(flat, starts, lengths, pad_id=pad)
     with torch.no_grad():
-        return encoder(input_ids=ids, attention_mask=mask).logits
+        return encoder(**{name: torch.from_numpy(x) for name, x in inputs.items()}).logits
 
 
 def _same(logits, others, both):

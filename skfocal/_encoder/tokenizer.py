@@ -4,14 +4,11 @@ import importlib.util
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from skfocal._encoder.load_errors import cannot_load
+from skfocal._encoder.load_errors import SAVE_TOKENIZER, cannot_load
 
 _FAST = "tokenizer.json"
 _SENTENCEPIECE_FILES = ("spm.model", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 _OTHER_FILES = ("vocab.txt", "vocab.json", "bpe.codes")
-_UNNAMED = "one in Python"
-_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token",
-           "mask_token")  # fmt: skip
 # Slow tokenizers, which transformers has in Python only, by the packages they ask for first.
 _SLOW_PACKAGES = ("fugashi", "ipadic", "unidic", "sacremoses", "sudachi", "rhoknp", "emoji")
 
@@ -37,24 +34,17 @@ def fast_tokenizer(files, trust_remote_code=False):
     if fast is None and not trust_remote_code:  # code of its own may read other files
         _check_files(files)
     where = {"subfolder": files.subfolder, "trust_remote_code": trust_remote_code}
-    slow = None
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.place, **where)
     except ImportError as error:
         if not any(package in str(error) for package in _SLOW_PACKAGES):
             raise
-        slow = _UNNAMED
-    else:
-        slow = None if tokenizer.is_fast else type(tokenizer).__name__
-    if slow is not None:
+        tokenizer = None
+    if tokenizer is None or not tokenizer.is_fast:
         if fast is None:
-            raise cannot_load(files.name, _without_fast(slow))
-        names = {} if slow == _UNNAMED else _tokens_of(tokenizer)
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(files.place, subfolder=files.subfolder)
-        known = tokenizer.get_vocab()
-        for name, token in names.items():
-            if getattr(tokenizer, name) is None and token in known:
-                setattr(tokenizer, name, token)
+            kind = "one in Python" if tokenizer is None else type(tokenizer).__name__
+            raise cannot_load(files.name, _without_fast(kind))
+        tokenizer = _beside(files, tokenizer)
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token  # the attention mask hides it
     if tokenizer.pad_token_id is None:
@@ -80,9 +70,7 @@ def _check_files(files):
         raise cannot_load(
             files.name,
             f"its tokenizer has no vocabulary: it lacks {_FAST} and {', '.join(_OTHER_FILES)}, one "
-            "of which most models have. Save the tokenizer of the model it was made from beside "
-            "it: AutoTokenizer.from_pretrained(original).save_pretrained(folder). From the hub, "
-            "try again later: a busy one may have answered without these files.",
+            f"of which most models have. {SAVE_TOKENIZER}",
         )
 
 
@@ -93,10 +81,14 @@ def _is_there(package):
         return False
 
 
-def _tokens_of(tokenizer):
-    """Return the special tokens that a slow class gives a name."""
-    tokens = {name: getattr(tokenizer, name) for name in _TOKENS}
-    return {name: token for name, token in tokens.items() if token is not None}
+def _beside(files, slow):
+    """Return the fast tokenizer beside a slow one, with the special tokens that this names."""
+    fast = PreTrainedTokenizerFast.from_pretrained(files.place, subfolder=files.subfolder)
+    known = fast.get_vocab()
+    for name, token in ({} if slow is None else slow.special_tokens_map).items():
+        if isinstance(token, str) and getattr(fast, name) is None and token in known:
+            setattr(fast, name, token)
+    return fast
 
 
 def _without_fast(kind):

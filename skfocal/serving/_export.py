@@ -84,7 +84,13 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     truncation = model.truncation
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.users_folder(folder, HEAD, FILES) as work:
-        _write_graph(graph, _example(truncation), work / GRAPH, type(module.model).__name__)
+        try:
+            _write_graph(graph, _example(truncation), work / GRAPH)
+        except torch.onnx.OnnxExporterError as error:
+            raise ValueError(
+                f"{type(module.model).__name__} has computations that torch cannot write as a "
+                f"graph of any length. Serve the pickle. torch said: {excerpt(str(error), 200)}"
+            ) from error
         (work / TOKENIZER).write_bytes(tokenizer)
         sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
         head = _head(estimator, truncation, sums)
@@ -133,26 +139,19 @@ def _write_graph(
     graph: nn.Module,
     example: tuple[dict[str, Tensor], dict[str, dict[int, str]]],
     path: Path,
-    encoder: str = "The model",
 ) -> None:
     inputs, sizes = example
-    try:
-        with _quiet(), torch.no_grad():
-            program: Any = torch.onnx.export(
-                graph,
-                kwargs=inputs,
-                dynamo=True,
-                input_names=list(inputs),
-                output_names=list(OUTPUTS),
-                dynamic_shapes=sizes,
-                custom_translation_table=_translations(),
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise ValueError(
-            f"{encoder} has computations that torch cannot write as a graph of any length. Serve "
-            f"the pickle. torch said: {excerpt(str(error), 200)}"
-        ) from error
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            graph,
+            kwargs=inputs,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=sizes,
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
     _forget_sources(program.model)
     program.save(path, external_data=False)
 
