@@ -165,7 +165,16 @@ def test_special_tokens_without_a_role_need_no_embedding(tiny_copy, data):
     tokenizer = AutoTokenizer.from_pretrained(tiny_copy)
     tokenizer.add_tokens(["<image>"], special_tokens=True)  # Gemma has such ones
     tokenizer.save_pretrained(tiny_copy)
-    assert len(fit(tiny_copy, data).predict(data[0])) == len(data[0])
+    clf = fit(tiny_copy, data)
+    assert len(clf.predict(data[0])) == len(data[0])
+    spelt = ["lunch", "see <image> here", "win"]
+    with pytest.raises(ValueError, match="Row 1 spells out one of its special tokens: 'see <im"):
+        clf.predict(spelt)
+    with pytest.raises(ValueError, match="Row 1 spells out one of its special tokens: 'see <im"):
+        fit(tiny_copy, (spelt, ["ham", "ham", "spam"]))
+    pairs = [("a", "lunch"), ("b", "win <image>")]
+    with pytest.raises(ValueError, match="Row 1 spells out"):
+        fit(tiny_copy, (pairs, ["ham", "spam"]))
 
 
 # -- unknown tokens ------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from skfocal._runtime.devices import generator_kept
 from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import Checkpoints
 from skfocal._training.net import FocalNet
-from skfocal._utils.messages import excerpts
+from skfocal._utils.messages import excerpt, excerpts
 from skfocal.calibration import resolve_proba
 from skfocal.callbacks import (
     ClassLoss,
@@ -151,6 +151,22 @@ def chosen_truncation(parameters, module, tokenizer, pairs) -> TruncationSpec:
     spec = truncation(module, tokenizer, max_length, pairs, settings)
     spec.check()
     return spec
+
+
+def check_ids(module, tokens, texts):
+    """Raise ValueError if a text spells out a special token that has no embedding."""
+    n_rows = getattr(module.model.config.get_text_config(), "vocab_size", None)
+    # The ids of second texts are stored as their complements.
+    if n_rows is None or not len(tokens.flat):
+        return
+    if max(tokens.flat.max(), ~tokens.flat.min()) < n_rows:
+        return
+    beyond = (tokens.flat >= n_rows) | (~tokens.flat >= n_rows)
+    row = int(np.searchsorted(tokens.starts, beyond.argmax(), side="right")) - 1
+    raise ValueError(
+        f"X must have no token beyond the {n_rows} embeddings of the model. Row {row} spells out "
+        f"one of its special tokens: {excerpt(texts[row])}. Remove it."
+    )
 
 
 def tokenizer_and_truncation(estimator, texts):

@@ -244,6 +244,7 @@ class Training:
             adapters = Adapters(module.model, parameters.peft, int(parameters.freeze), kept)
         advice.advise(parameters, chosen)
         tokens = tokenize(tokenizer, data.texts, truncation, processes=self.processes)
+        build.check_ids(module, tokens, data.texts)
         advice.advise_model(
             parameters, module, tokenizer, data.texts, tokens, self.processes.is_first
         )

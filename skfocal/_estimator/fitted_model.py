@@ -104,6 +104,7 @@ class FittedModel:
 
     def _logits_of(self, texts, keep, rows):
         tokens = tokenize(self.tokenizer, texts[rows], self.truncation, keep)
+        build.check_ids(self.net.plain_module(), tokens, texts[rows])
         return self.net.logits(tokens, self.precision)
 
 
