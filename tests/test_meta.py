@@ -1,5 +1,7 @@
 """Meta-estimators around the classifier, sample weights and metadata routing."""
 
+import functools
+
 import numpy as np
 import pytest
 import sklearn
@@ -29,15 +31,29 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.semi_supervised import SelfTrainingClassifier
+from tiny_encoders import FAMILIES
 
-from skfocal import as_column
+from skfocal import BertFocalClassifier, as_column
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+
+
+def three_classes():
+    X, y = imbalanced(24, 12)
+    return X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
 
 
 @pytest.fixture
 def three():
     """Texts of three classes."""
-    X, y = imbalanced(24, 12)
-    return X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
+    return three_classes()
 
 
 def column(X):
@@ -51,21 +67,27 @@ def tfidf():
 # -- probabilities and thresholds ------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", params=[2, 3])
+def by_hand(request, make):
+    """Documents, a classifier fitted to each half of them, and a better one fitted to all."""
+    X, y = imbalanced() if request.param == 2 else three_classes()
+    halves = [
+        make(max_epochs=1).fit([X[i] for i in train], y[train])
+        for train, _ in StratifiedKFold(2).split(X, y)
+    ]
+    return X, y, halves, make(max_epochs=6, batch_size=8).fit(X, y)
+
+
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_calibration(make, data, three, method, n_classes):
+def test_calibration(make, by_hand, method):
     if method == "temperature" and sklearn.__version__ < "1.8":
         pytest.skip("scikit-learn has it from 1.8")
-    X, y = data if n_classes == 2 else three
+    X, y, halves, fitted = by_hand
     model = CalibratedClassifierCV(make(max_epochs=1), method=method, cv=2).fit(X, y)
-    for part, (train, _) in zip(
-        model.calibrated_classifiers_, StratifiedKFold(2).split(X, y), strict=True
-    ):
-        by_hand = make(max_epochs=1).fit([X[i] for i in train], y[train])
-        assert np.array_equal(part.estimator.predict_proba(X), by_hand.predict_proba(X))
+    for part, half in zip(model.calibrated_classifiers_, halves, strict=True):
+        assert np.array_equal(part.estimator.predict_proba(X), half.predict_proba(X))
     mean = np.mean([part.predict_proba(X) for part in model.calibrated_classifiers_], axis=0)
     np.testing.assert_allclose(model.predict_proba(X), mean)
-    fitted = make(max_epochs=6).fit(X, y)
     held_out = CalibratedClassifierCV(FrozenEstimator(fitted), method=method).fit(X, y)
     assert held_out.calibrated_classifiers_[0].estimator.estimator is fitted
     before, after = (log_loss(y, clf.predict_proba(X)) for clf in (fitted, held_out))
@@ -74,7 +96,7 @@ def test_calibration(make, data, three, method, n_classes):
 
 def test_thresholds(make, data):
     X, y = data
-    tuned = TunedThresholdClassifierCV(make(max_epochs=6), scoring="balanced_accuracy", cv=2)
+    tuned = TunedThresholdClassifierCV(make(max_epochs=6, batch_size=8), scoring="balanced_accuracy", cv=2)
     tuned.fit(X, y)
     assert 0 <= tuned.best_threshold_ <= 1 and tuned.score(X, y) > 0.9
     low = FixedThresholdClassifier(make(), threshold=0.0, pos_label="spam").fit(X, y)
