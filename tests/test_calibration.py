@@ -1,6 +1,7 @@
 """Probabilities and temperature: on known posteriors, and through the estimator."""
 
 import dataclasses
+import functools
 import pickle
 import warnings
 
@@ -14,8 +15,10 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, get_scorer, log_loss, precision_score
 from sklearn.model_selection import PredefinedSplit
 from skorch.callbacks import EarlyStopping
+from tiny_encoders import FAMILIES
 from torch import nn
 
+from skfocal import BertFocalClassifier
 from skfocal.balance import class_weight
 from skfocal.calibration import PROBAS, Calibration, prior_offset
 from skfocal.losses import (
@@ -29,6 +32,31 @@ from skfocal.losses import (
 
 ONES = np.ones(3)
 CLASSES = np.array(["ham", "spam"])
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words and of four updates.
+
+    What is made of logits is compared with formulas, so that these need not be good ones.
+    """
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted(make):
+    """Return a function that gives a fitted classifier other parameters, and shares the rest."""
+    clf = make().fit(*imbalanced())
+
+    def with_parameters(**params):
+        other = object.__new__(type(clf))
+        vars(other).update(vars(clf))
+        return other.set_params(**params)
+
+    return with_parameters
 
 
 def kl(posterior, log_proba):
@@ -55,12 +83,16 @@ def known_data(n, seed):
 def train_small(loss, x, codes):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 3))
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=40, line_search_fn="strong_wolfe")
     target = torch.from_numpy(codes)
-    for _ in range(250):
+
+    def step():
         optimizer.zero_grad()
-        loss(net(x), target).backward()
-        optimizer.step()
+        value = loss(net(x), target)
+        value.backward()
+        return value
+
+    optimizer.step(step)
     return net.eval()
 
 
@@ -240,7 +272,7 @@ def test_temperature_auto_is_fitted_for_each_proba_and_survives_a_pickle(make):
 
 
 def test_temperature_auto_holds_documents_out_by_itself(make, data):
-    clf = make(temperature="auto", max_epochs=1).fit(*data)
+    clf = make(temperature="auto", max_epochs=1, batch_size=8).fit(*data)
     sizes = [batch["train_batch_size"] for batch in clf.history_[0]["batches"][:5]]
     assert sum(sizes) == 36 and "valid_score" in clf.history_[0]
     with pytest.raises(ValueError, match="temperature='auto' needs held-out documents"):
@@ -287,10 +319,10 @@ def hinge(logits, target):
 )
 def test_every_loss_learns_through_the_estimator(make, data, loss, params):
     X, y = data
-    settings = {"lr": 1e-2}
+    settings = {"lr": 1e-2, "batch_size": 8, "max_epochs": 6}
     if loss == "dice":  # of each document, it does not help the rare class by itself
-        settings = {"alpha": "balanced", "max_epochs": 12}
-    clf = make(loss=loss, loss_params=params, **{"max_epochs": 6, **settings}).fit(X, y)
+        settings["alpha"] = "balanced"
+    clf = make(loss=loss, loss_params=params, **settings).fit(X, y)
     assert clf.score(X, y) > 0.9
     if params and not isinstance(loss, type):
         (name, value), *_ = params.items()
@@ -457,8 +489,8 @@ def test_the_weight_of_an_instance_is_known(make, data):
         ({"decision": "prior", "prior": [1, 0]}, "prior must be 'uniform' or"),
     ],
 )
-def test_parameters_set_after_fit_are_checked(make, data, params, message):
-    clf = make().fit(*data).set_params(**params)
+def test_parameters_set_after_fit_are_checked(fitted, data, params, message):
+    clf = fitted(**params)
     for answer in (clf.predict, clf.predict_proba, clf.decision_function):
         with pytest.raises(ValueError, match=message):
             answer(data[0])
@@ -541,18 +573,17 @@ def test_labels_of_a_prior_that_are_not_those_of_the_classes_are_named(prior, fo
         prior_offset(prior, np.array(["ham", "spam"]), np.array([0.9, 0.1]), False)
 
 
-def test_decisions_that_need_something_say_so(make, data):
+def test_decisions_that_need_something_say_so(make, fitted, data):
     with pytest.raises(ValueError, match="decision='prior' needs prior='uniform' or shares"):
         make(decision="prior").fit(*data)
     with pytest.raises(ValueError, match="decision='prior' needs a loss with an inverse"):
         make(decision="prior", prior="uniform", loss="dice").fit(*data)
     with pytest.raises(ValueError, match="decision='tuned' needs held-out documents"):
         make(decision="tuned").partial_fit(*data, classes=["ham", "spam"])
-    clf = make().fit(*data)
     with pytest.raises(ValueError, match="decision='tuned' must be set before fit"):
-        clf.set_params(decision="tuned").predict(data[0])
+        fitted(decision="tuned").predict(data[0])
     with pytest.raises(ValueError, match="temperature='auto' must be set before fit"):
-        clf.set_params(decision="argmax", temperature="auto").predict(data[0])
+        fitted(temperature="auto").predict(data[0])
 
 
 def test_prior_of_a_series_goes_by_label_as_a_dict_does(make, data):

@@ -1,6 +1,7 @@
 """BertFocalClassifier as a scikit-learn user meets it, on a tiny encoder."""
 
 import copy
+import functools
 import pickle
 import warnings
 
@@ -34,6 +35,19 @@ from skfocal._training.loop import TrainingLoop
 from skfocal.losses import CrossEntropyLoss
 
 
+@pytest.fixture(scope="module")
+def make(tiny):
+    """Return a function that makes a small classifier of two batches an epoch."""
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=tiny, **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted(make):
+    """A classifier fitted to `data` that no test changes."""
+    return make().fit(*imbalanced())
+
+
 def weights_of(clf):
     return {k: v.clone() for k, v in clf.net_.module_.state_dict().items()}
 
@@ -47,7 +61,7 @@ def same(a, b):
 
 def test_it_learns_and_its_answers_agree(make, data):
     X, y = data
-    clf = make(max_epochs=12)
+    clf = make(max_epochs=12, batch_size=8)
     assert clf.fit(X, y) is clf
     assert clf.classes_.tolist() == ["ham", "spam"]
     proba = clf.predict_proba(X)
@@ -100,7 +114,7 @@ def test_nullable_labels_stay_integers_and_booleans(make, data, dtype, plain):
 
 
 @pytest.mark.parametrize("kind", ["list", "Series", "categorical", "string"])
-def test_containers_of_labels_give_the_same_model(make, data, kind):
+def test_containers_of_labels_give_the_same_model(make, fitted, data, kind):
     X, y = data
     given = {
         "list": y.tolist(),
@@ -108,13 +122,12 @@ def test_containers_of_labels_give_the_same_model(make, data, kind):
         "categorical": pd.Categorical(y),
         "string": pd.Series(y, dtype="string"),
     }[kind]
-    assert same(weights_of(make().fit(X, given)), weights_of(make().fit(X, y)))
+    assert same(weights_of(make().fit(X, given)), weights_of(fitted))
 
 
-def test_containers_of_texts_give_the_same_predictions(make, data):
+def test_containers_of_texts_give_the_same_predictions(make, fitted, data):
     X, y = data
-    clf = make().fit(X, y)
-    expected = clf.predict_proba(X)
+    expected = fitted.predict_proba(X)
     for given in (tuple(X), np.array(X), np.array(X, dtype=object)[:, None], pd.Series(X)):
         assert np.array_equal(make().fit(given, y).predict_proba(given), expected)
 
@@ -131,12 +144,11 @@ def test_two_dimensional_texts_have_a_feature(make, data):
     assert clf.predict(frame).tolist() == clf.predict(X).tolist()
 
 
-def test_order_and_batch_mates_do_not_change_an_answer(make, data):
-    X, y = data
-    clf = make().fit(X, y)
-    proba = clf.predict_proba(X)
-    np.testing.assert_allclose(clf.predict_proba(X[::-1])[::-1], proba, atol=1e-6)
-    np.testing.assert_allclose(clf.predict_proba(X[3:4]), proba[3:4], atol=1e-6)
+def test_order_and_batch_mates_do_not_change_an_answer(fitted, data):
+    X = data[0]
+    proba = fitted.predict_proba(X)
+    np.testing.assert_allclose(fitted.predict_proba(X[::-1])[::-1], proba, atol=1e-6)
+    np.testing.assert_allclose(fitted.predict_proba(X[3:4]), proba[3:4], atol=1e-6)
 
 
 # -- the loss is what it says ----------------------------------------------------------------
@@ -174,12 +186,12 @@ def test_one_full_batch_step_is_the_plain_loop(make, data, tiny):
         torch.testing.assert_close(clf.net_.module_.state_dict()[name], value, rtol=1e-4, atol=2e-5)
 
 
-def test_gamma_zero_is_cross_entropy(make, data):
+def test_gamma_zero_is_cross_entropy(make, fitted, data):
     focal = make(gamma=0).fit(*data)
     cross_entropy = make(loss="cross_entropy").fit(*data)
     assert same(weights_of(focal), weights_of(cross_entropy))
     assert type(focal.loss_) is FocalLoss and type(cross_entropy.loss_) is CrossEntropyLoss
-    assert not same(weights_of(focal), weights_of(make(gamma=2).fit(*data)))
+    assert fitted.gamma == 2 and not same(weights_of(focal), weights_of(fitted))
 
 
 def test_accumulating_small_batches_is_one_large_batch(make, data):
@@ -285,7 +297,7 @@ def test_every_sampler_trains_on_what_it_says(make, data, sampler):
             seen.extend(batch[1].tolist())
 
     Look.__deepcopy__ = lambda self, memo: self
-    clf = make(sampler=sampler, max_epochs=30, freeze=2, callbacks=[Look()])
+    clf = make(sampler=sampler, max_epochs=30, batch_size=40, freeze=2, callbacks=[Look()])
     clf.fit(*data)
     share = clf.effective_class_weight_ * np.array([0.75, 0.25])
     if sampler == "progressive":  # the last epoch is balanced, the mean half-way
@@ -460,9 +472,8 @@ def test_truncation_is_told_once_with_numbers(make):
         clf.predict(X)
 
 
-def test_model_limit_is_the_default_length(make, data):
-    clf = make(max_epochs=1).fit(*data)
-    assert clf.max_length_ == 64 and clf.n_truncated_ == 0
+def test_model_limit_is_the_default_length(make, fitted, data):
+    assert fitted.max_length_ == 64 and fitted.n_truncated_ == 0
     with pytest.raises(ValueError, match="max_length must be at most 64.*Got 65"):
         make(max_length=65).fit(*data)
 
@@ -587,7 +598,7 @@ def test_verbose_gives_a_line_an_epoch_and_a_bar(make, data, capfd):
 
 @pytest.mark.parametrize("sampler", [None, "balanced"])
 def test_random_state_decides_every_bit(make, data, sampler):
-    settings = {"dropout": 0.1, "sampler": sampler, "train_split": 0.2}
+    settings = {"dropout": 0.1, "sampler": sampler, "train_split": 0.2, "max_epochs": 1}
     first = weights_of(make(**settings, random_state=7).fit(*data))
     assert same(first, weights_of(make(**settings, random_state=7).fit(*data)))
     assert not same(first, weights_of(make(**settings, random_state=8).fit(*data)))
@@ -641,17 +652,18 @@ def test_fit_changes_no_parameter(make, data):
 def test_grid_search_and_pipeline(make, data):
     X, y = data
     clean = FunctionTransformer(lambda texts: [text.lower() for text in texts])
-    pipeline = make_pipeline(clean, make(max_epochs=12))
+    pipeline = make_pipeline(clean, make(max_epochs=5, lr=1e-2, batch_size=8))
     grid = {"bertfocalclassifier__gamma": [0, 2], "bertfocalclassifier__alpha": [None, "balanced"]}
-    search = GridSearchCV(pipeline, grid, scoring="f1_macro", cv=2, error_score="raise").fit(X, y)
+    once = ShuffleSplit(1, test_size=0.5, random_state=0)
+    search = GridSearchCV(pipeline, grid, scoring="f1_macro", cv=once, error_score="raise")
+    search.fit(X, y)
     assert len(search.cv_results_["params"]) == 4
     assert search.score(X, y) > 0.9
 
 
 @pytest.mark.parametrize("how", ["pickle", "joblib", "deepcopy"])
-def test_copies_of_a_fitted_model_predict_the_same_bits(make, data, how, tmp_path):
-    X, y = data
-    clf = make(alpha="balanced").fit(X, y)
+def test_copies_of_a_fitted_model_predict_the_same_bits(fitted, data, how, tmp_path):
+    (X, y), clf = data, fitted
     if how == "pickle":
         again = pickle.loads(pickle.dumps(clf))
     elif how == "joblib":
@@ -785,13 +797,13 @@ def test_wrong_sample_weight_is_named(make, data, weight, message):
 def test_loss_that_is_not_finite_stops_and_names_the_batch(make, data):
     class Spoil(Callback):
         def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-            if len(net.history) == 2 and len(net.history[-1]["batches"]) == 3:
+            if len(net.history) == 2 and len(net.history[-1]["batches"]) == 2:
                 with torch.no_grad():
                     net.module_.model.classifier.bias.fill_(float("nan"))
 
     clf = make(callbacks=[Spoil()])
     with pytest.raises(
-        FloatingPointError, match="loss is nan in epoch 2, train batch 3\\. Try a smaller lr"
+        FloatingPointError, match="loss is nan in epoch 2, train batch 2\\. Try a smaller lr"
     ):
         clf.fit(*data)
     with pytest.raises(NotFittedError):
@@ -808,17 +820,16 @@ def test_last_update_that_is_not_finite_is_noticed(make, data):
         make(callbacks=[Spoil()]).fit(*data)
 
 
-def test_nothing_of_the_training_stays_in_memory(make, data):
-    net = make().fit(*data).net_
+def test_nothing_of_the_training_stays_in_memory(fitted):
+    net = fitted.net_
     assert not net.optimizer_.state
     assert all(p.grad is None for p in net.module_.parameters())
     assert not net.module_.training
 
 
-def test_tokens_seen_are_those_of_the_tokenizer(make, data):
-    clf = make(max_epochs=1).fit(*data)
-    ids = tokenize(clf.tokenizer_, data[0], TruncationSpec(clf.max_length_))
-    assert [i.tolist() for i in ids] == clf.tokenizer_(data[0])["input_ids"]
+def test_tokens_seen_are_those_of_the_tokenizer(fitted, data):
+    ids = tokenize(fitted.tokenizer_, data[0], TruncationSpec(fitted.max_length_))
+    assert [i.tolist() for i in ids] == fitted.tokenizer_(data[0])["input_ids"]
 
 
 @pytest.mark.gpu
@@ -840,9 +851,8 @@ def test_callbacks_in_net_params_are_refused_before_training(make, data):
         make(net_params={"callbacks": []}).fit(*data)
 
 
-def test_a_long_list_is_predicted_in_slices_with_the_same_answers(make, data, monkeypatch):
-    X, y = data
-    clf = make().fit(X, y)
+def test_a_long_list_is_predicted_in_slices_with_the_same_answers(fitted, data, monkeypatch):
+    X, clf = data[0], fitted
     whole = clf.predict_proba(X)
     sizes, kept = [], []
     tokenize = fitted_model.tokenize

@@ -1,5 +1,6 @@
 """Outputs of frozen layers: kept or not, the same bits; close to the plain forward pass."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -7,10 +8,26 @@ import pytest
 import torch
 from conftest import imbalanced
 from sklearn.base import clone
+from tiny_encoders import FAMILIES
 
-from skfocal import cache_info, clear_cache
+from skfocal import BertFocalClassifier, cache_info, clear_cache
 from skfocal._encoder import frozen_layers
 from skfocal._training.net import FocalNet
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words, which are read fast."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+
+
+@pytest.fixture
+def data():
+    """Twenty texts of two classes."""
+    return imbalanced(14, 6)
 
 
 def weights_of(clf):
@@ -61,7 +78,7 @@ def test_each_distinct_document_is_computed_once_for_all_folds_and_candidates(ma
     X, y = data
     before = cache_info()["documents_frozen"]
     for gamma in (0, 2):
-        for rows in (np.arange(40) % 2 == 0, np.arange(40) % 2 == 1):
+        for rows in (np.arange(20) % 2 == 0, np.arange(20) % 2 == 1):
             make(freeze=1, gamma=gamma).fit(np.array(X)[rows], y[rows])
     assert cache_info()["documents_frozen"] - before == len(set(X))
     make(freeze=2).fit(X, y)  # other layers, other outputs
@@ -113,7 +130,7 @@ def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
     """On CUDA documents are computed together in one shape."""
     clf = make(freeze=1).fit(*data)
     frozen = clf.net_.frozen_layers()
-    ids = [np.arange(1000, 1000 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
+    ids = [np.arange(5, 5 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
     alone = frozen.compute(ids)
     monkeypatch.setitem(frozen_layers._SHAPES, "cpu", (4, 8))
     for one, together in zip(alone, frozen.compute(ids), strict=True):

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,24 @@ FOLDER = Path(skfocal.__file__).parent
 LONG = {"classifier.py: __init__"}
 
 
-def code_lines(source, node=None):
-    """Return the number of lines of a file or function that are not blank, comment or docstring."""
-    tree = ast.parse(source)
+@functools.cache
+def without_prose(source):
+    """Return the numbers of the lines that are not blank, comment or docstring."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     prose = {
         line
-        for part in ast.walk(tree)
+        for part in ast.walk(ast.parse(source))
         if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
         for line in range(part.body[0].lineno, part.body[0].end_lineno + 1)
     }
-    lines = source.splitlines()
-    first, last = (1, len(lines)) if node is None else (node.lineno, node.end_lineno)
-    numbered = enumerate(lines[first - 1 : last], first)
-    return sum(
-        bool(line.strip()) and line.strip()[0] != "#" and i not in prose for i, line in numbered
-    )
+    numbered = enumerate(source.splitlines(), 1)
+    return {i for i, line in numbered if line.strip() and line.strip()[0] != "#"} - prose
+
+
+def code_lines(source, node=None):
+    """Return the number of lines of code of a file or of a function."""
+    lines = without_prose(source)
+    return len(lines) if node is None else sum(node.lineno <= i <= node.end_lineno for i in lines)
 
 
 def test_lines_of_code_are_counted_without_prose():

@@ -1,5 +1,7 @@
 """Meta-estimators around the classifier, sample weights and metadata routing."""
 
+import functools
+
 import numpy as np
 import pytest
 import sklearn
@@ -29,15 +31,29 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.semi_supervised import SelfTrainingClassifier
+from tiny_encoders import FAMILIES
 
-from skfocal import as_column
+from skfocal import BertFocalClassifier, as_column
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 1, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+
+
+def three_classes():
+    X, y = imbalanced(24, 12)
+    return X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
 
 
 @pytest.fixture
 def three():
     """Texts of three classes."""
-    X, y = imbalanced(24, 12)
-    return X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
+    return three_classes()
 
 
 def column(X):
@@ -51,21 +67,26 @@ def tfidf():
 # -- probabilities and thresholds ------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", params=[2, 3])
+def by_hand(request, make):
+    """Documents, a classifier fitted to each half of them, and a better one fitted to all."""
+    X, y = imbalanced() if request.param == 2 else three_classes()
+    halves = [
+        make().fit([X[i] for i in train], y[train]) for train, _ in StratifiedKFold(2).split(X, y)
+    ]
+    return X, y, halves, make(max_epochs=6, batch_size=8).fit(X, y)
+
+
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_calibration(make, data, three, method, n_classes):
+def test_calibration(make, by_hand, method):
     if method == "temperature" and sklearn.__version__ < "1.8":
         pytest.skip("scikit-learn has it from 1.8")
-    X, y = data if n_classes == 2 else three
-    model = CalibratedClassifierCV(make(max_epochs=1), method=method, cv=2).fit(X, y)
-    for part, (train, _) in zip(
-        model.calibrated_classifiers_, StratifiedKFold(2).split(X, y), strict=True
-    ):
-        by_hand = make(max_epochs=1).fit([X[i] for i in train], y[train])
-        assert np.array_equal(part.estimator.predict_proba(X), by_hand.predict_proba(X))
+    X, y, halves, fitted = by_hand
+    model = CalibratedClassifierCV(make(), method=method, cv=2).fit(X, y)
+    for part, half in zip(model.calibrated_classifiers_, halves, strict=True):
+        assert np.array_equal(part.estimator.predict_proba(X), half.predict_proba(X))
     mean = np.mean([part.predict_proba(X) for part in model.calibrated_classifiers_], axis=0)
     np.testing.assert_allclose(model.predict_proba(X), mean)
-    fitted = make(max_epochs=6).fit(X, y)
     held_out = CalibratedClassifierCV(FrozenEstimator(fitted), method=method).fit(X, y)
     assert held_out.calibrated_classifiers_[0].estimator.estimator is fitted
     before, after = (log_loss(y, clf.predict_proba(X)) for clf in (fitted, held_out))
@@ -74,7 +95,9 @@ def test_calibration(make, data, three, method, n_classes):
 
 def test_thresholds(make, data):
     X, y = data
-    tuned = TunedThresholdClassifierCV(make(max_epochs=6), scoring="balanced_accuracy", cv=2)
+    tuned = TunedThresholdClassifierCV(
+        make(max_epochs=6, batch_size=8), scoring="balanced_accuracy", cv=2
+    )
     tuned.fit(X, y)
     assert 0 <= tuned.best_threshold_ <= 1 and tuned.score(X, y) > 0.9
     low = FixedThresholdClassifier(make(), threshold=0.0, pos_label="spam").fit(X, y)
@@ -107,13 +130,20 @@ def test_stacking_beside_tfidf(make, three):
     assert model.score(X, y) > 0.9
 
 
+@pytest.fixture(scope="module")
+def of_each_class(make):
+    """Shares of three classes by three classifiers, each of one class against the rest."""
+    X, y = three_classes()
+    alone = [make().fit(X, (y == c).astype(int)) for c in ("eggs", "ham", "spam")]
+    proba = np.stack([clf.predict_proba(X)[:, 1] for clf in alone], axis=1)
+    return proba / proba.sum(axis=1, keepdims=True)
+
+
 @pytest.mark.parametrize("texts", [list, column])
-def test_one_classifier_for_each_class_or_pair(make, three, texts):
+def test_one_classifier_for_each_class_or_pair(make, of_each_class, three, texts):
     X, y = three
-    rest = OneVsRestClassifier(make(max_epochs=1)).fit(texts(X), y)
-    alone = [make(max_epochs=1).fit(X, (y == c).astype(int)) for c in rest.classes_]
-    expected = np.stack([clf.predict_proba(X)[:, 1] for clf in alone], axis=1)
-    expected /= expected.sum(axis=1, keepdims=True)
+    rest = OneVsRestClassifier(make()).fit(texts(X), y)
+    expected = of_each_class
     np.testing.assert_allclose(rest.predict_proba(texts(X)), expected)
 
 
@@ -129,7 +159,7 @@ def ensembles(clf):
 def test_bags_of_a_column_of_texts(make, data):
     X, y = data
     bag, balanced, easy, boosted = (
-        ensemble.fit(column(X), y) for ensemble in ensembles(make(max_epochs=1, alpha="balanced"))
+        ensemble.fit(column(X), y) for ensemble in ensembles(make(alpha="balanced"))
     )
     for ensemble in (bag, balanced, easy):
         mean = np.mean([m.predict_proba(column(X)) for m in ensemble.estimators_], axis=0)
@@ -150,9 +180,9 @@ def test_bags_of_a_list_are_refused_by_scikit_learn(make, data):
 def test_several_outputs(make, data):
     X, y = data
     both = np.column_stack([y == "spam", np.arange(40) % 2]).astype(int)
-    model = MultiOutputClassifier(make(max_epochs=1)).fit(X, both)
+    model = MultiOutputClassifier(make()).fit(X, both)
     for output, proba in zip(both.T, model.predict_proba(X), strict=True):
-        expected = make(max_epochs=1).fit(X, output).predict_proba(X)
+        expected = make().fit(X, output).predict_proba(X)
         np.testing.assert_array_equal(proba, expected)
 
 
@@ -209,7 +239,7 @@ def test_groups_are_routed_to_the_outer_and_to_the_inner_split(make, data):
 
     inner = Split(1, test_size=0.3, random_state=0)
     with sklearn.config_context(enable_metadata_routing=True):
-        clf = make(max_epochs=1, train_split=inner, classes=["ham", "spam"])
+        clf = make(train_split=inner, classes=["ham", "spam"])
         scores = cross_val_score(
             clf.set_fit_request(groups=True).set_score_request(sample_weight=False),
             X,

@@ -1,5 +1,6 @@
 """Several labels a document: targets, losses, weights, posteriors, and the estimator."""
 
+import functools
 import pickle
 import warnings
 
@@ -16,6 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.preprocessing import MultiLabelBinarizer
+from tiny_encoders import FAMILIES
 from torch import nn
 
 from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo
@@ -34,8 +36,17 @@ from skfocal.losses import (
     sigmoid_focal_loss,
 )
 
-WORDS = {"sport": "match goal team", "money": "bank prize cash", "food": "soup bread lunch"}
+WORDS = {"sport": "team moved report", "money": "cash prize win", "food": "lunch free offer"}
 NAMES = sorted(WORDS)  # food, money, sport
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words and of few batches."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
 
 
 def documents(n=60, seed=0):
@@ -399,7 +410,8 @@ def test_wrong_weights_are_named(alpha):
 @pytest.mark.parametrize("loss", MULTILABEL_LOSSES)
 def test_each_loss_learns(make, loss):
     X, y = documents()
-    clf = make(loss=loss, alpha="balanced", max_epochs=30).fit(X, y)
+    settings = {"max_epochs": 25, "lr": 2e-3, "batch_size": 10, "schedule": "constant"}
+    clf = make(loss=loss, alpha="balanced", **settings).fit(X, y)
     proba = clf.predict_proba(X)
     assert average_precision_score(y, proba, average="macro") > 0.9
     if loss != "asymmetric":  # it turns absences down: half of its sigmoid is no even chance

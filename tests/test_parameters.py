@@ -1,5 +1,6 @@
 """Parameters of several settings: nested, compared, stored; old names and how they are written."""
 
+import functools
 import inspect
 import json
 import pickle
@@ -12,8 +13,9 @@ import pytest
 import torch
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from skorch.callbacks import Callback
+from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
 from skfocal._estimator.parameters import parameters_of
@@ -27,6 +29,15 @@ VALUES = [
     ("alpha", EffectiveNumber(beta=0.9), "beta", 0.99),
     ("checkpoint", Checkpoint("run", steps=3), "minutes", None),
 ]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words, whose checkpoints are small."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
 
 
 # -- values ----------------------------------------------------------------------------------
@@ -91,14 +102,15 @@ def test_a_setting_of_nothing_is_refused(given, message):
 def test_settings_in_a_grid_are_those_of_each_candidate(make, data):
     clf = make(max_length=8, long_documents="windows", alpha="effective", max_epochs=1)
     grid = {"long_documents__pooling": ["mean", "max"], "alpha__beta": [0.9, 0.99]}
-    search = GridSearchCV(clf, grid, cv=2, refit=False).fit(*data)
+    once = ShuffleSplit(1, test_size=0.5, random_state=0)
+    search = GridSearchCV(clf, grid, cv=once, refit=False).fit(*data)
     assert clf.long_documents == "windows" and clf.alpha == "effective"
     # Each candidate scores what it scores when it is spelled out.
     values = {
         "long_documents": [Windows(pooling="mean"), Windows(pooling="max")],
         "alpha": [EffectiveNumber(0.9), EffectiveNumber(0.99)],
     }
-    again = GridSearchCV(clf, values, cv=2, refit=False).fit(*data)
+    again = GridSearchCV(clf, values, cv=once, refit=False).fit(*data)
     found = {
         (p["long_documents"].pooling, p["alpha"].beta): score
         for p, score in zip(

@@ -1,5 +1,7 @@
 """Folders, pickles and skops files: what comes back, and what transformers makes of it."""
 
+import copy
+import functools
 import json
 import os
 import pickle
@@ -15,15 +17,49 @@ import pytest
 import skops.io
 import torch
 import transformers
-from conftest import copy_tokenizer
+from conftest import copy_tokenizer, imbalanced
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ShuffleSplit
 from skorch.callbacks import Callback
 from test_module import CONFIGS
+from tiny_encoders import FAMILIES, wordpiece
 
 from skfocal import BertFocalClassifier, FocalLoss, LogitAdjustedLoss, fetch_minilm, fetch_reuters
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that makes classifiers of few words, which are stored and read fast.
+
+    MiniLM's 30,000 words are in what transformers and a full disk make of a folder.
+    """
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted(make):
+    """Return a function that fits a classifier of these parameters, or has done so before."""
+    X, y = imbalanced()
+    kept = {}
+
+    def fit(name, y=y, **params):
+        if name not in kept:
+            kept[name] = make(**params).fit(X, y)
+        return its_own(kept[name])
+
+    return fit
+
+
+def its_own(clf):
+    """Return the classifier with parameters of its own, sharing what was fitted."""
+    other = object.__new__(type(clf))
+    vars(other).update(vars(clf))
+    return other
 
 
 def saved(clf, folder):
@@ -54,8 +90,8 @@ WAYS = {"folder": reloaded, "skops": through_skops, "pickle": through_pickle}
 def assert_same_answers(again, clf, X):
     assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
     assert np.array_equal(again.decision_function(X), clf.decision_function(X))
-    predicted = again.predict(X)
-    assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
+    predicted, expected = again.predict(X), clf.predict(X)
+    assert np.array_equal(predicted, expected) and predicted.dtype == expected.dtype
 
 
 def indicator(y):
@@ -77,9 +113,9 @@ SETTINGS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_everything_comes_back(make, data, tmp_path, name, way):
-    X, y = data
-    clf = make(**SETTINGS[name]).fit(X, y)
+def test_everything_comes_back(fitted, data, tmp_path, name, way):
+    X = data[0][:10]
+    clf = fitted(name, **SETTINGS[name])
     again = WAYS[way](clf, tmp_path)
     assert_same_answers(again, clf, X)
     assert again.history_ == clf.history_ and again.lr_ == clf.lr_
@@ -96,9 +132,9 @@ def test_everything_comes_back(make, data, tmp_path, name, way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("loss", ["focal", "asymmetric"])
-def test_several_labels_come_back(make, data, tmp_path, loss, way):
+def test_several_labels_come_back(fitted, data, tmp_path, loss, way):
     X, y = data
-    clf = make(loss=loss, alpha="balanced").fit(X, indicator(y))
+    clf = fitted(f"labels, {loss}", indicator(y), loss=loss, alpha="balanced")
     assert_same_answers(WAYS[way](clf, tmp_path), clf, X)
 
 
@@ -129,9 +165,9 @@ def test_chunks_go_on_to_the_same_bits(make, data, tmp_path, way):
     assert_same_answers(again.partial_fit(X[:20], y[:20]), whole.partial_fit(X[:20], y[:20]), X)
 
 
-def test_moments_are_stored_after_chunks_only(make, data, tmp_path):
+def test_moments_are_stored_after_chunks_only(make, fitted, data, tmp_path):
     X, y = data
-    saved(make().fit(X, y), tmp_path / "fit")
+    saved(fitted("plain"), tmp_path / "fit")
     saved(make().partial_fit(X, y, ["ham", "spam"]), tmp_path / "chunks")
     assert (tmp_path / "chunks" / "moments.safetensors").exists()
     assert not (tmp_path / "fit" / "moments.safetensors").exists()
@@ -152,12 +188,17 @@ def test_warm_start_goes_on_to_the_same_bits_and_to_longer_documents(make, data,
 
 @pytest.fixture(params=CONFIGS)
 def architecture(request, tmp_path):
+    config, folder = copy.deepcopy(CONFIGS[request.param]), tmp_path / "encoder"
+    if request.param == "bert":
+        copy_tokenizer(folder)
+    else:  # few words, after the special tokens
+        config.vocab_size = wordpiece(folder)
+        config.update({"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModelForSequenceClassification.from_config(CONFIGS[request.param])
-    model.save_pretrained(tmp_path / "encoder")
-    copy_tokenizer(tmp_path / "encoder")
-    return tmp_path / "encoder"
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    return folder
 
 
 def piped(folder, X):
@@ -179,14 +220,15 @@ def test_pipeline_of_each_architecture_gives_labels_and_softmax(
         warnings.filterwarnings("ignore", "You seem to be using the pipelines sequentially")
         warnings.filterwarnings("ignore", ".*documents have more than max_length")
         clf.fit(X, y)
-        labels, scores = piped(saved(clf, tmp_path / "model"), X)
-    assert labels == clf.predict(X).tolist()
+        texts = X[:12]
+        labels, scores = piped(saved(clf, tmp_path / "model"), texts)
+    assert labels == clf.predict(texts).tolist()
     columns = np.array([[row[label] for label in ("ham", "spam")] for row in scores])
-    np.testing.assert_allclose(columns, clf.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(columns, clf.predict_proba(texts), atol=1e-5)
     again = BertFocalClassifier.from_pretrained(tmp_path / "model")
     assert_same_answers(again, clf, X)
     # Saved again from what was loaded, it is still the same to transformers.
-    assert piped(saved(again, tmp_path / "again"), X)[0] == labels
+    assert piped(saved(again, tmp_path / "again"), texts)[0] == labels
 
 
 def test_pipeline_gives_sigmoids_of_several_labels(make, data, tmp_path):
@@ -198,8 +240,8 @@ def test_pipeline_gives_sigmoids_of_several_labels(make, data, tmp_path):
     np.testing.assert_allclose(columns, expit(clf.decision_function(X)), atol=1e-5)
 
 
-def test_head_of_cosines_is_warned_of_and_named_in_the_card(make, data, tmp_path):
-    clf = make(loss="ldam").fit(*data)
+def test_head_of_cosines_is_warned_of_and_named_in_the_card(fitted, tmp_path):
+    clf = fitted("ldam", **SETTINGS["ldam"])
     with pytest.warns(UserWarning, match="cosine head, which transformers does not know"):
         clf.save_pretrained(tmp_path / "model")
     assert "skfocal alone reads" in " ".join((tmp_path / "model" / "README.md").read_text().split())
@@ -208,16 +250,17 @@ def test_head_of_cosines_is_warned_of_and_named_in_the_card(make, data, tmp_path
 def test_card_has_metrics_and_classes_and_no_markup_from_labels(make, data, tmp_path):
     X, y = data
     y = np.where(y == "ham", "ham", "`</a>\n# spam")
-    make().fit(X, y).save_pretrained(tmp_path / "model", metrics={"macro-F1": np.float64(0.9123)})
+    clf = make(max_epochs=1).fit(X, y)
+    clf.save_pretrained(tmp_path / "model", metrics={"macro-F1": np.float64(0.9123)})
     card = (tmp_path / "model" / "README.md").read_text()
     assert "| `macro-F1` | 0.9123 |" in card and "`ham`" in card and "\n# spam" not in card
     assert card.startswith("---\nlibrary_name: skfocal\npipeline_tag: text-classification\n")
     with pytest.raises(ValueError, match="metrics must be a dict of names and numbers"):
-        make().fit(X, y).save_pretrained(tmp_path / "other", metrics={"f1": "good"})
+        clf.save_pretrained(tmp_path / "other", metrics={"f1": "good"})
     assert not (tmp_path / "other").exists()
 
 
-def test_upload_makes_a_repository_and_sends_the_folder(make, data, tmp_path, monkeypatch):
+def test_upload_makes_a_repository_and_sends_the_folder(fitted, data, tmp_path, monkeypatch):
     calls = []
 
     class Url(str):
@@ -236,7 +279,7 @@ def test_upload_makes_a_repository_and_sends_the_folder(make, data, tmp_path, mo
             shutil.copytree(folder_path, tmp_path / "hub")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    clf = make().fit(*data)
+    clf = fitted("plain")
     url = clf.push_to_hub("model", metrics={"f1": 1.0}, private=True, token="t", commit_message="c")
     assert url == "address of the repository" and type(url) is str
     assert calls == ["t", ("model", {"private": True, "exist_ok": True}), ("me/model", "c")]
@@ -349,10 +392,10 @@ def test_what_a_callback_recorded_is_left_out_if_it_is_no_plain_data(make, data,
 # -- writing: whole or not at all ----------------------------------------------------------------
 
 
-def test_folder_of_the_same_kind_is_replaced_as_a_whole(make, data, tmp_path):
+def test_folder_of_the_same_kind_is_replaced_as_a_whole(make, fitted, data, tmp_path):
     X, y = data
-    saved(make().partial_fit(X, y, ["ham", "spam"]), tmp_path / "model")
-    clf = make(gamma=0).fit(X, y)
+    saved(make(gamma=0).partial_fit(X, y, ["ham", "spam"]), tmp_path / "model")
+    clf = fitted("plain")
     saved(clf, tmp_path / "model")
     assert not (tmp_path / "model" / "moments.safetensors").exists()
     assert_same_answers(BertFocalClassifier.from_pretrained(tmp_path / "model"), clf, X)
@@ -365,8 +408,8 @@ def test_folder_of_the_same_kind_is_replaced_as_a_whole(make, data, tmp_path):
 
 
 @pytest.mark.parametrize("other", ["notes.txt", ".git/", "config.json"])
-def test_folder_with_anything_else_is_left_alone(make, data, tmp_path, other):
-    clf = make().fit(*data)
+def test_folder_with_anything_else_is_left_alone(fitted, tmp_path, other):
+    clf = fitted("plain")
     if other != "config.json":  # that one is an encoder's, without ours beside it
         saved(clf, tmp_path / "model")
     if other.endswith("/"):
@@ -391,19 +434,24 @@ def test_files_may_be_read_by_those_who_may_read_the_folder(make, data, tmp_path
     assert {p.stat().st_mode & 0o777 for p in (tmp_path / "model").iterdir()} == {0o640}
 
 
-def test_file_in_the_folders_place_is_left_alone(make, data, tmp_path):
+def test_file_in_the_folders_place_is_left_alone(fitted, tmp_path):
     (tmp_path / "model").write_text("kept")
     with pytest.raises(FileExistsError, match="with a file"):
-        make().fit(*data).save_pretrained(tmp_path / "model")
+        fitted("plain").save_pretrained(tmp_path / "model")
     assert (tmp_path / "model").read_text() == "kept"
 
 
+@pytest.fixture(scope="module")
+def two_of_many_words(make, tiny):
+    """Two classifiers whose tokenizer and weights are large files."""
+    return [make(model=tiny, gamma=gamma, max_epochs=1).fit(*imbalanced()) for gamma in (2.0, 0.0)]
+
+
 @pytest.mark.parametrize("limit", [100, 2_000, 100_000, 1_000_000])
-def test_full_disk_leaves_the_folder_as_it_was(make, data, tmp_path, limit):
-    X, y = data
-    first = make().fit(X, y)
+def test_full_disk_leaves_the_folder_as_it_was(two_of_many_words, data, tmp_path, limit):
+    X = data[0]
+    first, second = two_of_many_words
     saved(first, tmp_path / "model")
-    second = make(gamma=0.0).fit(X, y)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
