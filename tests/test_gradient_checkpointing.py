@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, copy_tokenizer
+from conftest import TINY, copy_tokenizer, imbalanced
 from skorch.callbacks import Callback
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
@@ -20,6 +20,12 @@ from transformers import (
 
 from skfocal import BertFocalClassifier, Checkpoint
 from skfocal._encoder.structure import recomputed_layers
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three batches of texts of two easily told classes, and their labels."""
+    return imbalanced(18, 6)
 
 
 class Flags(Callback):

@@ -194,6 +194,7 @@ def test_serving_imports_neither_torch_nor_transformers_nor_sklearn(served):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     labels, proba, heavy = json.loads(done.stdout)
     X = ["win money now", "lunch meeting"]
+    assert done.stderr == ""
     assert heavy == [] and labels == clf.predict(X).tolist()
     np.testing.assert_allclose(proba, clf.predict_proba(X), atol=1e-4)
 

@@ -81,7 +81,6 @@ def first_gradient(clf, X, y, weight, limit=None, backward=False):
     return dict(clf.net_.callbacks_)["Gradients"].seen[0]
 
 
-@pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -93,19 +92,22 @@ def first_gradient(clf, X, y, weight, limit=None, backward=False):
         {"loss": "dice"},
     ],
 )
-def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings, backward):
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(make, texts, settings):
     settings = {"max_epochs": 1, "batch_size": 16, "warmup": 0, "lr": 1e-4, **settings}
-    weight = np.linspace(0.5, 1.5, len(texts[1]))
-    X, y = texts
+    n = 40 if "accumulate" in settings else 24  # that the first update needs
+    X, y = texts[0][:n], texts[1][:n]
+    weight = np.linspace(0.5, 1.5, len(y))
 
     def gradient(**limits):
         return first_gradient(make(**settings), X, y, weight, **limits)
 
     whole = gradient()
-    with pytest.warns(UserWarning, match="too little memory for .* documents of .* in training"):
-        parts = gradient(limit=200, backward=backward and not settings.get("freeze"))
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
     assert float(whole.norm()) > 0
+    for backward in [False] if settings.get("freeze") else [False, True]:
+        message = "too little memory for .* documents of .* in training"
+        with pytest.warns(UserWarning, match=message):
+            parts = gradient(limit=200, backward=backward)
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
 
 
 def test_the_smaller_size_is_remembered_and_told_once(make, texts):
