@@ -20,6 +20,7 @@ from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, Freezer, LRScheduler
+from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, Checkpoint, FocalLoss
 from skfocal._training import snapshot
@@ -47,6 +48,14 @@ class StopsAt(Callback):
             self.left -= 1
             if self.left == 0:
                 raise Stop
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of an encoder that knows few words, so that it is stored and read soon."""
+    folder = tmp_path_factory.mktemp("tiny")
+    FAMILIES["bert"](folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +274,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(stopping, stopped, 
     before = checkpoints(stopped)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(OSError, match="cannot be written.*checkpoint-000005 is whole"):
             stopping(None).fit(*data)

@@ -9,6 +9,7 @@ from conftest import imbalanced
 from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit
 from skorch.callbacks import Callback
+from tiny_encoders import FAMILIES
 
 
 def weights_of(clf):
@@ -30,6 +31,14 @@ class Rates(Callback):
 
     def on_grad_computed(self, net, **kwargs):
         self.seen.append(net.optimizer_.param_groups[0]["lr"])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of an encoder that knows few words, so that it is stored and read soon."""
+    folder = tmp_path_factory.mktemp("tiny")
+    FAMILIES["bert"](folder)
+    return str(folder)
 
 
 @pytest.fixture
