@@ -131,11 +131,12 @@ def test_checkpoint_of_an_earlier_version_goes_on_to_the_end_of_the_uninterrupte
     recorded = json.loads((folder / "fit.json").read_text())
     end = bits(safetensors.torch.load_file(folder / "end.safetensors"))
     shutil.unpack_archive(folder / "run.zip", tmp_path)
-    resumed, n_updates = fit(encoder, recorded, checkpoint=str(tmp_path), checkpoint_steps=1)
+    resumed, n_updates = fit(encoder, recorded, checkpoint=str(tmp_path), checkpoint_steps=16)
     assert n_updates == recorded["updates_left"]
     losses = resumed.history_[:, "train_loss"]
     np.testing.assert_allclose(losses, recorded["train_loss"], rtol=1e-2, atol=1e-4)
     assert_answers(resumed, recorded, rtol=1e-2, atol=1e-3)
-    uninterrupted, _ = fit(encoder, recorded)
-    if bits(uninterrupted.net_.module_.state_dict()) == end:  # on such a processor, with that torch
-        assert bits(resumed.net_.module_.state_dict()) == end
+    if bits(resumed.net_.module_.state_dict()) != end:
+        # Another processor or another torch: the same fit without an interruption differs, too.
+        uninterrupted, _ = fit(encoder, recorded)
+        assert bits(uninterrupted.net_.module_.state_dict()) != end

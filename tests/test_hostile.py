@@ -148,7 +148,7 @@ def test_every_container_is_among_them(fitted):
         assert np.array_equal(fitted.predict_proba(container(texts)), expected)
 
 
-@quick
+@settings(quick, max_examples=15)
 @given(text=st.text(max_size=200), other=st.text(max_size=200))
 def test_any_text_at_all_has_probabilities_of_its_own(fitted, text, other):
     proba = fitted.predict_proba([text, other])
@@ -157,7 +157,7 @@ def test_any_text_at_all_has_probabilities_of_its_own(fitted, text, other):
     np.testing.assert_allclose(fitted.predict_proba([other, text])[::-1], proba, atol=1e-6)
 
 
-@quick
+@settings(quick, max_examples=12)
 @given(
     texts=st.lists(words, min_size=3, max_size=6),
     more=st.lists(st.integers(0, 2), min_size=4, max_size=4),
@@ -179,23 +179,33 @@ def test_any_container_and_any_type_of_label_train_the_same_bits(
     assert set(clf.predict(texts)) <= set(labels.tolist())
 
 
+FOUR = ["one", "two", "three", "four"]
+FOUR_CODES = [0, 1, 1, 0]
+FOUR_ROWS = [[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]
+
+
+@pytest.fixture(scope="module")
+def proba_of_codes(tiny):
+    return fitted_proba(tiny, FOUR, FOUR_CODES)[1]
+
+
+@pytest.fixture(scope="module")
+def proba_of_rows(tiny):
+    return fitted_proba(tiny, FOUR, FOUR_ROWS)[1]
+
+
 @pytest.mark.parametrize("kind", LABELS)
-def test_every_type_of_label_comes_back(tiny, kind):
-    texts, codes = ["one", "two", "three", "four"], [0, 1, 1, 0]
-    _, expected = fitted_proba(tiny, texts, codes)
-    y = LABELS[kind](codes)
-    clf, proba = fitted_proba(tiny, texts, y)
-    assert np.array_equal(proba, expected)
+def test_every_type_of_label_comes_back(tiny, proba_of_codes, kind):
+    y = LABELS[kind](FOUR_CODES)
+    clf, proba = fitted_proba(tiny, FOUR, y)
+    assert np.array_equal(proba, proba_of_codes)
     assert [type(label) for label in clf.classes_.tolist()] == 2 * [type(np.asarray(y).tolist()[0])]
 
 
 @pytest.mark.parametrize("kind", SEVERAL)
-def test_every_form_of_several_labels_trains_the_same_bits(tiny, kind):
-    texts = ["one", "two", "three", "four"]
-    rows = [[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]
-    _, expected = fitted_proba(tiny, texts, rows)
-    clf, proba = fitted_proba(tiny, texts, SEVERAL[kind](rows))
-    assert np.array_equal(proba, expected)
+def test_every_form_of_several_labels_trains_the_same_bits(tiny, proba_of_rows, kind):
+    clf, proba = fitted_proba(tiny, FOUR, SEVERAL[kind](FOUR_ROWS))
+    assert np.array_equal(proba, proba_of_rows)
     assert clf.classes_.tolist() in ([0, 1, 2], NAMES.tolist())
 
 
@@ -219,6 +229,15 @@ class Same:
 
     def __init__(self, plain):
         self.plain = plain
+        self.found = None
+
+    def proba(self, tiny, argument):
+        if self.found is None:
+            self.found = fit_with(tiny, argument, self.plain).predict_proba(X)
+        return self.found
+
+
+AS_LABELS, AS_CODES = Same(Y), Same(CODES)
 
 
 SINGLE = "not a single str.*give \\[document\\]"
@@ -273,7 +292,7 @@ TABLE = [
     # odd texts that are texts
     ("control characters", "X", first("\x00\x01\x1b[31m"), Same(first(" [31m")), ""),
     ("a lone surrogate", "X", first("bad \ud800 text"), Same(first("bad \ufffd text")), ""),
-    ("a megabyte without a space", "X", first("x" * 10**6), Same(first("y" * 10**6)), ""),
+    ("a megabyte without a space", "X", first("x" * 10**6), Same(first("y" * 10**3)), ""),
     ("an empty text", "X", first(""), Same(first("\t \n")), ""),
     ("a copy that is another object", "X", tuple("".join(list(t)) for t in X), Same(X), ""),
     # no labels
@@ -312,13 +331,13 @@ TABLE = [
     ("negative indicator", "y", -PAIRS, ValueError, INDICATOR),
     ("NaN in an indicator", "y", np.where(PAIRS, PAIRS, np.nan), ValueError, "NaN"),
     # odd labels that are labels
-    ("labels of 10,000 characters", "y", [t * 2500 for t in Y], Same(Y), ""),
-    ("labels with line ends", "y", [t + SECRET for t in Y], Same(Y), ""),
-    ("labels that read nan and None", "y", [["None", "nan"][c] for c in CODES], Same(CODES), ""),
-    ("empty label and blank", "y", [["", " "][c] for c in CODES], Same(CODES), ""),
-    ("numbers as str", "y", list(map(str, CODES)), Same(CODES), ""),
-    ("labels beyond float64", "y", np.array(CODES) + 2**60, Same(CODES), ""),
-    ("unused category", "y", pd.Categorical(Y, ["ham", "eggs", "spam"]), Same(Y), ""),
+    ("labels of 10,000 characters", "y", [t * 2500 for t in Y], AS_LABELS, ""),
+    ("labels with line ends", "y", [t + SECRET for t in Y], AS_LABELS, ""),
+    ("labels that read nan and None", "y", [["None", "nan"][c] for c in CODES], AS_CODES, ""),
+    ("empty label and blank", "y", [["", " "][c] for c in CODES], AS_CODES, ""),
+    ("numbers as str", "y", list(map(str, CODES)), AS_CODES, ""),
+    ("labels beyond float64", "y", np.array(CODES) + 2**60, AS_CODES, ""),
+    ("unused category", "y", pd.Categorical(Y, ["ham", "eggs", "spam"]), AS_LABELS, ""),
     ("an indicator of Arrow", "y", pa.table({"a": PAIRS[:, 0], "b": PAIRS[:, 1]}), Same(PAIRS), ""),
     # parameters
     ("texts as model", "model", X, ValueError, "'model' parameter.* Got "),
@@ -329,7 +348,7 @@ TABLE = [
     ("text in alpha", "alpha", {BIG: 1}, ValueError, "unknown: .*missing: .'ham', 'spam'"),
     ("too many alphas", "alpha", [1.0] * 10_000, ValueError, "array of 2 weights"),
     ("text as sampler", "sampler", BIG, ValueError, "sampler must be .* Got 'secret"),
-    ("texts as classes", "classes", [BIG] * 99, ValueError, "classes must name .*'ham', 'spam'"),
+    ("texts as classes", "classes", [BIG[:9999]] * 99, ValueError, "must name .*'ham', 'spam'"),
     ("str as classes", "classes", "ham", ValueError, "'classes' parameter.* Got 'ham'"),
     ("text as loss", "loss", BIG, ValueError, "'loss' parameter.* Got 'secret"),
     ("text in loss_params", "loss_params", {BIG: 1}, ValueError, "loss_params must be among"),
@@ -365,8 +384,8 @@ def test_hostile_or_odd_input_ends_in_the_right_error_or_answer(
     tiny, argument, value, outcome, message
 ):
     if isinstance(outcome, Same):
-        clf, plain = fit_with(tiny, argument, value), fit_with(tiny, argument, outcome.plain)
-        assert np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
+        clf = fit_with(tiny, argument, value)
+        assert np.array_equal(clf.predict_proba(X), outcome.proba(tiny, argument))
         return
     with pytest.raises(outcome, match=f"(?s){message}") as caught:
         fit_with(tiny, argument, value)
@@ -419,10 +438,16 @@ def test_nothing_is_printed_or_logged_of_a_fit_a_search_or_an_answer(make, data,
         clf.predict_proba(texts)
         clf.score(texts, y)
         clf.set_params(train_split=None, early_stopping=False).partial_fit(texts, y)
-        for n_jobs in (1, 2):
-            GridSearchCV(make(max_epochs=1), {"gamma": [0, 2]}, cv=2, n_jobs=n_jobs).fit(texts, y)
+        GridSearchCV(make(max_epochs=1), {"gamma": [0, 2]}, cv=2).fit(texts, y)
     assert capfd.readouterr() == ("", "")
     assert "unmistakable" not in caplog.text and "secret" not in caplog.text
+
+
+@pytest.mark.slow
+def test_nothing_is_printed_of_a_search_in_two_processes(make, data, capfd):
+    texts = [f"{text} unmistakable" for text in data[0]]
+    GridSearchCV(make(max_epochs=1), {"gamma": [0, 2]}, cv=2, n_jobs=2).fit(texts, data[1])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_even_loud_a_fit_shows_no_document(make, data, capfd):

@@ -118,7 +118,7 @@ def outcomes(kind, n, tmp_path, size=500):
     return total
 
 
-@pytest.mark.parametrize(("kind", "n"), [("folder", 120), ("onnx", 80)])
+@pytest.mark.parametrize(("kind", "n"), [("folder", 75), ("onnx", 60)])
 def test_mutated_folders_load_or_are_refused(kind, n, tmp_path):
     counts = outcomes(kind, n, tmp_path)
     assert sum(counts.values()) == n and counts["ValueError"] > n / 3

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import imbalanced
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -39,9 +40,14 @@ def tokenizer(tiny):
     return AutoTokenizer.from_pretrained(tiny)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def data():
+    return imbalanced(18, 6)
+
+
+@pytest.fixture(scope="module")
 def texts(data):
-    """Forty texts of which every third is of two to six windows of sixteen tokens."""
+    """Twenty-four texts of which every third is of two to six windows of sixteen tokens."""
     X, y = data
     return [f"{x} {words(25 + 2 * i)} {x}" if i % 3 == 0 else x for i, x in enumerate(X)], y
 
@@ -291,7 +297,7 @@ def test_frozen_layers_keep_pieces(make, texts):
     clf = fit(make, texts, freeze=1)
     net = clf.net_
     tokens = tokenize(clf.tokenizer_, texts[0], present_truncation(clf))
-    inputs, _ = Collator(0)(TokenDataset(tokens).__getitems__(np.arange(40)))
+    inputs, _ = Collator(0)(TokenDataset(tokens).__getitems__(np.arange(24)))
     assert isinstance(net.frozen_, FrozenLayers)
     replayed = net.infer(inputs)
     names = "input_ids", "attention_mask"
@@ -345,7 +351,7 @@ def test_held_out_documents_are_scored_by_pooled_logits(make, texts):
 
     clf = fit(make, texts, train_split=0.5, scoring=score, proba="softmax", max_epochs=1)
     [(held_out, found)] = scored
-    assert len(held_out) == 20 and any(len(x.split()) > 14 for x in held_out)
+    assert len(held_out) == 12 and any(len(x.split()) > 14 for x in held_out)
     np.testing.assert_allclose(found, clf.predict_proba(held_out), atol=1e-6)
 
 
@@ -410,7 +416,7 @@ def test_progress_counts_documents_and_not_pieces(make, texts):
     told = []
     clf.net_.watch = told.append
     clf.predict(texts[0])
-    assert sum(told) == pytest.approx(40)
+    assert sum(told) == pytest.approx(24)
 
 
 def test_heads_that_read_the_padding_are_refused(make, tiny_copy, data):

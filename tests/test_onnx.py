@@ -1,6 +1,7 @@
 """What onnxruntime computes from an export is what the estimator computes, without torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 import transformers
-from conftest import copy_tokenizer, logits_of
+from conftest import TINY, copy_tokenizer, imbalanced, logits_of
 from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
@@ -28,8 +29,10 @@ SETTINGS = {
     "cosines": {"loss": "ldam"},
     "prior": {"loss": "logit_adjusted", "decision": "prior", "prior": "uniform"},
     "labels": {"loss": "asymmetric", "alpha": "balanced"},
+    "tuned labels": {"loss": "asymmetric", "alpha": "balanced", "proba": "natural",
+                     "temperature": "auto", "decision": "tuned"},
     "softmax": {"loss": torch.nn.MultiMarginLoss},
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +52,31 @@ def assert_answers_alike(served, clf, X):
     assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
 
 
+@pytest.fixture
+def shallow(tiny_copy):
+    """Folder of a BERT of one layer, whose graph is made sooner."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**{**TINY, "num_hidden_layers": 1})
+    transformers.BertModel(config).save_pretrained(tiny_copy)
+    return str(tiny_copy)
+
+
 @pytest.mark.parametrize(
     "name",
-    # These have all parts of a graph that the others have.
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("tuned", "labels")))
-        for name in SETTINGS
-    ],
+    # Its graph has the parts of the others but a tuned softmax, for which see the inverse below.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "tuned labels")) for name in SETTINGS],
 )
-def test_served_answers_are_those_of_the_estimator(make, data, long, tmp_path, name):
+def test_served_answers_are_those_of_the_estimator(make, shallow, data, long, tmp_path, name):
     X, y = data
-    clf = make(**SETTINGS[name]).fit(X, indicator(y) if name == "labels" else y)
+    clf = make(model=shallow, **SETTINGS[name]).fit(X, indicator(y) if "labels" in name else y)
     clf.to_onnx(tmp_path / "served")
     served = OnnxClassifier(tmp_path / "served", n_threads=1)
     assert_answers_alike(served, clf, X + long)
     assert_answers_alike(served, clf, np.array(X[:3], dtype=object)[:, None])
+    assert_same_classes(served, clf)
+
+
+def assert_same_classes(served, clf):
     assert np.array_equal(served.classes_, clf.classes_)
     assert served.classes_.dtype == clf.classes_.dtype and served.max_length_ == clf.max_length_
 
@@ -105,38 +118,64 @@ class Numbers(torch.nn.Module):
         return (digits / 8 - 256).float()
 
 
+class Several(torch.nn.Module):
+    """The answers of several graphs of the same logits, one after the other."""
+
+    def __init__(self, calibrations):
+        super().__init__()
+        graphs = [_export._Graph(Numbers(), "mean", calibration) for calibration in calibrations]
+        self.graphs = torch.nn.ModuleList(graphs)
+
+    def forward(self, input_ids, attention_mask):
+        answers = [graph(input_ids, attention_mask) for graph in self.graphs]
+        return tuple(torch.stack(parts) for parts in zip(*answers, strict=True))
+
+
+SINGLE = {"decision": "tuned", "offset": np.array([0.5, -1.0, 0.25])}
+
+
 @pytest.mark.parametrize(
-    ("loss", "proba"),
+    "cases",
     [
-        (FocalLoss(3.0, weight=[0.2, 1.0, 4.0]), "natural"),
-        (SigmoidFocalLoss(2.0, label_smoothing=0.1), "reweighted"),
-        *(
-            pytest.param(loss, proba, marks=pytest.mark.slow)
-            for loss, proba in [
-                (FocalLoss(2.0, label_smoothing=0.1), "reweighted"),
-                (Poly1Loss(2.0), "natural"),
-                (LDAMLoss([90, 9, 1]), "natural"),
-                (AsymmetricLoss(1.0, 4.0, 0.05), "natural"),
-            ]
+        [
+            (FocalLoss(3.0, weight=[0.2, 1.0, 4.0]), "natural", SINGLE),
+            (SigmoidFocalLoss(2.0, label_smoothing=0.1), "reweighted", {}),
+        ],
+        pytest.param(
+            [
+                (FocalLoss(2.0, label_smoothing=0.1), "reweighted", {}),
+                (Poly1Loss(2.0), "natural", {}),
+                (LDAMLoss([90, 9, 1]), "natural", {}),
+                (AsymmetricLoss(1.0, 4.0, 0.05), "natural", {}),
+            ],
+            marks=pytest.mark.slow,
         ),
     ],
+    ids=["two", "others"],
 )
-def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, loss, proba):
-    several = loss.multilabel
-    weight = np.array([[0.5, 2.0], [1.0, 1.0], [0.9, 3.0]]) if several else np.array([0.5, 1, 3])
-    calibration = Calibration(loss, np.arange(3), weight, weight**0.5, proba=proba, temperature=1.7)
+def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, cases):
+    """All in one graph, which takes little longer to make than one of them."""
+    of_classes, of_labels = np.array([0.5, 1, 3]), np.array([[0.5, 2.0], [1.0, 1.0], [0.9, 3.0]])
+    calibrations = []
+    for loss, proba, decision in cases:
+        weight = of_labels if loss.multilabel else of_classes
+        settings = {"proba": proba, "temperature": 1.7, **decision}
+        calibrations.append(Calibration(loss, np.arange(3), weight, weight**0.5, **settings))
     logits = np.random.RandomState(0).randint(-2048, 2048, size=(200, 3)) / 8
     logits[:100] = np.round(logits[:100] / 40 * 8) / 8
     ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
-    graph = _export._Graph(Numbers(), "mean", calibration)
-    _export._write_graph(graph, _export._example(TruncationSpec(8)), tmp_path / "graph.onnx")
+    example = _export._example(TruncationSpec(8))
+    _export._write_graph(Several(calibrations), example, tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
-    raw, scores, found = session.run(["logits", "scores", "proba"], inputs)
-    assert np.array_equal(raw, logits)
-    expected = calibration.answers(logits)
-    np.testing.assert_allclose(scores, expected.decision_function(), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(found, expected.predict_proba(), rtol=1e-4, atol=1e-300)
+    answers = session.run(["logits", "scores", "proba", "decision_scores"], inputs)
+    for calibration, raw, scores, found, deciding in zip(calibrations, *answers, strict=True):
+        assert np.array_equal(raw, logits)
+        expected = calibration.answers(logits)
+        np.testing.assert_allclose(scores, expected.decision_function(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found, expected.predict_proba(), rtol=1e-4, atol=1e-300)
+        _, decision = calibration.scores(torch.from_numpy(logits))
+        np.testing.assert_allclose(deciding, decision, rtol=1e-5, atol=1e-7)
 
 
 SERVE = """
@@ -155,18 +194,22 @@ def test_serving_imports_neither_torch_nor_transformers_nor_sklearn(served):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     labels, proba, heavy = json.loads(done.stdout)
     X = ["win money now", "lunch meeting"]
+    assert done.stderr == ""
     assert heavy == [] and labels == clf.predict(X).tolist()
     np.testing.assert_allclose(proba, clf.predict_proba(X), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, tiny):
-    """An exported folder, and the estimator."""
-    folder = tmp_path_factory.mktemp("served")
-    X, y = ["win money"] * 9 + ["lunch team"] * 9, [7] * 9 + [9] * 9
-    clf = BertFocalClassifier(tiny, max_epochs=2, lr=3e-3, random_state=0).fit(X, y)
-    clf.to_onnx(folder)
-    return folder, clf
+def served(onnx_folder, tiny):
+    """An exported folder, and the estimator, fitted again."""
+    clf = BertFocalClassifier(tiny, max_epochs=1, lr=3e-3, batch_size=8, random_state=0)
+    return onnx_folder, clf.fit(*imbalanced())
+
+
+def test_labels_that_are_names_keep_their_type(served, data):
+    folder, clf = served
+    assert_answers_alike(OnnxClassifier(folder, n_threads=1), clf, data[0])
+    assert_same_classes(OnnxClassifier(folder), clf)
 
 
 def test_graph_tells_nothing_of_the_machine_it_was_made_on(served):
@@ -175,19 +218,29 @@ def test_graph_tells_nothing_of_the_machine_it_was_made_on(served):
     assert str(Path(skfocal.__file__).parent).encode() not in content
 
 
-def test_labels_that_are_numbers_keep_their_type(served):
-    folder, clf = served
-    assert_answers_alike(OnnxClassifier(folder), clf, ["win", "lunch"])
+def test_labels_that_are_numbers_keep_their_type(served, make, data, tmp_path, monkeypatch):
+    X, y = data
+    clf = make(max_epochs=1).fit(X, np.where(y == "ham", 7, 9))
+    # Its graph is the same: names and numbers stand in the other file.
+    graph = served[0] / "model.onnx"
+    monkeypatch.setattr(_export, "_write_graph", lambda *args: shutil.copy(graph, args[-1]))
+    clf.to_onnx(tmp_path / "served")
+    numbers = OnnxClassifier(tmp_path / "served", n_threads=1)
+    assert_answers_alike(numbers, clf, X)
+    assert_same_classes(numbers, clf)
 
 
 def test_folder_is_replaced_only_if_it_is_an_export(served, tmp_path):
-    folder, clf = served
-    (tmp_path / "model.onnx").write_text("kept")
+    folder, clf = shutil.copytree(served[0], tmp_path / "export"), served[1]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.onnx").write_text("kept")
     with pytest.raises(FileExistsError, match="folder must be new, empty or written by the same"):
-        clf.to_onnx(tmp_path)
+        clf.to_onnx(other)
+    assert (other / "model.onnx").read_text() == "kept"
     with pytest.raises(FileExistsError):
         clf.save_pretrained(folder)
-    assert_same_answers(OnnxClassifier(folder), OnnxClassifier(folder), ["win"])
+    assert_same_answers(OnnxClassifier(folder), OnnxClassifier(served[0]), ["win"])
 
 
 @pytest.mark.parametrize("X", ["a text", [], [1], [None]])
