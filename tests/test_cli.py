@@ -260,6 +260,7 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_command_is_light_until_it_works():
     code = "import sys; import skfocal.cli; print('torch' in sys.modules)"
     run_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
