@@ -45,9 +45,9 @@ def four_classes(headless, monkeypatch):
     return texts_of_four_classes()
 
 
-def texts_of_four_classes(times=1):
+def texts_of_four_classes(crop=5, earn=7, ship=5, tea=5):
     words = {"crop": "wheat corn", "earn": "profit dividend", "ship": "port vessel", "tea": "leaf"}
-    counts = {"crop": 5 * times, "earn": 7 * times, "ship": 5 * times, "tea": 5 * times}
+    counts = {"crop": crop, "earn": earn, "ship": ship, "tea": tea}
     X = [f"{words[c]} the of {i}" for c in words for i in range(counts[c])]
     return X, np.repeat(list(counts), list(counts.values()))
 
@@ -141,7 +141,7 @@ def columns_of(section):
 def loops(headless, tmp_path_factory):
     """The names that the page of the loops has after each block, and the batches of the first."""
     loops, batches, plain = {}, [], cross_entropy
-    X, y = texts_of_four_classes(times=2)  # enough for the loss to fall
+    X, y = texts_of_four_classes(8, 20, 6, 5)  # enough for the loss to fall
     scope = {"X": X, "y": y}
 
     def recorded(logits, target, **kwargs):
@@ -151,8 +151,8 @@ def loops(headless, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         patch.chdir(tmp_path_factory.mktemp("loops"))
         patch.setattr(skfocal, "fetch_minilm", lambda: headless, raising=False)
-        torch.manual_seed(0)
         for block in blocks_of(DOCS / "from-your-loop.md"):
+            torch.manual_seed(0)
             with patch.context() as inner:
                 if block == columns_of("plain PyTorch")[0]:
                     inner.setattr("torch.nn.functional.cross_entropy", recorded)
