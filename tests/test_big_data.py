@@ -198,8 +198,8 @@ def test_a_fit_holds_few_texts_at_once(make, monkeypatch):
             tracemalloc.stop()
 
     peak(100)  # what is made once
-    few, many = peak(300), peak(1500)
-    assert many - few < 1200 * 500  # of 2000 bytes a text
+    few, many = peak(300), peak(1100)
+    assert many - few < 800 * 500  # of 2000 bytes a text
 
 
 def test_pairs_are_two_columns(make, rows):

@@ -143,14 +143,6 @@ def test_report_refuses_what_it_cannot_use(fitted, tmp_path):
     run(*report, tmp_path / "r.html", "--hardest", -1, code=2)
 
 
-def test_report_can_leave_out_bad_rows(fitted, tmp_path):
-    data = write(tmp_path / "a.csv")
-    with data.open("a") as file:
-        file.write("one cell\n")
-    result = run("report", fitted[0], data, "--output", tmp_path / "r.html", "--skip-bad-rows")
-    assert "left out: " in result.stderr and "40 documents" in result.stderr
-
-
 def test_labels_of_numbers_are_found_again_in_a_csv_file(tiny, tmp_path):
     data = tmp_path / "data.jsonl"
     rows = [{"t": x, "y": int(label == "spam")} for x, label in zip(X, y, strict=True)]
@@ -329,13 +321,21 @@ def test_pairs_of_texts_are_in_two_columns(fitted_on_pairs, tmp_path, end):
     assert [float(p) for p in chances] == pytest.approx(clf.predict_proba(PAIRS)[:, 1].tolist())
 
 
-def test_pairs_of_texts_are_reported_and_are_two_columns_or_none(fitted_on_pairs, tmp_path):
+def test_pairs_are_refused_where_one_text_is_asked_for_and_three_texts_always(fitted_on_pairs):
     folder, data = fitted_on_pairs
-    run("report", folder, data, *BOTH, "--output", tmp_path / "report.html")
-    assert "about | " in (tmp_path / "report.html").read_text()
     assert "one text per document" in run("predict", folder, data, code=1).output
     third = ["--text-column", "label"]
     assert "one column or two" in run("predict", folder, data, *BOTH, *third, code=1).output
+
+
+def test_report_takes_pairs_and_can_leave_out_bad_rows(fitted_on_pairs, tmp_path):
+    data, page = write_pairs(tmp_path / "a.csv"), tmp_path / "r.html"
+    with data.open("a") as file:
+        file.write("one cell\n")
+    report = ["report", fitted_on_pairs[0], data, *BOTH, "--output", page]
+    result = run(*report, "--skip-bad-rows")
+    assert "left out: " in result.stderr and "40 documents" in result.stderr
+    assert "about | " in page.read_text()
 
 
 def test_outputs_that_cannot_be_made_are_found_before_the_work(fitted, tiny, monkeypatch):
