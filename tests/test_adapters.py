@@ -32,6 +32,12 @@ LORA = peft.LoraConfig(r=4)
 QUERY = "model.bert.encoder.layer.{}.attention.self.query"
 
 
+@pytest.fixture
+def make(make):
+    """Return a function that makes a classifier of few steps."""
+    return lambda **params: make(**{"batch_size": 20, **params})
+
+
 class AtTheEnd(Callback):
     """Remember the module's weights, names and answers before anything is merged."""
 
@@ -65,18 +71,30 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def start_of(make, data, **params):
-    """Return the weights that a fit begins with."""
-    return weights_of(make(net_params={"max_epochs": 0}, **params).fit(*data))
+def _fitted(tiny, **params):
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0, **params}
+    return BertFocalClassifier(tiny, **settings).fit(*imbalanced())
+
+
+@pytest.fixture(scope="module")
+def start(tiny):
+    """The weights that a fit begins with."""
+    return weights_of(_fitted(tiny, net_params={"max_epochs": 0}))
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny):
+    """A classifier that was fitted with LORA, as `make` makes it."""
+    return _fitted(tiny, peft=LORA, callbacks=[AtTheEnd()])
 
 
 # -- what learns ---------------------------------------------------------------------------
 
 
-def test_merged_weights_are_the_base_and_the_scaled_product(make, data):
+def test_merged_weights_are_the_base_and_the_scaled_product(make, data, start):
     config = peft.LoraConfig(r=4, lora_alpha=12, target_modules=["query", "dense"])
     clf = make(peft=config, callbacks=[AtTheEnd()]).fit(*data)
-    start, merged, end = start_of(make, data), weights_of(clf), watched(clf).end_
+    merged, end = weights_of(clf), watched(clf).end_
     adapted = [f"{QUERY.format(i)}.weight" for i in (0, 1)]
     adapted += [n for n in merged if "encoder" in n and n.endswith("dense.weight")]
     assert len(adapted) == 2 + 2 * 3
@@ -88,9 +106,8 @@ def test_merged_weights_are_the_base_and_the_scaled_product(make, data):
         torch.testing.assert_close(merged[name], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_only_adapted_layers_and_the_head_change(make, data):
-    clf = make(peft=LORA).fit(*data)
-    start, end = start_of(make, data), weights_of(clf)
+def test_only_adapted_layers_and_the_head_change(adapted, start):
+    end = weights_of(adapted)
     assert start.keys() == end.keys()
     changed = {name for name in start if not torch.equal(start[name], end[name])}
     inside = {f"{QUERY.format(i)}.weight".replace("query", m) for i in (0, 1)
@@ -99,18 +116,18 @@ def test_only_adapted_layers_and_the_head_change(make, data):
     assert changed == inside | head
 
 
-def test_so_many_weights_learn(make, data):
-    learns = watched(make(peft=LORA, callbacks=[AtTheEnd()]).fit(*data)).learns_
+def test_so_many_weights_learn(adapted):
+    learns = watched(adapted).learns_
     head = (32 * 32 + 32) + (2 * 32 + 2)
     assert sum(learns.values()) == 2 * 2 * (4 * 32 + 32 * 4) + head
 
 
-def test_random_state_governs_the_adapters(make, data):
+def test_random_state_governs_the_adapters(make, data, adapted):
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = make(peft=LORA).fit(*data)
     assert torch.equal(torch.get_rng_state(), before)
-    assert same(weights_of(one), weights_of(make(peft=LORA).fit(*data)))
+    assert same(weights_of(one), weights_of(adapted))
     assert not same(weights_of(one), weights_of(make(peft=LORA, random_state=1).fit(*data)))
 
 
@@ -140,11 +157,11 @@ def test_the_first_step_is_that_of_an_encoder_without(make, data):
     ],
     ids=lambda config: type(config).__name__,
 )
-def test_merging_keeps_the_answers(make, data, config):
+def test_merging_keeps_the_answers(make, data, start, config):
     before = copy.deepcopy(config)
     clf = make(peft=config, callbacks=[AtTheEnd()]).fit(*data)
     assert config == before
-    start, end = start_of(make, data), weights_of(clf)
+    end = weights_of(clf)
     assert end.keys() == start.keys()
     assert any("encoder.layer" in n and not torch.equal(start[n], end[n]) for n in start)
     module = clf.net_.plain_module()
@@ -163,11 +180,17 @@ def test_merging_keeps_the_answers(make, data, config):
         (MPNetForSequenceClassification, MPNetConfig(**TINY)),
     ],
 )  # fmt: skip
-def test_other_architectures_have_targets_of_their_own(tmp_path, data, kind, config):
+def test_other_architectures_have_targets_of_their_own(make, tmp_path, data, kind, config):
     torch.manual_seed(0)
     kind(config).save_pretrained(tmp_path)
     copy_tokenizer(tmp_path, 32)
-    settings = {"max_epochs": 1, "lr": 3e-3, "random_state": 0, "callbacks": [AtTheEnd()]}
+    settings = {
+        "max_epochs": 1,
+        "lr": 3e-3,
+        "random_state": 0,
+        "callbacks": [AtTheEnd()],
+        "batch_size": 20,
+    }
     clf = BertFocalClassifier(tmp_path, peft=LORA, **settings).fit(*data)
     module = clf.net_.plain_module()
     torch.testing.assert_close(answers(module), watched(clf).answers_, atol=1e-5, rtol=1e-4)
@@ -258,16 +281,15 @@ def test_other_settings_go_with_it(make, data, monkeypatch, settings):
     np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-6)
 
 
-def test_recomputed_layers_give_the_same_weights(make, data):
-    plain = make(peft=LORA).fit(*data)
+def test_recomputed_layers_give_the_same_weights(make, data, adapted):
     saving = make(peft=LORA, gradient_checkpointing=True).fit(*data)
-    assert same(weights_of(plain), weights_of(saving))
+    assert same(weights_of(adapted), weights_of(saving))
 
 
 def test_several_labels(make, data):
     X, y = data
     Y = np.stack([y == "spam", y == "ham"], 1).astype(int)
-    clf = make(peft=LORA, lr=1e-2, max_epochs=12).fit(X, Y)
+    clf = make(peft=LORA, lr=1e-2, max_epochs=12, batch_size=8).fit(X, Y)
     assert clf.score(X, Y) > 0.9
 
 
@@ -295,9 +317,9 @@ def chunks_of(data):
     return [(X[:20], y[:20]), (X[20:], y[20:])]
 
 
-def test_partial_fit_goes_on_with_the_same_adapters(make, data):
+def test_partial_fit_goes_on_with_the_same_adapters(make, data, start):
     """Their change stays of rank 4, and the base below it stays what it was."""
-    clf = make(peft=LORA, callbacks=[AtTheEnd()])
+    clf = make(peft=LORA, batch_size=8, callbacks=[AtTheEnd()])
     ends = []
     for X, y in chunks_of(data) * 2:
         clf.partial_fit(X, y, classes=["ham", "spam"])
@@ -305,7 +327,6 @@ def test_partial_fit_goes_on_with_the_same_adapters(make, data):
     for before, after in zip(ends, ends[1:], strict=False):
         lora = [name for name in before.end_ if "lora" in name or "base_layer" in name]
         assert lora and all(torch.equal(before.end_[n], after.begin_[n]) for n in lora)
-    start = start_of(make, data)
     change = weights_of(clf)[f"{QUERY.format(0)}.weight"] - start[f"{QUERY.format(0)}.weight"]
     size = torch.linalg.svdvals(change)
     assert size[3] > 1e-5 > size[4] * 10
@@ -317,14 +338,18 @@ def test_partial_fit_goes_on_with_the_same_adapters(make, data):
 @pytest.mark.parametrize("config", [LORA, peft.LoraConfig(r=4, init_lora_weights="pissa")])
 def test_partial_fit_goes_on_through_a_pickle_with_the_same_bits(make, data, config):
     first, second = chunks_of(data)
-    clf = make(peft=config, n_updates=10).partial_fit(*first, classes=["ham", "spam"])
+    clf = make(peft=config, batch_size=10, n_updates=10).partial_fit(
+        *first, classes=["ham", "spam"]
+    )
     again = pickle.loads(pickle.dumps(clf))
     clf.partial_fit(*second)
     again.partial_fit(*second)
     assert same(weights_of(clf), weights_of(again))
     moments = clf._chunks.adapters["moments"]
-    assert int(moments[f"{QUERY.format(0)}.lora_A.adapter.weight"]["step"]) == 3 + 3
-    fresh = make(peft=config, n_updates=10).partial_fit(*first, classes=["ham", "spam"])
+    assert int(moments[f"{QUERY.format(0)}.lora_A.adapter.weight"]["step"]) == 2 + 2
+    fresh = make(peft=config, batch_size=10, n_updates=10).partial_fit(
+        *first, classes=["ham", "spam"]
+    )
     fresh._chunks = replace(fresh._chunks, adapters=None)
     assert not same(weights_of(fresh.partial_fit(*second)), weights_of(clf))
 
@@ -353,7 +378,8 @@ def test_warm_start_begins_new_adapters_on_the_merged_weights(make, data):
 def test_a_fit_that_broke_off_goes_on_from_its_checkpoint(make, data, tmp_path):
     from test_checkpoint import Stop, StopsAt
 
-    settings = {"peft": peft.LoraConfig(r=4, lora_dropout=0.1), "train_split": 0.2}
+    adapters = peft.LoraConfig(r=4, lora_dropout=0.1)
+    settings = {"peft": adapters, "train_split": 0.2, "batch_size": 8}
     whole = make(**settings).fit(*data)
     run = {"checkpoint": Checkpoint(tmp_path / "run", steps=1), "callbacks": [StopsAt()]}
     StopsAt.n = 5
@@ -400,10 +426,9 @@ def test_a_grid_goes_over_configurations_and_leaves_them_alone(make, data):
     assert np.array_equal(search.predict_proba(data[0]), best.predict_proba(data[0]))
 
 
-def test_a_dict_means_the_same(make, data):
-    one = make(peft=LORA).fit(*data)
+def test_a_dict_means_the_same(make, data, adapted):
     other = make(peft={"peft_type": "LORA", "r": 4}).fit(*data)
-    assert same(weights_of(one), weights_of(other))
+    assert same(weights_of(adapted), weights_of(other))
 
 
 _WITHOUT_PEFT = """

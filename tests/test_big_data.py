@@ -20,6 +20,8 @@ from skfocal._data import texts as _text
 
 datasets = pytest.importorskip("datasets")
 
+QUICK = {"max_epochs": 1, "batch_size": 20}
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
@@ -31,10 +33,11 @@ def rows(tmp_path_factory):
     return datasets.Dataset.load_from_disk(folder)
 
 
-@pytest.fixture
-def fitted(make, rows):
+@pytest.fixture(scope="module")
+def fitted(tiny, rows):
     """A classifier that was fitted on lists."""
-    return make().fit(rows["text"][:], rows["label"][:])
+    clf = BertFocalClassifier(tiny, lr=3e-3, random_state=0, **QUICK)
+    return clf.fit(rows["text"][:], rows["label"][:])
 
 
 CONTAINERS = {
@@ -48,7 +51,7 @@ CONTAINERS = {
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_fit_and_its_answers_are_those_of_a_list(make, rows, fitted, name):
     X = CONTAINERS[name](rows)
-    clf = make().fit(X, rows["label"])
+    clf = make(**QUICK).fit(X, rows["label"])
     for key, value in fitted.net_.state().items():
         assert np.array_equal(clf.net_.state()[key], value), key
     np.testing.assert_array_equal(clf.predict_proba(X), fitted.predict_proba(rows["text"][:]))
@@ -56,7 +59,7 @@ def test_a_fit_and_its_answers_are_those_of_a_list(make, rows, fitted, name):
 
 
 def test_held_out_documents_are_read_where_they_lie(make, rows):
-    settings = {"train_split": 0.3, "early_stopping": True, "decision": "tuned"}
+    settings = {"train_split": 0.3, "early_stopping": True, "decision": "tuned", "batch_size": 20}
     ours = make(**settings).fit(rows["text"], rows["label"])
     theirs = make(**settings).fit(rows["text"][:], rows["label"][:])
     assert ours.history_[:, "valid_score"] == theirs.history_[:, "valid_score"]
@@ -126,7 +129,7 @@ def test_a_chunk_is_let_go_before_the_next_is_read(fitted):
 
 def test_names_of_columns_are_checked_in_every_form(make, rows):
     X = rows.data.table.select(["text"]).append_column("more", rows.data.table["text"])
-    clf = make(max_epochs=1).fit(X, rows["label"])
+    clf = make(**QUICK).fit(X, rows["label"])
     other = X.select(["more", "text"])
     for wrong in (other, iter([other]), iter(other.to_batches())):
         with pytest.raises(ValueError, match="feature names should match"):
@@ -139,26 +142,26 @@ def test_no_pass_reads_much_at_once(make, monkeypatch):
 
     class Column(_text.Sequence):
         def __len__(self):
-            return 5000
+            return 2500
 
         def __getitem__(self, rows):
-            n = len(range(*rows.indices(5000))) if isinstance(rows, slice) else 1
+            n = len(range(*rows.indices(2500))) if isinstance(rows, slice) else 1
             asked.append(n)
             return ["some text"] * n
 
     monkeypatch.setattr("skfocal._estimator.fitted_model._SLICE", 512)
     monkeypatch.setattr("skfocal._data.tokens.CACHED_DOCUMENTS", 10)
-    clf = make(max_epochs=1, batch_size=512).fit(Column(), np.arange(5000) % 2)
+    clf = make(max_epochs=1, batch_size=512).fit(Column(), np.arange(2500) % 2)
     clf.predict(Column())
-    assert sum(asked) >= 10_000
+    assert sum(asked) >= 5000
     assert max(asked) <= 1024
 
 
 def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
-    monkeypatch.setattr("skfocal._estimator.fitted_model._SLICE", 256)
+    monkeypatch.setattr("skfocal._estimator.fitted_model._SLICE", 128)
 
     def peak(n):
-        chunks = ([f"win money {i} {j}" for j in range(256)] for i in range(n))
+        chunks = ([f"win money {i} {j}" for j in range(128)] for i in range(n))
         tracemalloc.start()
         try:
             fitted.predict(chunks)
@@ -168,7 +171,7 @@ def test_a_prediction_takes_memory_for_its_answers_alone(fitted, monkeypatch):
 
     peak(2)  # what is made once
     few, many = peak(4), peak(24)
-    assert many - few < 20 * 256 * 40  # 8 bytes a label, and no 70 of a str
+    assert many - few < 20 * 128 * 40  # 8 bytes a label, and no 70 of a str
 
 
 @pytest.mark.filterwarnings("ignore:.*are unknown to the model")
@@ -189,22 +192,22 @@ def test_a_fit_holds_few_texts_at_once(make, monkeypatch):
     def peak(n):
         tracemalloc.start()
         try:
-            make(max_epochs=1, batch_size=512, max_length=4).fit(Column(n), np.arange(n) % 2)
+            make(max_epochs=1, batch_size=300, max_length=4).fit(Column(n), np.arange(n) % 2)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    peak(200)  # what is made once
-    few, many = peak(500), peak(3500)
-    assert many - few < 3000 * 500  # of 2000 bytes a text
+    peak(100)  # what is made once
+    few, many = peak(300), peak(1100)
+    assert many - few < 800 * 500  # of 2000 bytes a text
 
 
 def test_pairs_are_two_columns(make, rows):
     X, y = rows["text"][:], rows["label"][:]
     second = [text[::-1] for text in X]
     table = datasets.Dataset.from_dict({"a": X, "b": second})
-    expected = make(max_epochs=1).fit(list(zip(X, second, strict=True)), y)
-    ours = make(max_epochs=1).fit(table, y)
+    expected = make(**QUICK).fit(list(zip(X, second, strict=True)), y)
+    ours = make(**QUICK).fit(table, y)
     answers = expected.predict_proba(list(zip(X, second, strict=True)))
     assert ours.feature_names_in_.tolist() == ["a", "b"]
     for pairs in (table, table.data.table, table.to_iterable_dataset()):
@@ -239,7 +242,7 @@ def test_a_missing_text_ends_a_fit_with_its_row(make):
 def test_labels_weights_and_groups_are_columns_too(make, rows):
     n = len(rows)
     table = rows.add_column("weight", np.linspace(0.5, 2, n)).add_column("group", np.arange(n) // 4)
-    settings = {"train_split": GroupShuffleSplit(1, test_size=0.3, random_state=0), "max_epochs": 1}
+    settings = {"train_split": GroupShuffleSplit(1, test_size=0.3, random_state=0), **QUICK}
 
     def fitted(read):
         columns = [read(table[name]) for name in ("text", "label", "weight", "group")]
@@ -253,17 +256,17 @@ def test_labels_weights_and_groups_are_columns_too(make, rows):
 def test_a_column_of_lists_is_several_labels_a_document(make):
     labels = [["a"], ["b"]] * 8  # as a list these could be rows of one column
     rows = datasets.Dataset.from_dict({"text": ["some text"] * 16, "labels": labels})
-    clf = make(max_epochs=1).fit(rows["text"], rows["labels"])
+    clf = make(**QUICK).fit(rows["text"], rows["labels"])
     assert clf.classes_.tolist() == ["a", "b"]
     X, indicator = rows["text"][:], np.array([[1, 0], [0, 1]] * 8)
-    expected = make(max_epochs=1).fit(X, indicator)
+    expected = make(**QUICK).fit(X, indicator)
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
     right = (clf.predict(X) == indicator).all(axis=1)
     assert clf.score(rows["text"], rows["labels"]) == right.mean()
 
 
 def test_chunks_to_train_on_and_documents_to_judge_are_columns(make, rows):
-    ours, theirs = make(), make()
+    ours, theirs = make(**QUICK), make(**QUICK)
     for start in (0, 40):
         some = rows.select(range(start, start + 40))
         ours.partial_fit(some["text"], some["label"], classes=[0, 1])
@@ -277,7 +280,7 @@ def test_chunks_to_train_on_and_documents_to_judge_are_columns(make, rows):
 @pytest.mark.parametrize("name", ["column", "table", "chunked array"])
 def test_folds_are_taken_of_columns_and_of_arrow(make, rows, name):
     folds = [
-        cross_val_predict(make(max_epochs=1), X, rows["label"][:], cv=2)
+        cross_val_predict(make(**QUICK), X, rows["label"][:], cv=2)
         for X in (CONTAINERS[name](rows), rows["text"][:])
     ]
     np.testing.assert_array_equal(*folds)

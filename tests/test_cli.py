@@ -21,7 +21,7 @@ from skfocal.cli import app
 from skfocal.cli._tables import read_columns, write_columns
 
 X, y = imbalanced()
-SETTINGS = {"max_epochs": 12, "lr": 0.003, "random_state": 0, "batch_size": 8}
+SETTINGS = {"max_epochs": 4, "lr": 0.01, "random_state": 0, "batch_size": 8}
 SET = [f"--set={name}={value}" for name, value in SETTINGS.items()]
 
 
@@ -81,7 +81,7 @@ def test_predict_without_a_file_prints_csv_and_nothing_else(fitted):
 
 def test_several_labels_of_a_model_from_python_are_joined(make, fitted, tmp_path):
     labels = [{"ham", "long"} if len(x) > 40 else {label} for x, label in zip(X, y, strict=True)]
-    clf = make(max_epochs=12, alpha="balanced").fit(X, labels)
+    clf = make(max_epochs=4, lr=0.01, alpha="balanced").fit(X, labels)
     clf.save_pretrained(tmp_path / "several")
     lines = run("predict", tmp_path / "several", fitted[1]).stdout.splitlines()
     names = clf.classes_
@@ -105,7 +105,10 @@ def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
     assert classification_report(labels, predicted, digits=3) in shown
 
 
-@pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
+# The three kinds are read as those that `predict` reads; drawing the page takes seconds.
+@pytest.mark.parametrize(
+    "end", [".csv", *(pytest.param(end, marks=pytest.mark.slow) for end in (".jsonl", ".parquet"))]
+)
 def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
     folder, _ = fitted
     labels = ["ham" if i < 5 else label for i, label in enumerate(y)]
@@ -138,14 +141,6 @@ def test_report_refuses_what_it_cannot_use(fitted, tmp_path):
     assert not (tmp_path / "r.html").exists()
     run("report", folder, data, code=2)  # no --output
     run(*report, tmp_path / "r.html", "--hardest", -1, code=2)
-
-
-def test_report_can_leave_out_bad_rows(fitted, tmp_path):
-    data = write(tmp_path / "a.csv")
-    with data.open("a") as file:
-        file.write("one cell\n")
-    result = run("report", fitted[0], data, "--output", tmp_path / "r.html", "--skip-bad-rows")
-    assert "left out: " in result.stderr and "40 documents" in result.stderr
 
 
 def test_labels_of_numbers_are_found_again_in_a_csv_file(tiny, tmp_path):
@@ -260,6 +255,7 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_command_is_light_until_it_works():
     code = "import sys; import skfocal.cli; print('torch' in sys.modules)"
     run_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -294,25 +290,52 @@ def test_fit_shows_progress_on_standard_error(tiny, tmp_path):
     assert "epoch 1/1  loss" in result.stderr
 
 
+BOTH = ["--text-column", "title", "--text-column", "text"]
+PAIRS = [("about", text) for text in X]
+
+
+def write_pairs(path):
+    write_columns(path, {"title": ["about"] * len(X), "text": list(X), "label": y.tolist()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted_on_pairs(tiny, tmp_path_factory):
+    """The same of pairs of texts."""
+    folder = tmp_path_factory.mktemp("cli-pairs")
+    data = write_pairs(folder / "pairs.parquet")
+    args = ["--output", folder / "model", "--model", tiny, "--set=max_epochs=1", "--quiet"]
+    run("fit", data, *BOTH, *args)
+    return folder / "model", data
+
+
 @pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
-def test_pairs_of_texts_are_in_two_columns(tiny, tmp_path, end):
-    data, folder = tmp_path / f"pairs{end}", tmp_path / "model"
-    columns = {"title": ["about"] * len(X), "text": list(X), "label": y.tolist()}
-    write_columns(data, columns)
-    both = ["--text-column", "title", "--text-column", "text"]
-    run("fit", data, *both, "--output", folder, "--model", tiny, "--set=max_epochs=1", "--quiet")
-    run("predict", folder, data, *both, "--output", tmp_path / "out.csv", "--proba")
+def test_pairs_of_texts_are_in_two_columns(fitted_on_pairs, tmp_path, end):
+    folder, _ = fitted_on_pairs
+    data = write_pairs(tmp_path / f"pairs{end}")
+    assert read_columns(data, ["title", "text"], "label") == (PAIRS, y.tolist())
+    run("predict", folder, data, *BOTH, "--output", tmp_path / "out.csv", "--proba")
     clf = BertFocalClassifier.from_pretrained(folder)
-    pairs = [("about", text) for text in X]
-    assert read_columns(data, ["title", "text"])[0] == pairs
     answers, chances = read_columns(tmp_path / "out.csv", ["label"], "proba:spam")
-    assert answers == clf.predict(pairs).tolist()
-    assert [float(p) for p in chances] == pytest.approx(clf.predict_proba(pairs)[:, 1].tolist())
-    run("report", folder, data, *both, "--output", tmp_path / "report.html")
-    assert "about | " in (tmp_path / "report.html").read_text()
+    assert answers == clf.predict(PAIRS).tolist()
+    assert [float(p) for p in chances] == pytest.approx(clf.predict_proba(PAIRS)[:, 1].tolist())
+
+
+def test_pairs_are_refused_where_one_text_is_asked_for_and_three_texts_always(fitted_on_pairs):
+    folder, data = fitted_on_pairs
     assert "one text per document" in run("predict", folder, data, code=1).output
     third = ["--text-column", "label"]
-    assert "one column or two" in run("predict", folder, data, *both, *third, code=1).output
+    assert "one column or two" in run("predict", folder, data, *BOTH, *third, code=1).output
+
+
+def test_report_takes_pairs_and_can_leave_out_bad_rows(fitted_on_pairs, tmp_path):
+    data, page = write_pairs(tmp_path / "a.csv"), tmp_path / "r.html"
+    with data.open("a") as file:
+        file.write("one cell\n")
+    report = ["report", fitted_on_pairs[0], data, *BOTH, "--output", page]
+    result = run(*report, "--skip-bad-rows")
+    assert "left out: " in result.stderr and "40 documents" in result.stderr
+    assert "about | " in page.read_text()
 
 
 def test_outputs_that_cannot_be_made_are_found_before_the_work(fitted, tiny, monkeypatch):

@@ -21,37 +21,11 @@ from huggingface_hub.utils import (
     enable_progress_bars,
 )
 from sklearn import get_config
-from sklearn.model_selection import GridSearchCV, cross_val_predict
 from skorch.callbacks import Callback
 
 from skfocal import clear_cache
+from skfocal._encoder.pretrained import quiet_transformers
 from skfocal._runtime.devices import deterministic_algorithms
-
-# -- any number of jobs ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("settings", [{"dropout": 0.1}, {"freeze": 1}, {"sampler": "balanced"}])
-def test_folds_in_any_number_of_jobs_give_the_same_bits(make, data, settings):
-    X, y = data
-    clf = make(max_epochs=1, **settings)
-    out_of_fold = [
-        cross_val_predict(clf, X, y, cv=3, method="predict_proba", n_jobs=n) for n in (1, 2)
-    ]
-    assert out_of_fold[0].tobytes() == out_of_fold[1].tobytes()
-
-
-def test_a_search_refits_the_same_bits_with_any_number_of_jobs(make, data):
-    X, y = data
-    found = [
-        GridSearchCV(
-            make(dropout=0.1), {"gamma": [0, 2]}, cv=2, scoring="neg_log_loss", n_jobs=n_jobs
-        ).fit(X, y)
-        for n_jobs in (1, 2)
-    ]
-    scores = [search.cv_results_["mean_test_score"] for search in found]
-    assert scores[0].tobytes() == scores[1].tobytes()
-    assert found[0].predict_proba(X).tobytes() == found[1].predict_proba(X).tobytes()
-
 
 # -- what a process has only once ------------------------------------------------------------
 
@@ -129,7 +103,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("settings", UNUSUAL.values(), ids=UNUSUAL)
 def test_fit_and_predict_leave_the_process_as_they_found_it(make, data, settings):
     X, y = data
-    make(max_epochs=1).fit(X, y).predict(X)  # what libraries set up at first use
+    make(max_epochs=1, batch_size=40).fit(X, y).predict(X)  # what libraries set up at first use
     clear_cache()
     with unusual_settings():
         with left_as_found():
@@ -153,7 +127,7 @@ def test_fit_and_predict_leave_the_process_as_they_found_it(make, data, settings
 )
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_fit_that_raises_leaves_the_process_as_it_found_it(make, data, broken, deterministic):
-    make(max_epochs=1).fit(*data)
+    make(max_epochs=1, batch_size=40).fit(*data)
     clear_cache()
     with unusual_settings(), left_as_found():
         with pytest.raises((TypeError, ValueError, OSError, ZeroDivisionError)):
@@ -181,9 +155,19 @@ def unusual_settings():
         torch.backends.cudnn.benchmark = False
 
 
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_setting_of_the_hubs_bars_causes_no_warning(monkeypatch, disabled):
+    hubs_bars = sys.modules["huggingface_hub.utils.tqdm"]
+    monkeypatch.setattr(hubs_bars, "HF_HUB_DISABLE_PROGRESS_BARS", disabled)  # read at its import
+    with pytest.warns(UserWarning, match="Cannot"):
+        (enable_progress_bars if disabled else disable_progress_bars)()
+    with warnings.catch_warnings(action="error"), quiet_transformers():
+        pass
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_a_setting_of_the_hubs_bars_in_the_environment_causes_no_warning(value):
-    # The hub's library reads it once, at its import.
     code = "from skfocal._encoder.pretrained import quiet_transformers as quiet\nwith quiet(): pass"
     environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": value}
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
@@ -218,11 +202,12 @@ def test_torch_is_deterministic_within_the_fit_alone(make, data, monkeypatch, pr
     if present is not None:
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", present)
     callbacks = [("look", Look())]
-    clf = make(max_epochs=1, deterministic=True, callbacks=callbacks).fit(*data)
+    quick = {"max_epochs": 1, "batch_size": 20, "callbacks": callbacks}
+    clf = make(deterministic=True, **quick).fit(*data)
     assert seen_within(clf) == (True, False, False, within)
     assert not torch.are_deterministic_algorithms_enabled()
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == present
-    plain = make(max_epochs=1, callbacks=callbacks).fit(*data)
+    plain = make(**quick).fit(*data)
     assert seen_within(plain) == (False, False, False, present)
     assert np.array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
 

@@ -42,8 +42,12 @@ def headless(tiny, tmp_path_factory):
 def four_classes(headless, monkeypatch):
     """Texts and labels for the blocks, and a tiny encoder in MiniLM's place."""
     monkeypatch.setattr(skfocal, "fetch_minilm", lambda: headless, raising=False)
+    return texts_of_four_classes()
+
+
+def texts_of_four_classes(crop=5, earn=7, ship=5, tea=5):
     words = {"crop": "wheat corn", "earn": "profit dividend", "ship": "port vessel", "tea": "leaf"}
-    counts = {"crop": 8, "earn": 20, "ship": 6, "tea": 5}
+    counts = {"crop": crop, "earn": earn, "ship": ship, "tea": tea}
     X = [f"{words[c]} the of {i}" for c in words for i in range(counts[c])]
     return X, np.repeat(list(counts), list(counts.values()))
 
@@ -63,12 +67,28 @@ APART = {"questions.md", "persistence.md", "grid-search.md", "devices.md", "trac
 PAGES = sorted(path.name for path in DOCS.glob("*.md") if blocks_of(path))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p not in {*APART, "from-your-loop.md"}])
+WITH_AN_EXPORT = pytest.param("serving.md", marks=pytest.mark.slow)  # which takes seconds
+OTHERS = [page for page in PAGES if page not in {*APART, "from-your-loop.md", "serving.md"}]
+
+
+@pytest.mark.parametrize("page", [*OTHERS, WITH_AN_EXPORT])
 def test_blocks_of_a_page_run(page, four_classes, capsys, tmp_path, monkeypatch):
     X, y = four_classes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(skfocal, "fetch_reuters", lambda *args, **kwargs: (X, y), raising=False)
     run(DOCS / page, {"X": X, "y": y})
+
+
+def test_the_batcher_of_the_page_on_serving_answers(onnx_folder, tmp_path, monkeypatch, capsys):
+    exported, served = blocks_of(DOCS / "serving.md")
+    assert exported.endswith('clf.to_onnx("served")\n')
+    (tmp_path / "served").symlink_to(onnx_folder)
+    monkeypatch.chdir(tmp_path)
+    scope = {"X": ["win money prize cash", "lunch meeting project"]}
+    exec(compile(served, "serving.md", "exec"), scope)
+    labels = skfocal.OnnxClassifier(onnx_folder).predict(scope["X"]).tolist()
+    assert scope["future"].result()["labels"] == labels
+    assert capsys.readouterr().out == f"{labels}\n"
 
 
 @pytest.mark.slow
@@ -117,13 +137,34 @@ def columns_of(section):
     return re.findall(r"^:::\{grid-item\}\n.*?^```py(?:thon)?\n(.*?)^```", text, re.M | re.S)[:2]
 
 
+@pytest.fixture(scope="module")
+def loops(headless, tmp_path_factory):
+    """The names that the page of the loops has after each block, and the batches of the first."""
+    loops, batches, plain = {}, [], cross_entropy
+    X, y = texts_of_four_classes(8, 20, 6, 5)  # enough for the loss to fall
+    scope = {"X": X, "y": y}
+
+    def recorded(logits, target, **kwargs):
+        logits.register_hook(lambda grad: batches.append((logits, target, grad)))
+        return plain(logits, target, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.chdir(tmp_path_factory.mktemp("loops"))
+        patch.setattr(skfocal, "fetch_minilm", lambda: headless, raising=False)
+        for block in blocks_of(DOCS / "from-your-loop.md"):
+            torch.manual_seed(0)
+            with patch.context() as inner:
+                if block == columns_of("plain PyTorch")[0]:
+                    inner.setattr("torch.nn.functional.cross_entropy", recorded)
+                exec(compile(block, "from-your-loop.md", "exec"), scope)
+            loops[block] = scope.copy()
+    return loops, batches
+
+
 @pytest.fixture
-def by_hand(four_classes, tmp_path, monkeypatch):
-    """What the blocks by hand start from."""
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    X, y = four_classes
-    return {"X": X, "y": y, "name": skfocal.fetch_minilm()}
+def after(loops):
+    """Return a function that gives the names that the page has after a block."""
+    return lambda block: loops[0][block]
 
 
 def balanced(y):
@@ -135,15 +176,9 @@ def a_batch():
     return torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
 
 
-def test_the_loop_of_plain_pytorch_minimises_the_focal_loss(by_hand, monkeypatch):
-    batches, plain = [], cross_entropy
-
-    def recorded(logits, target, **kwargs):
-        logits.register_hook(lambda grad: batches.append((logits, target, grad)))
-        return plain(logits, target, **kwargs)
-
-    monkeypatch.setattr("torch.nn.functional.cross_entropy", recorded)
-    exec(columns_of("plain PyTorch")[0], by_hand)
+def test_the_loop_of_plain_pytorch_minimises_the_focal_loss(loops, after):
+    _, batches = loops
+    by_hand = after(columns_of("plain PyTorch")[0])
     focal = FocalLoss(2.0, weight=balanced(by_hand["y"]))
     assert len(batches) == 4 * 3
     for logits, target, grad in batches:
@@ -155,8 +190,8 @@ def test_the_loop_of_plain_pytorch_minimises_the_focal_loss(by_hand, monkeypatch
     assert set(by_hand["by_hand"]) <= set(by_hand["y"])
 
 
-def test_the_loop_of_skorch_minimises_the_weighted_cross_entropy(by_hand):
-    exec(columns_of("skorch")[0], by_hand)
+def test_the_loop_of_skorch_minimises_the_weighted_cross_entropy(after):
+    by_hand = after(columns_of("skorch")[0])
     wanted = cross_entropy(*a_batch(), weight=balanced(by_hand["y"]))
     torch.testing.assert_close(by_hand["net"].criterion_(*a_batch()), wanted)
     losses = by_hand["net"].history[:, "train_loss"]
@@ -174,9 +209,9 @@ def test_the_loop_of_skorch_minimises_the_weighted_cross_entropy(by_hand):
         ("simpletransformers", None),
     ],
 )
-def test_skfocal_does_what_the_loop_by_hand_does(section, gamma, by_hand):
+def test_skfocal_does_what_the_loop_by_hand_does(section, gamma, after):
     left, right = columns_of(section)
-    exec("from skfocal import BertFocalClassifier\n" + right, by_hand)
+    by_hand = after(right)
     clf = by_hand["clf"]
     for name, pattern in SETTINGS.items():
         written = {float(number) for number in re.findall(pattern, left)}
@@ -188,8 +223,10 @@ def test_skfocal_does_what_the_loop_by_hand_does(section, gamma, by_hand):
     assert by_hand["with_skfocal"].tolist() == clf.predict(by_hand["X"]).tolist()
 
 
-def test_blocks_of_the_loops_run_one_after_the_other(by_hand, capsys):
-    run(DOCS / "from-your-loop.md", by_hand)
+def test_blocks_of_the_loops_run_one_after_the_other(loops):
+    names, _ = loops
+    assert len(names) == len(blocks_of(DOCS / "from-your-loop.md")) == 10
+    assert len([*names.values()][-1]["scores"]) == 2
 
 
 @pytest.mark.slow

@@ -8,22 +8,29 @@ import numpy as np
 import pytest
 import torch
 from conftest import imbalanced
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_predict
 
 from skfocal._runtime.array_store import _RECORD
 from skfocal._runtime.workers import shared_folder
 
-GRID = {"gamma": [0.0, 2.0], "alpha": [None, "balanced"]}
+GRID = [{"gamma": [0.0]}, {"gamma": [2.0], "alpha": ["balanced"]}]
+
+
+@pytest.fixture
+def quick(make):
+    """Return a function that makes a classifier of few steps."""
+    return lambda **settings: make(max_epochs=1, batch_size=20, **settings)
 
 
 def search(clf, data, **kwargs):
     return GridSearchCV(clf, GRID, cv=2, scoring="neg_log_loss", **kwargs).fit(*data)
 
 
-def assert_same_search(one, other):
+def assert_same_search(one, other, X):
     assert one.best_params_ == other.best_params_
     for name in ("split0_test_score", "split1_test_score"):
         assert one.cv_results_[name].tolist() == other.cv_results_[name].tolist()
+    assert one.predict_proba(X).tobytes() == other.predict_proba(X).tobytes()
 
 
 def n_shared(kind):
@@ -39,35 +46,60 @@ def count_threads(estimator, X, y):
 
 # -- workers ---------------------------------------------------------------------------------
 
+# Those of loky take seconds to start. Tests that stand together find them running.
+
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_parallel_jobs_find_what_a_sequence_finds(make, data, backend):
-    clf = make(max_epochs=1)
+def test_parallel_jobs_find_and_refit_the_bits_of_a_sequence(quick, data, backend):
+    clf = quick(dropout=0.1)
     with joblib.parallel_config(backend):
-        assert_same_search(search(clf, data, n_jobs=2), search(clf, data))
+        assert_same_search(search(clf, data, n_jobs=2), search(clf, data), data[0])
 
 
-def test_loky_workers_tokenise_each_text_once_together_and_keep_it_out_of_pickles(make):
-    X, y = imbalanced(60, 20, seed=7)
+@pytest.mark.parametrize("settings", [{"dropout": 0.1}, {"freeze": 1}, {"sampler": "balanced"}])
+def test_folds_in_any_number_of_jobs_give_the_same_bits(quick, data, settings):
+    X, y = data
+    clf = quick(**settings)
+    out_of_fold = [
+        cross_val_predict(clf, X, y, cv=3, method="predict_proba", n_jobs=n) for n in (1, 2)
+    ]
+    assert out_of_fold[0].tobytes() == out_of_fold[1].tobytes()
+
+
+def test_loky_workers_tokenise_each_text_once_together_and_keep_it_out_of_pickles(quick):
+    X, y = imbalanced(30, 10, seed=7)
     X = [f"{text} number {i}" for i, text in enumerate(X)]
     before = n_shared("tokens") if list(shared_folder().glob("tokens-*")) else (0, 0)
-    search(make(max_epochs=1), (X, y), n_jobs=2, refit=False)
+    search(quick(), (X, y), n_jobs=2, refit=False)
     total, different = n_shared("tokens")
-    assert total == different == before[0] + 80
+    assert total == different == before[0] + 40
 
 
-def test_loky_workers_share_the_outputs_of_frozen_layers(make):
+def test_loky_workers_share_the_outputs_of_frozen_layers(quick):
     X, y = imbalanced(30, 10, seed=8)
     X = [f"{text} number {i}" for i, text in enumerate(X)]
-    parallel = search(make(max_epochs=1, freeze=1), (X, y), n_jobs=2)
+    before = n_shared("frozen") if list(shared_folder().glob("frozen-*")) else (0, 0)
+    parallel = search(quick(freeze=1), (X, y), n_jobs=2)
     total, different = n_shared("frozen")
-    assert total == different >= 40
-    assert_same_search(parallel, search(make(max_epochs=1, freeze=1), (X, y)))
+    assert total == different >= before[0] + 40
+    assert_same_search(parallel, search(quick(freeze=1), (X, y)), X)
 
 
-def test_loky_divides_the_threads(make, data, monkeypatch):
+@pytest.mark.parametrize(
+    "settings", [pytest.param({}, marks=pytest.mark.slow), {"freeze": 1}], ids=str
+)
+def test_loky_workers_predict_the_bits_of_a_classifier_they_are_sent(quick, data, settings):
+    clf, texts = quick(**settings).fit(*data), [f"{x} {i}" for i, x in enumerate(data[0])]
+    parts = joblib.Parallel(n_jobs=2)(
+        joblib.delayed(clf.predict_proba)(some) for some in (texts, texts[::-1], texts)
+    )
+    assert [np.array_equal(part, clf.predict_proba(texts)) for part in parts[::2]] == [True, True]
+    assert np.array_equal(parts[1], clf.predict_proba(texts[::-1]))
+
+
+def test_loky_divides_the_threads(quick, data, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # with which a worker keeps to it
-    grid = GridSearchCV(make(max_epochs=1), {"gamma": [0, 1]}, cv=2, scoring=count_threads)
+    grid = GridSearchCV(quick(), {"gamma": [0, 1]}, cv=2, scoring=count_threads)
     scores = grid.set_params(n_jobs=2, refit=False).fit(*data).cv_results_["mean_test_score"]
     assert scores.tolist() == 2 * [max(joblib.cpu_count() // 2, 1)]
 
