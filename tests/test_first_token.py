@@ -111,12 +111,16 @@ def test_only_the_last_layer_is_short_and_only_through_the_classifier(config):
 
 
 def test_dropout_of_the_attention_is_drawn_anew(config):
-    module, inputs = make(config, dropout=0.5).train(), batch()
+    module, inputs = make(config).train(), batch()
+    for name, part in layers_of(module.model)[-1].named_modules():
+        if name in ("attention.self.dropout", "attention.dropout"):  # nothing else draws
+            part.p = 0.5
     with torch.no_grad():
         assert not torch.equal(module(*inputs), module(*inputs))
         repeated = [x.repeat(200, 1) for x in inputs]  # each row has zeros of its own
         many = module(*repeated).unflatten(0, (200, 4))
         whole = plainly(module, *repeated).unflatten(0, (200, 4))
+    assert len(many[:, 0].unique(dim=0)) == 200
     spread = (many.var(0) + whole.var(0)).div(200).sqrt()
     assert ((many.mean(0) - whole.mean(0)).abs() < 5 * spread).all()
     assert ((many.std(0) / whole.std(0)).log().abs() < 0.3).all()

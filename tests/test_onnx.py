@@ -19,6 +19,7 @@ from test_persistence import assert_same_answers, indicator
 import skfocal
 from skfocal import BertFocalClassifier, OnnxClassifier, fetch_minilm, fetch_reuters
 from skfocal._data.tokenization import TruncationSpec
+from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
 from skfocal.losses import AsymmetricLoss, FocalLoss, LDAMLoss, Poly1Loss, SigmoidFocalLoss
 from skfocal.serving import _export
@@ -29,8 +30,9 @@ SETTINGS = {
     "cosines": {"loss": "ldam"},
     "prior": {"loss": "logit_adjusted", "decision": "prior", "prior": "uniform"},
     "labels": {"loss": "asymmetric", "alpha": "balanced"},
-    "tuned labels": {"loss": "asymmetric", "alpha": "balanced", "proba": "natural",
-                     "temperature": "auto", "decision": "tuned"},
+    "labels and a prior": {"loss": "asymmetric", "alpha": "balanced", "proba": "softmax",
+                           "temperature": 0.7, "decision": "prior",
+                           "prior": {0: 0.2, 1: 0.5, 2: 0.8}},
     "softmax": {"loss": torch.nn.MultiMarginLoss},
 }  # fmt: skip
 
@@ -47,7 +49,10 @@ def assert_answers_alike(served, clf, X):
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(served.predict_proba(X), clf.predict_proba(X), **tolerance)
     np.testing.assert_allclose(served.decision_function(X), clf.decision_function(X), **tolerance)
-    np.testing.assert_allclose(served.outputs(X)["logits"], logits_of(clf, X), **tolerance)
+    outputs, logits = served.outputs(X), logits_of(clf, X)
+    np.testing.assert_allclose(outputs["logits"], logits, **tolerance)
+    deciding = FittedModel.of(clf).calibration.scores(torch.from_numpy(logits).double())[1]
+    np.testing.assert_allclose(outputs["decision_scores"], deciding.numpy(), **tolerance)
     predicted = served.predict(X)
     assert np.array_equal(predicted, clf.predict(X)) and predicted.dtype == clf.predict(X).dtype
 
@@ -64,7 +69,10 @@ def shallow(tiny_copy):
 @pytest.mark.parametrize(
     "name",
     # Its graph has the parts of the others but a tuned softmax, for which see the inverse below.
-    [pytest.param(name, marks=[pytest.mark.slow] * (name != "tuned labels")) for name in SETTINGS],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "labels and a prior"))
+        for name in SETTINGS
+    ],
 )
 def test_served_answers_are_those_of_the_estimator(make, shallow, data, long, tmp_path, name):
     X, y = data
