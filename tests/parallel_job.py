@@ -49,6 +49,7 @@ FITS = {
     "weighted": {"alpha": {"ham": 1.0, "spam": 3.0}},
     "windows": {"long_documents": "windows", "max_length": 8},
     "frozen": {"freeze": 1, "layer_decay": 0.9},
+    "pooled": {"pooling": "mean", "freeze": 1},
     "skipping": {"nonfinite": "skip", "gradient_clip": 0.1},
 }
 

@@ -56,6 +56,7 @@ SOURCE = {
     "wheel": "somewhere-1.0-*.whl",
     "inside": "somewhere/files",
     "files": {"a.txt": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},  # "a"
+    "added": {"inside/more.json": {"of": "ours"}},
 }
 
 

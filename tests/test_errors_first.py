@@ -17,6 +17,7 @@ Y = np.array(["spam", "spam", "ham", "ham", "ham", "other"] * 4)
 # name.
 WRONG = {
     "model": [(3, "an instance of 'str'")],
+    "pooling": [("cls", "'pooling' parameter .* must be a str among"), (None, "Got None")],
     "freeze": [(-1, "Got -1")],
     "peft": [
         ("lora", "PeftConfig"),

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from tiny_encoders import BERT, FAMILIES, wordpiece
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
-    BertForSequenceClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     RobertaConfig,
@@ -206,7 +206,7 @@ def test_pickles_copies_and_folders_know_nothing_of_it(make, data, tmp_path):
 
 
 def test_an_architecture_that_cannot_is_refused(make, data, monkeypatch):
-    monkeypatch.setattr(BertForSequenceClassification, "supports_gradient_checkpointing", False)
+    monkeypatch.setattr(BertModel, "supports_gradient_checkpointing", False)
     with pytest.raises(ValueError, match="gradient_checkpointing must be False for Bert.*Got True"):
         make(gradient_checkpointing=True).fit(*data)
 

@@ -219,7 +219,7 @@ def setting(place, value):
 
 
 STATES = {
-    "newer": (newer, "has format_version 4, and skfocal .* reads up to 3: install a newer"),
+    "newer": (newer, "has format_version 5, and skfocal .* reads up to 4: install a newer"),
     "other": (setting(["format"], "x"), "must have format 'skfocal.BertFocalClassifier'"),
     "trust": (setting(["params", "trust_remote_code"], True), r"Got \['trust_remote_code'\]"),
     "escape": (setting(["params", "net_params"], {"verbose": 9}), r"Got \['net_params'\]"),

@@ -22,6 +22,7 @@ from torch import nn
 
 from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo
 from skfocal._data import labels as _targets
+from skfocal._encoder.head import head_of
 from skfocal.balance import class_weight, label_weight
 from skfocal.calibration import PROBAS, Calibration
 from skfocal.losses import (
@@ -405,6 +406,38 @@ def test_wrong_weights_are_named(alpha):
 
 
 # -- the estimator ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [None, "balanced", [[1.0, 2.0], [1.0, 1.0], [0.5, 4.0]]])
+def test_a_new_head_begins_with_the_log_odds_of_each_label(make, alpha):
+    X, y = documents()
+    y = y[:, :3].copy()
+    y[:, 2] = 0
+    y[:2, 2] = 1
+    clf = make(alpha=alpha, lr=1e-12, max_epochs=1, classes=["a", "b", "c"]).fit(X, y)
+    present, absent = clf.effective_class_weight_[:, 1] * y.sum(0), (1 - y).sum(0)
+    absent = clf.effective_class_weight_[:, 0] * absent
+    expected = np.log((present + 0.5) / (absent + 0.5))
+    np.testing.assert_allclose(head_bias(clf), expected, atol=1e-6)
+    trained = make(alpha=alpha, max_epochs=2, warm_start=True, classes=["a", "b", "c"]).fit(X, y)
+    before = head_bias(trained).copy()
+    trained.set_params(lr=1e-12).fit(X, y)  # a fit that goes on does not begin anew
+    np.testing.assert_allclose(head_bias(trained), before, atol=1e-6)
+
+
+def head_bias(clf):
+    parent, name = head_of(clf.net_.plain_module().model)
+    return getattr(parent, name).bias.detach().numpy()
+
+
+def test_a_label_that_all_or_none_have_begins_finite(make):
+    X, y = documents()
+    y = y.copy()
+    y[:, 0], y[:, 1] = 1, 0
+    with pytest.warns(UserWarning, match="no document"):
+        clf = make(lr=1e-12, max_epochs=1).fit(X, y)
+    half = 0.5 / (len(y) + 0.5)
+    np.testing.assert_allclose(head_bias(clf)[:2], [-np.log(half), np.log(half)], atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", MULTILABEL_LOSSES)

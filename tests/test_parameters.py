@@ -186,6 +186,12 @@ def test_an_old_name_says_how_it_is_written_now(make, data, name):
         search.fit(*data)
 
 
+def test_pooling_is_the_windows_beside_another_old_name_or_by_its_value():
+    with pytest.raises(TypeError, match="Windows\\(stride=2, pooling='mean'\\)"):
+        BertFocalClassifier(pooling="mean", stride=2)
+    assert BertFocalClassifier(pooling="mean").pooling == "mean"
+
+
 def test_old_names_of_one_parameter_are_told_together():
     message = re.escape(
         "stride and pooling are now written long_documents=Windows(stride=4, pooling='max')."
@@ -216,7 +222,8 @@ def test_a_folder_with_old_names_has_the_new_ones():
     clf = BertFocalClassifier.from_pretrained(GOLDEN / "folder-2")
     assert clf.long_documents == Windows(stride=2)
     assert clf._cutting == {"long_documents": "windows", "stride": 2, "max_windows": 16}
-    assert not set(OLD) & set(vars(clf))
+    assert not set(OLD) & set(vars(clf)) - {"pooling"}
+    assert clf.pooling == "auto" and clf.pooling_ == "head"
 
 
 OLD_STATES = [

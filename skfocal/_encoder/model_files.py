@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,17 @@ from skfocal._utils.messages import excerpt
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 _INDEX = ".index.json"
 _POINTER = b"version https://git-lfs"
+# The settings of sentence-transformers, of old and new versions; several together are joined.
+_POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean": "mean",
+    "pooling_mode_cls": "first",
+    "pooling_mode_max_tokens": None,
+    "pooling_mode_mean_sqrt_len_tokens": None,
+    "pooling_mode_weightedmean_tokens": None,
+}
 
 
 class ModelFileError(OSError):
@@ -39,12 +50,15 @@ class ModelFiles:
         Of the encoder within `place`; sentence-transformers used to make one.
     max_seq_length : int or None
         Number of tokens that sentence-transformers read.
+    pooling : {"mean", "first", "last"} or None
+        How it pooled them.
     """
 
     name: str
     place: str
     subfolder: str = ""
     max_seq_length: int | None = None
+    pooling: str | None = None
 
     @property
     def is_folder(self):
@@ -114,9 +128,25 @@ def model_files(model):
     files = ModelFiles(str(model), place, _checked_name(subfolder) if subfolder else "")
     settings = _read_json(files.find("sentence_bert_config.json"))
     length = settings.get("max_seq_length") if isinstance(settings, dict) else None
-    return ModelFiles(
-        files.name, place, files.subfolder, length if type(length) is int and length > 0 else None
+    return replace(
+        files,
+        max_seq_length=length if type(length) is int and length > 0 else None,
+        pooling=_pooling(place, modules[1:]),
     )
+
+
+def _pooling(place, modules):
+    """Return how sentence-transformers pools tokens, if it is one of our ways."""
+    for module in modules:
+        if isinstance(module, dict) and str(module.get("type")).endswith(".Pooling"):
+            path = os.path.join(_checked_name(module.get("path")), "config.json")
+            settings = _read_json(_find(place, path))
+            if not isinstance(settings, dict):
+                return None
+            found = {way for name, way in _POOLINGS.items() if settings.get(name) is True}
+            found |= {_POOLINGS.get(f"pooling_mode_{settings.get('pooling_mode')}", None)} - {None}
+            return found.pop() if len(found) == 1 else None
+    return None
 
 
 def _find(place, name, revision=None):

@@ -5,6 +5,7 @@ from torch import nn
 
 from skfocal._encoder.dropout import set_attention_dropout
 from skfocal._encoder.first_token import give_first_token_layer
+from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.pretrained import load_encoder
 from skfocal._encoder.structure import layers_of, needs_equal_lengths
 from skfocal._runtime.devices import mind_fork
@@ -18,8 +19,8 @@ class EncoderClassifier(nn.Module):
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
-        What ``AutoModelForSequenceClassification`` returns.
+    model : transformers.PreTrainedModel or PooledEncoder
+        What ``AutoModelForSequenceClassification`` returns, or an encoder with a head of ours.
 
     Raises
     ------
@@ -28,7 +29,7 @@ class EncoderClassifier(nn.Module):
 
     Attributes
     ----------
-    head : {"new", "discarded", "published"} or None
+    head : {"new", "discarded", "replaced", "published"} or None
         See `load_encoder`; None for one that was trained before.
     """
 
@@ -40,7 +41,8 @@ class EncoderClassifier(nn.Module):
                 "reads the last position: batches are padded there. Take a BERT-like encoder."
             )
         self.model = model
-        short = give_first_token_layer(model, layers_of(model))
+        reads_first = pooling_of(model) in ("head", "first")
+        short = reads_first and give_first_token_layer(model, layers_of(model))
         self.extra = {"first_token_only": True} if short else {}
         self.head = None
 
@@ -69,6 +71,7 @@ def load_module(
     classes,
     *,
     pad_token_id,
+    pooling="auto",
     multilabel=False,
     dropout=None,
     attention_dropout=None,
@@ -78,6 +81,8 @@ def load_module(
 
     Parameters
     ----------
+    pooling : {"auto", "head", "mean", "first", "last"}, default="auto"
+        What the logits are computed from.
     multilabel : bool, default=False
         Whether a document may have several labels.
     dropout : float, default=None
@@ -94,6 +99,7 @@ def load_module(
         model,
         classes,
         pad_token_id=pad_token_id,
+        pooling=pooling,
         multilabel=multilabel,
         dropout=dropout,
         trust_remote_code=trust_remote_code,

@@ -19,9 +19,10 @@ from skfocal._encoder.dropout import set_dropout
 from skfocal._encoder.load_checks import check_loaded, check_tokenizer
 from skfocal._encoder.load_errors import cannot_load, named
 from skfocal._encoder.model_files import model_files, read_tensors
+from skfocal._encoder.pooled import with_pooling
 from skfocal._encoder.promises import ignores_padding, is_steady
 from skfocal._encoder.published_head import head_names, matching_rows
-from skfocal._encoder.structure import found_settings
+from skfocal._encoder.structure import note_by_length
 from skfocal._encoder.tokenizer import fast_tokenizer
 from skfocal._runtime import shared_payload
 
@@ -94,6 +95,8 @@ class Pretrained:
         The names of the weights of a published head; empty if there is none.
     is_steady : bool
         Whether training without dropout leaves nothing to chance.
+    pooling : {"mean", "first", "last"} or None
+        How its tokens were pooled when it was trained, where the files say so.
     """
 
     kind: type
@@ -101,10 +104,18 @@ class Pretrained:
     weights: dict
     head: list
     is_steady: bool
+    pooling: str | None
 
 
 def load_encoder(
-    model, classes, *, pad_token_id, multilabel=False, dropout=None, trust_remote_code=False
+    model,
+    classes,
+    *,
+    pad_token_id,
+    pooling="auto",
+    multilabel=False,
+    dropout=None,
+    trust_remote_code=False,
 ):
     """Return the pretrained encoder with a head of one logit per label.
 
@@ -120,6 +131,9 @@ def load_encoder(
         this order; else a new one is drawn.
     pad_token_id : int
         The tokenizer's padding token.
+    pooling : {"auto", "head", "mean", "first", "last"}, default="auto"
+        "head": the architecture's own head. "auto": the way the encoder was trained with, or else
+        "head".
     multilabel : bool, default=False
         Whether a document may have several labels. A head of the other kind is not kept.
     dropout : float, default=None
@@ -131,8 +145,9 @@ def load_encoder(
     -------
     encoder : transformers.PreTrainedModel
         Its sequence-classification form.
-    head : {"new", "discarded", "published"}
-        Whether the head is new, new although there was one of the same size, or the published one.
+    head : {"new", "discarded", "replaced", "published"}
+        Whether the head is new, new although there was one of the same size or even of the same
+        labels, or the published one.
 
     Raises
     ------
@@ -143,6 +158,10 @@ def load_encoder(
     """
     found = _load_weights(model, trust_remote_code)
     weights, head = _with_head(found, classes, multilabel)
+    if pooling == "auto":
+        pooling = "head" if head == "published" else found.pooling or "head"
+    elif pooling != "head" and head == "published":
+        head = "replaced"
     config = copy.deepcopy(found.config)
     config.id2label = {i: str(label) for i, label in enumerate(classes)}
     config.label2id = {str(label): i for i, label in enumerate(classes)}
@@ -156,6 +175,12 @@ def load_encoder(
             dtype=torch.float32,
         )
     _draw_what_is_missing(encoder)
+    if pooling != "head":
+        encoder = with_pooling(encoder, pooling)
+        key = "padding", str(model), trust_remote_code, _stamp(model), pooling
+        tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+        if not _kept(key, lambda: _tried(model, encoder, tokenizer, ignores_padding)):
+            note_by_length(encoder)
     if dropout is not None:
         set_dropout(encoder, dropout)
     if dropout == 0 and not found.is_steady:
@@ -217,7 +242,7 @@ def _read_weights(model, trust_remote_code):
     steady = _check_promises(
         model, encoder, load_tokenizer(model, trust_remote_code=trust_remote_code)
     )
-    return Pretrained(kind, encoder.config, weights, head, steady)
+    return Pretrained(kind, encoder.config, weights, head, steady, files.pooling)
 
 
 def _draw_what_is_missing(encoder):
@@ -240,11 +265,16 @@ def _check_promises(model, encoder, tokenizer):
     """Note in the configuration if padding changes an answer; say if dropout can be off."""
     encoder.config.pad_token_id = tokenizer.pad_token_id
     _draw_what_is_missing(encoder)
+    if not _tried(model, encoder, tokenizer, ignores_padding):
+        note_by_length(encoder)
+    return _tried(model, encoder, tokenizer, is_steady)
+
+
+def _tried(model, encoder, tokenizer, check):
+    """Return the result of a check, or raise the error of an encoder that cannot be computed."""
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            if not ignores_padding(encoder, tokenizer):
-                encoder.config.skfocal = {**found_settings(encoder), "by_length": True}
-            return is_steady(encoder, tokenizer)
+            return check(encoder, tokenizer)
     except Exception as error:  # an architecture may fail in any way
         raise cannot_load(
             model,
@@ -272,14 +302,14 @@ def _prepared(config, files, trust_remote_code):
 # -- kept for the folds and candidates of a search ------------------------------------------
 
 _KEPT: OrderedDict = OrderedDict()
-_N_KEPT = 12
+_N_KEPT = 16
 _N_READ = {"tokenizer": 0, "weights": 0}
 
 
 def _kept(key, read):
     """Return the value of this key from a payload or an earlier call, or read it.
 
-    The twelve most recently used values are kept, three of a model.
+    The sixteen most recently used values are kept, at most four of a model.
     """
     handed = shared_payload.find_pretrained(key)
     if handed is not None:

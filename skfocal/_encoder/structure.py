@@ -67,17 +67,18 @@ def recomputed_layers(encoder):
     ValueError
         If the architecture has no such form.
     """
-    is_new = hasattr(encoder, "activation_checkpointing_enable")  # transformers has renamed it
+    body = encoder.base_model
+    is_new = hasattr(body, "activation_checkpointing_enable")  # transformers has renamed it
     kind = "activation" if is_new else "gradient"
     try:
-        getattr(encoder, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        getattr(body, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     except ValueError as error:
         raise ValueError(
             f"gradient_checkpointing must be False for {type(encoder).__name__}, whose layers "
             f"cannot be computed again. Got True; transformers said: {error}"
         ) from error
     # Only the re-entrant form needs it, and frozen layers would look as if they learned.
-    encoder.disable_input_require_grads()
+    body.disable_input_require_grads()
     cache = getattr(encoder.config, "use_cache", None)
     encoder.config.use_cache = False  # transformers would say that it does so
     try:
@@ -86,7 +87,7 @@ def recomputed_layers(encoder):
         encoder.config.use_cache = cache
         if cache is None:
             del encoder.config.use_cache
-        getattr(encoder, f"{kind}_checkpointing_disable")()
+        getattr(body, f"{kind}_checkpointing_disable")()
 
 
 def found_settings(encoder):
@@ -99,6 +100,11 @@ def example_ids(encoder, n):
     """Return `n` token ids that end as texts do, for encoders that read the end token."""
     end = getattr(encoder.config, "eos_token_id", None)
     return [*range(3, 2 + n), end if isinstance(end, int) else 1]
+
+
+def note_by_length(encoder):
+    """Let the configuration say that padding changes a document's logits."""
+    encoder.config.skfocal = {**found_settings(encoder), "by_length": True}
 
 
 def needs_equal_lengths(encoder):

@@ -79,6 +79,11 @@ def advise_model(parameters, module, tokenizer, texts, tokens, is_first):
             "labels, so a new head was drawn. To keep it, give y the labels of the model's "
             "id2label."
         )
+    if module.head == "replaced":
+        warn(
+            f"model={str(parameters.model)!r} has a classifier of these labels, which "
+            f"pooling={parameters.pooling!r} replaces by a new head. pooling='head' keeps it."
+        )
     warn_unknown_tokens(tokenizer, texts, tokens)
     if message := tokens.loss_message():
         warn(message)

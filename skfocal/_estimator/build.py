@@ -13,7 +13,7 @@ from skfocal._data import labels
 from skfocal._data.texts import take
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
-from skfocal._encoder.head import cosine_scale, give_cosine_head
+from skfocal._encoder.head import cosine_scale, give_cosine_head, head_of
 from skfocal._encoder.module import load_module
 from skfocal._encoder.pretrained import load_tokenizer
 from skfocal._encoder.structure import default_length, has_token_types, length_limit
@@ -58,6 +58,11 @@ def check_earlier(parameters, classes, earlier):
             "warm_start=True goes on from the weights of the last fit, of model="
             f"{earlier._fitted_model!r}. Got model={str(parameters.model)!r}."
         )
+    if parameters.pooling not in ("auto", earlier.pooling_):
+        raise ValueError(
+            "warm_start=True goes on from the weights of the last fit, with pooling="
+            f"{earlier.pooling_!r}. Got {parameters.pooling!r}."
+        )
 
 
 def load_encoder(parameters, classes, multilabel=False):
@@ -67,6 +72,7 @@ def load_encoder(parameters, classes, multilabel=False):
         parameters.model,
         classes.tolist(),
         pad_token_id=tokenizer.pad_token_id,
+        pooling=parameters.pooling,
         multilabel=multilabel,
         dropout=parameters.dropout,
         attention_dropout=parameters.attention_dropout,
@@ -100,6 +106,17 @@ def fit_head(encoder, loss, name):
             f"loss={name!r} needs a linear head, and the model to go on from has the "
             "cosines of loss='ldam': keep that loss, or start anew in a new estimator."
         )
+
+
+def start_at_prior(encoder, log_odds):
+    """Let the head of several labels begin with their log-odds (Lin et al., 2017, section 4.1).
+
+    Else the many absent labels are the first thing that it has to learn, and a rare one is lost.
+    """
+    bias = getattr(*head_of(encoder)).bias
+    if bias is not None:
+        with torch.no_grad():
+            bias.copy_(torch.from_numpy(log_odds))
 
 
 def checkpoints_of(checkpoint, processes) -> Checkpoints:

@@ -20,6 +20,7 @@ from skfocal._data.batches import BucketBatchSampler, TokenDataset
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import Tokens, tokenize
 from skfocal._encoder.adapters import Adapters, settings_of
+from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
 from skfocal._estimator.inputs import TrainingData
@@ -86,6 +87,7 @@ class Fit:
     tokenizer_: Any
     net_: FocalNet
     pretrained_head_: bool
+    pooling_: str
     _shift: np.ndarray
     _n_frozen: int
     _pairs: bool
@@ -238,6 +240,8 @@ class Training:
             parameters, data, self.rng, chunks=self.chunks, processes=self.processes
         )
         build.fit_head(module.model, chosen.loss, parameters.loss)
+        if data.multilabel and not self.goes_on and module.head != "published":
+            build.start_at_prior(module.model, chosen.log_odds)
         adapters = None
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
@@ -379,6 +383,7 @@ class Training:
             tokenizer_=prepared.tokenizer,
             net_=net,
             pretrained_head_=self._has_pretrained_head(prepared),
+            pooling_=pooling_of(prepared.module.model),
             _shift=chosen.shift,
             _n_frozen=int(parameters.freeze),
             _pairs=self.data.pairs,

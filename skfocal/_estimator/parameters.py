@@ -22,6 +22,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from skfocal._encoder import adapters
+from skfocal._encoder.pooled import POOLINGS
 from skfocal._encoder.quantization import PRECISIONS
 from skfocal._storage.renamed import OLD, renewed
 from skfocal._training.checkpoints import describe
@@ -56,6 +57,7 @@ _OF_OUR_NET = {
 CONSTRAINTS: dict = {
     # model
     "model": [str, os.PathLike],
+    "pooling": [StrOptions({"auto", "head", *POOLINGS})],
     "freeze": [Interval(Integral, 0, None, closed="left")],
     "peft": "no_validation",  # checked by peft
     "dropout": [None, Interval(Real, 0, 1, closed="left")],
@@ -319,4 +321,6 @@ def renewed_descriptions(described):
             values[name] = value
             del kept[name]
     values = {name: from_plain(name, value) for name, value in renewed(values).items()}
-    return kept | {name: describe(spelled_out(name, value)) for name, value in values.items()}
+    described = {name: describe(spelled_out(name, value)) for name, value in values.items()}
+    # A fit of those versions had no other; what "auto" stands for now shows in the weights.
+    return {"pooling": describe("auto"), **kept, **described}

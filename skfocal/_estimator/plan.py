@@ -56,6 +56,15 @@ class Plan:
         """Share of each class in the data."""
         return labels.shares(self.support)
 
+    @property
+    def log_odds(self) -> np.ndarray:
+        """Log-odds of each of several labels, as it counts in training.
+
+        Half a document more of each side keeps those of a label that all or none have finite.
+        """
+        absent, present = (self.support * self.effective_class_weight + 0.5).T
+        return np.log(present / absent)
+
 
 def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
     """Return the plan of a training.

@@ -6,6 +6,7 @@ from numbers import Real
 import numpy as np
 
 from skfocal._data.tokenization import checked_truncation
+from skfocal._encoder.pooled import POOLINGS as TOKEN_POOLINGS
 from skfocal._encoder.pooling import POOLINGS
 from skfocal.losses import Loss
 from skfocal.losses._state import loss_from_plain
@@ -23,6 +24,7 @@ STORED = {
     "max_length_": "0.1.0",
     "n_truncated_": "0.1.0",
     "pretrained_head_": "0.1.0",
+    "pooling_": "0.1.0",
     "_shift": "0.1.0",
     "_n_frozen": "0.1.0",
     "_pairs": "0.1.0",
@@ -40,7 +42,13 @@ OPTIONAL = {
     "_chunks": "0.1.0",  # of partial_fit
 }
 # What the first versions did not store.
-BEFORE = {"_pairs": False, "_cutting": {}, "_pooling": "mean", "pretrained_head_": False}
+BEFORE = {
+    "_pairs": False,
+    "_cutting": {},
+    "_pooling": "mean",
+    "pretrained_head_": False,
+    "pooling_": "head",
+}
 _BUILT = {"net_", "tokenizer_"}
 
 
@@ -106,6 +114,8 @@ def check_attributes(kind, attributes, params):
     number(attributes["lr_"], "lr_", -1)
     if type(attributes.get("pretrained_head_", False)) is not bool:
         raise ValueError("pretrained_head_ must be a bool.")
+    if attributes.get("pooling_", "head") not in ("head", *TOKEN_POOLINGS):
+        raise ValueError(f"pooling_ must be a pooling. Got {attributes['pooling_']!r:.60}.")
     if not isinstance(attributes["_fitted_model"], str):
         raise ValueError("_fitted_model must be a name.")
     _check_loss(loss_from_plain(attributes["loss_"]), shape)

@@ -9,7 +9,9 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from skfocal._encoder.dropout import dropouts, is_dropout
 from skfocal._encoder.head import cosine_scale, give_cosine_head
 from skfocal._encoder.module import EncoderClassifier
+from skfocal._encoder.pooled import with_pooling
 from skfocal._encoder.pretrained import quiet_transformers
+from skfocal._encoder.structure import found_settings
 from skfocal._runtime.devices import OwnGenerator
 from skfocal._storage.tokenizer_files import tokenizer_from_plain, tokenizer_to_plain
 
@@ -65,6 +67,8 @@ def encoder_of(settings, cosine_scale=None, trust_remote_code=False):
         encoder = AutoModelForSequenceClassification.from_config(
             config, trust_remote_code=trust_remote_code
         )
+        if pooling := found_settings(encoder).get("pooling"):
+            encoder = with_pooling(encoder, pooling)
     if cosine_scale is not None:
         give_cosine_head(encoder, cosine_scale)
     return encoder

@@ -40,6 +40,14 @@ this folder right.
 """
 
 
+_POOLED = """The logits come from the tokens by `pooling="{pooling}"`, which no class of
+transformers does. With
+`sentence_transformers.SentenceTransformer("path/of/this/folder").encode(texts)` you get the
+logits ({cut}); skfocal's `predict_proba` gives those of `proba="{proba}"`, and its decisions are
+those of `decision="{decision}"`.
+"""
+
+
 def model_card(estimator, left_out, metrics=None):
     """Return the README.md of a folder."""
     several = estimator.class_weight_.ndim == 2
@@ -50,7 +58,6 @@ def model_card(estimator, left_out, metrics=None):
         "cut": _cut(estimator),
         "function": "sigmoid" if several else "softmax",
     }
-    is_cosine = cosine_scale(estimator.net_.plain_module().model) is not None
     labels = [_one_line(label) for label in estimator.classes_]
     return _CARD.format(
         version=__version__,
@@ -59,11 +66,20 @@ def model_card(estimator, left_out, metrics=None):
         n_classes=len(labels),
         kind="labels, any number per document" if several else "classes",
         labels=", ".join(labels[:100]) + (", ..." if len(labels) > 100 else ""),
-        pipeline=_COSINES if is_cosine else _PIPELINE.format(**facts),
+        pipeline=_reader(estimator, facts),
         metrics=_metrics_table(metrics or {}),
         settings=_settings_line(estimator),
         left_out=f"Not stored: {', '.join(left_out)}.\n" if left_out else "",
     )
+
+
+def _reader(estimator, facts):
+    """Say which other library reads the folder, and what it gives."""
+    if cosine_scale(estimator.net_.plain_module().model) is not None:
+        return _COSINES
+    if estimator.pooling_ == "head":
+        return _PIPELINE.format(**facts)
+    return _POOLED.format(pooling=estimator.pooling_, **facts)
 
 
 def _cut(estimator):

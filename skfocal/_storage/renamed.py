@@ -13,7 +13,7 @@ _NOW: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
         "Windows({})",
         {
             "stride": ("stride=", 0),
-            "pooling": ("pooling=", "logsumexp"),
+            "pooling": ("pooling=", "logsumexp"),  # the name is a parameter of its own again
             "max_chunks": ("max_windows=", 16),
         },
     ),
@@ -27,6 +27,8 @@ _NOW: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
 }
 _REMOVED = {"prune": "it gained nothing where it was measured"}
 _WORDS = {"chunk": "windows", "max_chunks": "max_windows"}  # of `long_documents` and `_cutting`
+# Names that are parameters again, old where one that is none any more is beside them.
+AGAIN = {"pooling": {"stride", "max_chunks"}}
 OLD = {*_REMOVED, *(name for _, settings in _NOW.values() for name in settings)}
 
 
@@ -47,7 +49,7 @@ def refuse(params, kind):
         if name in params:
             raise kind(f"{name} has been removed: {reason}. Leave it out.")
     for name, (written, settings) in _NOW.items():
-        given = {old: new for old, (new, _) in settings.items() if old in params}
+        given = {old: new for old, (new, _) in settings.items() if _is_old(old, params)}
         if given:
             values = (f"{new}{params[old]!r}" for old, new in given.items())
             raise kind(
@@ -56,6 +58,13 @@ def refuse(params, kind):
             )
     if isinstance(params.get("long_documents"), str) and params["long_documents"] == "chunk":
         raise ValueError("long_documents='chunk' is now written long_documents='windows'.")
+
+
+def _is_old(name, params):
+    """Say whether a name among parameters is an old one."""
+    if name not in params or name not in AGAIN:
+        return name in params and name in OLD
+    return bool(AGAIN[name] & params.keys()) or params[name] in ("max", "logsumexp")
 
 
 def refusing(init: _Init) -> _Init:
@@ -81,7 +90,8 @@ def renewed(params):
     {'long_documents': {'Windows': {'stride': 2, 'pooling': 'logsumexp', 'max_windows': 16}}, \
 'gamma': 1.0}
     """
-    new = {name: value for name, value in params.items() if name not in OLD}
+    old = {name: value for name, value in params.items() if _is_old(name, params)}
+    new = {name: value for name, value in params.items() if name not in old}
     if new.get("early_stopping") and params.get("patience", 3) != 3:
         new["early_stopping"] = params["patience"]
     if params.get("compile"):
@@ -89,11 +99,11 @@ def renewed(params):
     if isinstance(new.get("long_documents"), str):
         new["long_documents"] = _WORDS.get(new["long_documents"], new["long_documents"])
         if new["long_documents"] == "windows":
-            new["long_documents"] = _spelled_out(params, "long_documents") or "windows"
+            new["long_documents"] = _spelled_out(old, "long_documents") or "windows"
     if isinstance(new.get("alpha"), str) and new["alpha"] == "effective":
-        new["alpha"] = _spelled_out(params, "alpha") or "effective"
+        new["alpha"] = _spelled_out(old, "alpha") or "effective"
     if new.get("checkpoint") is not None:
-        of_folder = _spelled_out(params, "checkpoint", folder=new["checkpoint"])
+        of_folder = _spelled_out(old, "checkpoint", folder=new["checkpoint"])
         new["checkpoint"] = of_folder or new["checkpoint"]
     return new
 

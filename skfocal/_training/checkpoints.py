@@ -24,7 +24,7 @@ from skfocal._utils.files import UNFINISHED, sha256_of_file, whole_folder
 from skfocal._utils.hashing import digest
 
 _FORMAT = "skfocal.checkpoint"
-_VERSION = 2  # 1: parameters had other names, and the format was its number
+_VERSION = 3  # 2: no pooling; 1: other parameter names
 _PACKAGES = ("numpy", "torch", "transformers")
 _KEPT = 2
 _STATE, _TENSORS, _SUMS = "state.json", "state.safetensors", "sha256.txt"
@@ -183,7 +183,7 @@ class Checkpoints:
                 folder.rename(self.folder / f"broken-{folder.name}")
                 continue
             self.identity = content["fit"]
-            if content["format_version"] < 2:
+            if content["format_version"] < 3:
                 self.identity["parameters"] = self.renewed(self.identity["parameters"])
             return join(content["state"], tensors)
         return None

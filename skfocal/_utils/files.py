@@ -58,7 +58,7 @@ def checked_path(folder, name, limit):
         path = (home / name).resolve(strict=True)
     except RuntimeError as error:  # a link to itself
         raise ValueError(f"{name} must be a file. Got a link that leads nowhere.") from error
-    if path.parent not in _homes(home):
+    if path.parent not in _homes(home, name):
         raise ValueError(f"{name} must lie in the folder. Got a link out of it.")
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -68,10 +68,10 @@ def checked_path(folder, name, limit):
     return path
 
 
-def _homes(home):
-    """Return the folders a file may lie in: this one, and the one the hub's cache links to."""
-    blobs = home.parent.parent / "blobs"
-    return {home, blobs} if home.parent.name == "snapshots" else {home}
+def _homes(home, name):
+    """Return the folders a file may lie in: its own, and the one the hub's cache links to."""
+    own, blobs = (home / name).parent, home.parent.parent / "blobs"
+    return {own, blobs} if home.parent.name == "snapshots" else {own}
 
 
 def as_json(content, name):
@@ -123,8 +123,9 @@ def whole_folder(target, replace=True):
     work.mkdir()
     try:
         yield work
-        for path in work.iterdir():
-            path.chmod(work.stat().st_mode & 0o666)  # some writers make files for their owner alone
+        for path in work.rglob("*"):
+            if path.is_file():  # some writers make files for their owner alone
+                path.chmod(work.stat().st_mode & 0o666)
             to_disk(path)
         to_disk(work)
         _put_in_place(work, target, replace)
@@ -154,7 +155,7 @@ def check_replaceable(folder, marker, names):
     marker : str
         File that identifies a folder of this kind.
     names : collection of str
-        All files that such a folder may contain.
+        All files that such a folder may contain, those of subfolders by their path in it.
 
     Raises
     ------
@@ -166,7 +167,7 @@ def check_replaceable(folder, marker, names):
     if not os.path.lexists(target):
         return target
     found = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
-    others = [name for name in found if name not in names or (target / name).is_dir()]
+    others = [name for name in found if not _is_known(target, name, names)]
     if not target.is_dir() or others or (found and marker not in found):
         kind = f"{others[:3] or found[:3]} in it" if target.is_dir() else "a file"
         raise FileExistsError(
@@ -174,6 +175,17 @@ def check_replaceable(folder, marker, names):
             f"replaced. Choose another folder or remove this one. Got {str(target)!r} with {kind}."
         )
     return target
+
+
+def _is_known(target, name, names):
+    """Say whether a file, or all files of a subfolder, are among those that may be replaced."""
+    path = target / name
+    if path.is_symlink() or not path.is_dir():
+        return name in names
+    inside = [*path.iterdir()]
+    return bool(inside) and all(
+        f"{name}/{entry.name}" in names and not entry.is_dir() for entry in inside
+    )
 
 
 def _sibling(target):

@@ -133,7 +133,9 @@ def costs(n_repeats):
 def make(seed, **params):
     """Return the estimator of a seed."""
     settings = {"loss": "cross_entropy", "max_length": 64, "max_epochs": EPOCHS}
-    return BertFocalClassifier(fetch_minilm(), random_state=seed, **settings | params)
+    return BertFocalClassifier(
+        fetch_minilm(), pooling="head", random_state=seed, **settings | params
+    )
 
 
 def main():

@@ -42,7 +42,12 @@ def run(kind, sharing, X, y, folder):
     folder.mkdir()
     clear_cache()
     clf = BertFocalClassifier(
-        fetch_minilm(), classes=np.unique(y), max_epochs=1, max_length=64, random_state=0
+        fetch_minilm(),
+        pooling="head",
+        classes=np.unique(y),
+        max_epochs=1,
+        max_length=64,
+        random_state=0,
     )
     search = GridSearchCV(clf, GRID, cv=2, scoring=score_and_tell, refit=False)
     with TWO_NODES[kind](folder) if kind else nullcontext({}) as settings:

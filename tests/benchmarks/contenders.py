@@ -372,6 +372,7 @@ class Skfocal(Contender):
         clear_cache()  # everybody tokenises and reads the weights each time
         self.model = BertFocalClassifier(
             settings.model,
+            pooling="head",  # as the others
             loss="cross_entropy",
             max_length=settings.max_length,
             max_epochs=settings.epochs,

@@ -175,7 +175,9 @@ def measure(n=8192):
     """
     warnings.simplefilter("ignore")
     X, y = fetch_reuters("r52", subset="train", return_X_y=True)
-    clf = BertFocalClassifier(fetch_minilm(), max_epochs=1, max_length=256).fit(X[:32], y[:32])
+    clf = BertFocalClassifier(fetch_minilm(), pooling="head", max_epochs=1, max_length=256).fit(
+        X[:32], y[:32]
+    )
     X = (2 * X)[:n]
     backend, encode = Replayed(clf.tokenizer_.backend_tokenizer), _tokens.encode
     zeros = mock.patch.object(

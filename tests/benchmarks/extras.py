@@ -24,7 +24,9 @@ def make(seed, **params):
     """Return the estimator of a seed."""
     settings = {"gamma": 2.0, "alpha": "balanced", "max_length": 64, "max_epochs": 3}
     settings["precision"] = "bfloat16" if cpu_has_bfloat16() else "float32"
-    return BertFocalClassifier(fetch_minilm(), random_state=seed, **settings | params)
+    return BertFocalClassifier(
+        fetch_minilm(), pooling="head", random_state=seed, **settings | params
+    )
 
 
 def main():

@@ -37,6 +37,7 @@ def work(file, n_processes):
     X, y = fetch_reuters("r8", subset="train", return_X_y=True)
     clf = BertFocalClassifier(
         fetch_minilm(),
+        pooling="head",
         batch_size=WHOLE_BATCH // n_processes,
         max_length=128,
         max_epochs=N_EPOCHS,

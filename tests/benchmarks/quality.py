@@ -59,7 +59,8 @@ def linear(class_weight, seed):
 def encoder(settings, seed):
     """Return a classifier on MiniLM."""
     precision = "bfloat16" if cpu_has_bfloat16() else "auto"
-    return BertFocalClassifier(fetch_minilm(), random_state=seed, precision=precision, **settings)
+    settings = {"pooling": "head", "precision": precision, **settings}
+    return BertFocalClassifier(fetch_minilm(), random_state=seed, **settings)
 
 
 def main():

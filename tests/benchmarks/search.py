@@ -135,6 +135,7 @@ def skfocal_search(y, freeze, lr, options):
     """Return our estimator and grid."""
     clf = BertFocalClassifier(
         fetch_minilm(),
+        pooling="head",
         freeze=freeze,
         lr=lr,
         max_epochs=options.epochs,

@@ -38,7 +38,13 @@ def export(folder, max_length):
     X, y = fetch_reuters("r8", subset="train", return_X_y=True)
     rows = np.random.RandomState(0).permutation(len(X))[:600]
     clf = BertFocalClassifier(
-        fetch_minilm(), alpha="balanced", freeze=5, lr=1e-3, max_length=max_length, random_state=0
+        fetch_minilm(),
+        pooling="head",
+        alpha="balanced",
+        freeze=5,
+        lr=1e-3,
+        max_length=max_length,
+        random_state=0,
     )
     clf.fit([X[i] for i in rows], y[rows]).to_onnx(folder)
 

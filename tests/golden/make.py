@@ -49,11 +49,12 @@ def write_encoder(folder):
 
 
 def fitted(encoder):
-    """Return a classifier with moments, class weights, a temperature and documents in windows."""
+    """Return a classifier with the mean of tokens, moments, weights, temperature and windows."""
     y = ["ham"] * 12 + ["spam"] * 4
     X = [f"{WORDS[label][i % 5]} {WORDS[label][i % 3]}" for i, label in enumerate(y)]
     clf = BertFocalClassifier(
         str(encoder),
+        pooling="mean",
         alpha="balanced",
         temperature=0.8,
         max_length=8,
@@ -83,7 +84,9 @@ def main():
         clf = fitted(encoder)
     clf._fitted_model = "encoder"
     clf.save_pretrained(HERE / f"folder-{persistence.FORMAT_VERSION}", metrics={"accuracy": 1.0})
-    clf.to_onnx(HERE / f"onnx-{_format.FORMAT_VERSION}")
+    graph = HERE / f"onnx-{_format.FORMAT_VERSION}"
+    if not graph.exists():
+        clf.to_onnx(graph)
     recorded = {"texts": TEXTS, "answers": answers(clf)}
     (HERE / f"answers-{persistence.FORMAT_VERSION}.json").write_text(
         json.dumps(recorded, indent=1) + "\n"
