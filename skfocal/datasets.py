@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, overload
@@ -337,7 +338,14 @@ def _fetch(source: _Source, name: str, data_home: Folder | None, download_if_mis
     home = _data_home(data_home)
     folder = home / name
     if folder.is_dir():  # it is complete, as it was created so; but for what is added since
-        _add(source, folder)
+        try:
+            _add(source, folder)
+        except OSError as error:
+            warnings.warn(
+                f"{str(folder)!r} lacks files that say how the model pools its tokens, and they "
+                f"cannot be written: {error}. Set pooling='mean'.",
+                stacklevel=3,
+            )
         return folder
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as work:

@@ -152,8 +152,9 @@ def _write_encoder(
         parts = {_WEIGHTS: weights}
     else:
         n_classes, width = weights["classifier.weight"].shape
+        has_bias = "classifier.bias" in weights
         others = portable.settings_files(
-            estimator.pooling_, n_classes, width, estimator.max_length_
+            estimator.pooling_, n_classes, width, estimator.max_length_, has_bias
         )
         parts = portable.split_weights(weights)
         texts = {f"{portable.ENCODER}/{name}": content for name, content in texts.items()}
@@ -307,8 +308,8 @@ def push(
             repo_id=url.repo_id,
             folder_path=Path(folder, "model"),
             commit_message=commit_message or "Upload a skfocal classifier",
-            # An earlier upload may have had this file, and the new one may not.
-            delete_patterns=[_MOMENTS],
+            # An earlier upload may have had files that the new one has not, or another layout.
+            delete_patterns=sorted(_LIMITS),
         )
     return str(url)
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from conftest import imbalanced
 from safetensors.torch import load_file, save_file
 from tiny_encoders import FAMILIES
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from skfocal import BertFocalClassifier, OnnxClassifier, Windows, fetch_minilm
 from skfocal._encoder.pooled import POOLINGS, PooledEncoder, pool_tokens
@@ -220,9 +222,19 @@ def test_a_damaged_folder_is_refused(tiny, tmp_path, damage, message):
 
 
 def test_layers_that_are_computed_again_change_nothing(tiny, data):
-    expected = make(tiny, "mean").fit(*data).predict_proba(data[0])
-    found = make(tiny, "mean", gradient_checkpointing=True).fit(*data).predict_proba(data[0])
+    calls = []
+    forward = BertSelfAttention.forward
+
+    def counted(self, *args, **kwargs):
+        calls.append(self)
+        return forward(self, *args, **kwargs)
+
+    with mock.patch.object(BertSelfAttention, "forward", counted):
+        expected = make(tiny, "mean").fit(*data).predict_proba(data[0])
+        plain = len(calls)
+        found = make(tiny, "mean", gradient_checkpointing=True).fit(*data).predict_proba(data[0])
     assert np.array_equal(found, expected)
+    assert len(calls) - plain > plain
 
 
 def test_frozen_layers_are_replayed(tiny, data, monkeypatch):
@@ -257,6 +269,7 @@ def test_pairs_adapters_and_int8_answer(tiny, data):
     exact = adapted.predict_proba(X)
     coarse = adapted.set_params(predict_precision="int8").predict_proba(X)
     np.testing.assert_allclose(coarse, exact, atol=0.05)
+    assert not np.array_equal(coarse, exact)
 
 
 def test_a_checkpoint_goes_on_with_the_same_bits(tiny, data, tmp_path):
@@ -300,6 +313,9 @@ def publish(folder, **settings):
         ({"pooling_mode": "mean"}, "mean"),
         ({"pooling_mode": "cls"}, "first"),
         ({"pooling_mode": ["cls", "mean"]}, "head"),
+        ({"pooling_mode": ["mean"]}, "mean"),
+        ({"pooling_mode": "max", "pooling_mode_mean_tokens": True}, "head"),
+        ({"pooling_mode": 3}, "head"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "head"),
         ({"pooling_mode_max_tokens": True}, "head"),
         ({}, "head"),
@@ -312,6 +328,35 @@ def test_auto_is_the_way_the_encoder_was_trained_with(tiny_copy, data, settings,
     assert clf.pooling_ == expected
     expected_bits = make(str(tiny_copy), expected, max_epochs=1).fit(*data).predict_proba(TEXTS)
     assert np.array_equal(clf.predict_proba(TEXTS), expected_bits)
+
+
+@pytest.mark.parametrize("path", [None, "", "1_Pooling/", "a/1_Pooling", "nowhere"])
+def test_a_pooling_that_cannot_be_read_is_none(tiny_copy, data, path):
+    publish(tiny_copy, pooling_mode_mean_tokens=True)
+    modules = json.loads((tiny_copy / "modules.json").read_text())
+    modules[1]["path"] = path
+    (tiny_copy / "modules.json").write_text(json.dumps(modules))
+    assert make(str(tiny_copy), max_epochs=1).fit(*data).pooling_ == "head"
+
+
+def test_a_saved_classifier_as_model_gives_its_encoder_and_says_so(saved, data):
+    with pytest.warns(UserWarning, match="whose head on pooled tokens is not kept"):
+        clf = make(str(saved), max_epochs=1).fit(*data)
+    assert not clf.pretrained_head_
+
+
+def test_several_labels_and_cosines_are_stored(tiny, data, tmp_path):
+    X, y = data
+    several = make(tiny, "mean").fit(X, np.stack([y == "ham", y == "spam"], 1).astype(int))
+    cosines = make(tiny, "mean", loss="ldam").fit(X, y)
+    for name, clf in {"several": several, "cosines": cosines}.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the cosines
+            clf.save_pretrained(tmp_path / name)
+        again = BertFocalClassifier.from_pretrained(tmp_path / name)
+        assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
+    dense = json.loads((tmp_path / "cosines" / "3_Dense" / "config.json").read_text())
+    assert dense["bias"] is False
 
 
 def test_minilm_is_pooled_as_it_was_trained(data):
@@ -333,5 +378,7 @@ def test_a_published_head_comes_first(tiny_copy, data):
 
 def test_an_encoder_that_classifies_by_its_decoder_is_refused(tmp_path, data):
     FAMILIES["bart"](tmp_path)
+    publish(tmp_path, pooling_mode_mean_tokens=True)
+    assert make(str(tmp_path), max_epochs=1).fit(*data).pooling_ == "head"
     with pytest.raises(ValueError, match="pooling must be 'auto' or 'head' for BartFor"):
         make(str(tmp_path), "mean").fit(*data)

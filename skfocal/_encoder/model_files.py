@@ -20,15 +20,14 @@ SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 _INDEX = ".index.json"
 _POINTER = b"version https://git-lfs"
 # The settings of sentence-transformers, of old and new versions; several together are joined.
-_POOLINGS = {
+_POOLINGS = {"mean": "mean", "cls": "first", "lasttoken": "last"}
+_OLD_NAMES = {
     "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_mean": "mean",
-    "pooling_mode_cls": "first",
-    "pooling_mode_max_tokens": None,
-    "pooling_mode_mean_sqrt_len_tokens": None,
-    "pooling_mode_weightedmean_tokens": None,
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
 }
 
 
@@ -52,6 +51,8 @@ class ModelFiles:
         Number of tokens that sentence-transformers read.
     pooling : {"mean", "first", "last"} or None
         How it pooled them.
+    is_pooled_classifier : bool
+        Whether it is a classifier that skfocal saved with a head on pooled tokens.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelFiles:
     subfolder: str = ""
     max_seq_length: int | None = None
     pooling: str | None = None
+    is_pooled_classifier: bool = False
 
     @property
     def is_folder(self):
@@ -128,10 +130,12 @@ def model_files(model):
     files = ModelFiles(str(model), place, _checked_name(subfolder) if subfolder else "")
     settings = _read_json(files.find("sentence_bert_config.json"))
     length = settings.get("max_seq_length") if isinstance(settings, dict) else None
+    pooling = _pooling(place, modules[1:])
     return replace(
         files,
         max_seq_length=length if type(length) is int and length > 0 else None,
-        pooling=_pooling(place, modules[1:]),
+        pooling=pooling,
+        is_pooled_classifier=pooling is not None and _find(place, "skfocal.json") is not None,
     )
 
 
@@ -139,14 +143,21 @@ def _pooling(place, modules):
     """Return how sentence-transformers pools tokens, if it is one of our ways."""
     for module in modules:
         if isinstance(module, dict) and str(module.get("type")).endswith(".Pooling"):
-            path = os.path.join(_checked_name(module.get("path")), "config.json")
-            settings = _read_json(_find(place, path))
-            if not isinstance(settings, dict):
-                return None
-            found = {way for name, way in _POOLINGS.items() if settings.get(name) is True}
-            found |= {_POOLINGS.get(f"pooling_mode_{settings.get('pooling_mode')}", None)} - {None}
-            return found.pop() if len(found) == 1 else None
+            return _pooling_of(place, module.get("path"))
     return None
+
+
+def _pooling_of(place, folder):
+    try:
+        settings = _read_json(_find(place, os.path.join(_checked_name(folder), "config.json")))
+    except ModelFileError:  # nobody has to use it
+        return None
+    if not isinstance(settings, dict):
+        return None
+    old = [way for name, way in _OLD_NAMES.items() if settings.get(name) is True]
+    ways = settings.get("pooling_mode", old)
+    ways = ways if isinstance(ways, list) else [ways]
+    return _POOLINGS.get(ways[0]) if len(ways) == 1 and isinstance(ways[0], str) else None
 
 
 def _find(place, name, revision=None):

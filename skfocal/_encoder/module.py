@@ -29,7 +29,7 @@ class EncoderClassifier(nn.Module):
 
     Attributes
     ----------
-    head : {"new", "discarded", "replaced", "published"} or None
+    head : {"new", "discarded", "replaced", "left", "published"} or None
         See `load_encoder`; None for one that was trained before.
     """
 

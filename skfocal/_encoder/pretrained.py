@@ -145,9 +145,9 @@ def load_encoder(
     -------
     encoder : transformers.PreTrainedModel
         Its sequence-classification form.
-    head : {"new", "discarded", "replaced", "published"}
-        Whether the head is new, new although there was one of the same size or even of the same
-        labels, or the published one.
+    head : {"new", "discarded", "replaced", "left", "published"}
+        Whether the head is new, new although there was one of the same size, of the same labels,
+        or on pooled tokens, or the published one.
 
     Raises
     ------
@@ -159,7 +159,8 @@ def load_encoder(
     found = _load_weights(model, trust_remote_code)
     weights, head = _with_head(found, classes, multilabel)
     if pooling == "auto":
-        pooling = "head" if head == "published" else found.pooling or "head"
+        by_decoder = getattr(found.config, "is_encoder_decoder", False)
+        pooling = "head" if head == "published" or by_decoder else found.pooling or "head"
     elif pooling != "head" and head == "published":
         head = "replaced"
     config = copy.deepcopy(found.config)
@@ -176,6 +177,7 @@ def load_encoder(
         )
     _draw_what_is_missing(encoder)
     if pooling != "head":
+        head = "left" if head == "new" and _files_of(model).is_pooled_classifier else head
         encoder = with_pooling(encoder, pooling)
         key = "padding", str(model), trust_remote_code, _stamp(model), pooling
         tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)

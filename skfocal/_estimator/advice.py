@@ -84,6 +84,12 @@ def advise_model(parameters, module, tokenizer, texts, tokens, is_first):
             f"model={str(parameters.model)!r} has a classifier of these labels, which "
             f"pooling={parameters.pooling!r} replaces by a new head. pooling='head' keeps it."
         )
+    if module.head == "left":
+        warn(
+            f"model={str(parameters.model)!r} is a classifier that skfocal saved, whose head on "
+            "pooled tokens is not kept: a new one was drawn. To train it further, use "
+            "from_pretrained with warm_start=True or partial_fit."
+        )
     warn_unknown_tokens(tokenizer, texts, tokens)
     if message := tokens.loss_message():
         warn(message)

@@ -35,8 +35,8 @@ by the {function} of the logits ({cut}).
 skfocal's `predict_proba` gives those of `proba="{proba}"`, and its decisions are those of
 `decision="{decision}"`.
 """
-_COSINES = """The head computes cosines, which no class of transformers does: skfocal alone reads
-this folder right.
+_COSINES = """The head computes cosines, which neither transformers nor sentence-transformers has a
+class for: skfocal alone reads this folder right.
 """
 
 

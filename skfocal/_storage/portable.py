@@ -26,7 +26,9 @@ OTHERS = [
 _WAYS = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken"}
 
 
-def settings_files(pooling: str, n_classes: int, width: int, max_length: int) -> dict[str, str]:
+def settings_files(
+    pooling: str, n_classes: int, width: int, max_length: int, has_bias: bool
+) -> dict[str, str]:
     """Return the contents of the files in `OTHERS`.
 
     Parameters
@@ -36,6 +38,8 @@ def settings_files(pooling: str, n_classes: int, width: int, max_length: int) ->
         Outputs and inputs of the linear layer.
     max_length : int
         Number of tokens that are read.
+    has_bias : bool
+        Whether the linear layer adds one.
     """
     kinds = {"": "Transformer", _POOLING: "Pooling", _NORM: "LayerNorm", _HEAD: "Dense"}
     modules = [
@@ -53,7 +57,7 @@ def settings_files(pooling: str, n_classes: int, width: int, max_length: int) ->
     dense = {
         "in_features": width,
         "out_features": n_classes,
-        "bias": True,
+        "bias": has_bias,
         "activation_function": "torch.nn.modules.linear.Identity",
     }
     contents = (
