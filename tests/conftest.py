@@ -1,5 +1,6 @@
 """A tiny encoder: random weights, the real WordPiece vocabulary of MiniLM."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from tiny_encoders import FAMILIES
 from transformers import BertConfig, BertModel
 
 from skfocal import BertFocalClassifier, fetch_minilm
@@ -65,6 +67,21 @@ def tiny(tmp_path_factory):
         BertModel(BertConfig(**TINY)).save_pretrained(folder)
     copy_tokenizer(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def few_words(tmp_path_factory):
+    """Folder of an encoder that knows few words, so that it is stored and read fast."""
+    folder = tmp_path_factory.mktemp("few_words")
+    FAMILIES["bert"](folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def make_of_few_words(few_words):
+    """Return a function that makes classifiers of few words and of few updates."""
+    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
+    return functools.partial(BertFocalClassifier, model=few_words, **settings)
 
 
 @pytest.fixture

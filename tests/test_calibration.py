@@ -1,7 +1,6 @@
 """Probabilities and temperature: on known posteriors, and through the estimator."""
 
 import dataclasses
-import functools
 import pickle
 import warnings
 
@@ -15,10 +14,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, get_scorer, log_loss, precision_score
 from sklearn.model_selection import PredefinedSplit
 from skorch.callbacks import EarlyStopping
-from tiny_encoders import FAMILIES
 from torch import nn
 
-from skfocal import BertFocalClassifier
 from skfocal.balance import class_weight
 from skfocal.calibration import PROBAS, Calibration, prior_offset
 from skfocal.losses import (
@@ -35,15 +32,12 @@ CLASSES = np.array(["ham", "spam"])
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words and of four updates.
 
     What is made of logits is compared with formulas, so that these need not be good ones.
     """
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 @pytest.fixture(scope="module")

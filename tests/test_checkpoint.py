@@ -20,7 +20,6 @@ from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
 from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback, Freezer, LRScheduler
-from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, Checkpoint, FocalLoss
 from skfocal._training import snapshot
@@ -51,11 +50,9 @@ class StopsAt(Callback):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(few_words):
     """Folder of an encoder that knows few words, so that it is stored and read soon."""
-    folder = tmp_path_factory.mktemp("tiny")
-    FAMILIES["bert"](folder)
-    return str(folder)
+    return few_words
 
 
 @pytest.fixture(scope="module")

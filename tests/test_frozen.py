@@ -1,6 +1,5 @@
 """Outputs of frozen layers: kept or not, the same bits; close to the plain forward pass."""
 
-import functools
 import pickle
 
 import numpy as np
@@ -8,20 +7,16 @@ import pytest
 import torch
 from conftest import imbalanced
 from sklearn.base import clone
-from tiny_encoders import FAMILIES
 
-from skfocal import BertFocalClassifier, cache_info, clear_cache
+from skfocal import cache_info, clear_cache
 from skfocal._encoder import frozen_layers
 from skfocal._training.net import FocalNet
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words, which are read fast."""
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import imbalanced
 from skorch.callbacks import Callback
-from tiny_encoders import BERT, FAMILIES, wordpiece
+from tiny_encoders import BERT, wordpiece
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     BertModel,
@@ -24,11 +24,9 @@ from skfocal._encoder.structure import recomputed_layers
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(few_words):
     """Folder of an encoder that knows few words, so that it is stored and read soon."""
-    folder = tmp_path_factory.mktemp("tiny")
-    FAMILIES["bert"](folder)
-    return str(folder)
+    return few_words
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """LDAM through the estimator: the head of cosines and the deferred re-weighting."""
 
 import copy
-import functools
 import pickle
 
 import numpy as np
@@ -9,10 +8,9 @@ import pytest
 import torch
 from conftest import copy_tokenizer, logits_of
 from skorch.callbacks import Callback
-from tiny_encoders import FAMILIES
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from skfocal import BertFocalClassifier, LDAMLoss
+from skfocal import LDAMLoss
 from skfocal._encoder.head import CosineLinear
 from skfocal.callbacks import DeferredWeight
 
@@ -27,12 +25,9 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words."""
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 def head_of(clf):

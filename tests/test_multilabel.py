@@ -1,6 +1,5 @@
 """Several labels a document: targets, losses, weights, posteriors, and the estimator."""
 
-import functools
 import pickle
 import warnings
 
@@ -17,7 +16,6 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.preprocessing import MultiLabelBinarizer
-from tiny_encoders import FAMILIES
 from torch import nn
 
 from skfocal import BertFocalClassifier, fetch_20newsgroups_cachopo
@@ -42,12 +40,9 @@ NAMES = sorted(WORDS)  # food, money, sport
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words and of few batches."""
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 def documents(n=60, seed=0):

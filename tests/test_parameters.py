@@ -1,6 +1,5 @@
 """Parameters of several settings: nested, compared, stored; old names and how they are written."""
 
-import functools
 import inspect
 import json
 import pickle
@@ -15,7 +14,6 @@ from imblearn.over_sampling import RandomOverSampler
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from skorch.callbacks import Callback
-from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
 from skfocal._estimator.parameters import parameters_of
@@ -32,12 +30,9 @@ VALUES = [
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words, whose checkpoints are small."""
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 # -- values ----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from conftest import imbalanced
 from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit
 from skorch.callbacks import Callback
-from tiny_encoders import FAMILIES
 
 
 def weights_of(clf):
@@ -34,11 +33,9 @@ class Rates(Callback):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(few_words):
     """Folder of an encoder that knows few words, so that it is stored and read soon."""
-    folder = tmp_path_factory.mktemp("tiny")
-    FAMILIES["bert"](folder)
-    return str(folder)
+    return few_words
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Folders, pickles and skops files: what comes back, and what transformers makes of it."""
 
 import copy
-import functools
 import json
 import os
 import pickle
@@ -24,21 +23,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ShuffleSplit
 from skorch.callbacks import Callback
 from test_module import CONFIGS
-from tiny_encoders import FAMILIES, wordpiece
+from tiny_encoders import wordpiece
 
 from skfocal import BertFocalClassifier, FocalLoss, LogitAdjustedLoss, fetch_minilm, fetch_reuters
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words, which are stored and read fast.
 
     MiniLM's 30,000 words are in what transformers and a full disk make of a folder.
     """
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 @pytest.fixture(scope="module")

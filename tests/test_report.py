@@ -1,6 +1,5 @@
 """The report: its numbers against scikit-learn's, and the page as a browser would read it."""
 
-import functools
 import os
 import pickle
 import re
@@ -38,9 +37,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
-from tiny_encoders import FAMILIES
 
-from skfocal import BertFocalClassifier, Report, as_column, expected_calibration_error
+from skfocal import Report, as_column, expected_calibration_error
 from skfocal._estimator.fitted_model import FittedModel
 
 EVIL = '<script>alert("x")</script>'
@@ -85,12 +83,9 @@ PARTS = ("Classes", "Errors", "Probabilities", "Hardest documents", "Training")
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words, which fit fast."""
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 2, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return make_of_few_words
 
 
 def settings_of_matplotlib():

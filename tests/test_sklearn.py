@@ -55,7 +55,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import validate_data
 from skorch.callbacks import GradientNormClipping
-from tiny_encoders import FAMILIES, WORDS
+from tiny_encoders import WORDS
 
 from skfocal import BertFocalClassifier, as_column
 from skfocal._encoder import module
@@ -63,15 +63,12 @@ from skfocal._estimator import build, fitted_model, inputs
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory):
+def make(make_of_few_words):
     """Return a function that makes classifiers of few words and of one or two updates a fit.
 
     Here it counts which documents a fit sees, and that copies are the same: that takes no more.
     """
-    folder = tmp_path_factory.mktemp("few_words")
-    FAMILIES["bert"](folder)
-    settings = {"max_epochs": 1, "lr": 3e-3, "batch_size": 20, "random_state": 0}
-    return functools.partial(BertFocalClassifier, model=str(folder), **settings)
+    return functools.partial(make_of_few_words, max_epochs=1)
 
 
 @pytest.fixture(scope="module")
