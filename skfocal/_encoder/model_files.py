@@ -20,8 +20,8 @@ SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 _INDEX = ".index.json"
 _POINTER = b"version https://git-lfs"
 # The settings of sentence-transformers, of old and new versions; several together are joined.
-_POOLINGS = {"mean": "mean", "cls": "first", "lasttoken": "last"}
-_OLD_NAMES = {
+POOLINGS = {"mean": "mean", "cls": "first", "lasttoken": "last"}
+POOLING_MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",
@@ -154,10 +154,10 @@ def _pooling_of(place, folder):
         return None
     if not isinstance(settings, dict):
         return None
-    old = [way for name, way in _OLD_NAMES.items() if settings.get(name) is True]
+    old = [way for name, way in POOLING_MODES.items() if settings.get(name) is True]
     ways = settings.get("pooling_mode", old)
     ways = ways if isinstance(ways, list) else [ways]
-    return _POOLINGS.get(ways[0]) if len(ways) == 1 and isinstance(ways[0], str) else None
+    return POOLINGS.get(ways[0]) if len(ways) == 1 and isinstance(ways[0], str) else None
 
 
 def _find(place, name, revision=None):

@@ -54,11 +54,6 @@ class PooledEncoder(nn.Module):
     encoder : transformers.PreTrainedModel
         Without a head.
     pooling : {"mean", "first", "last"}
-
-    Raises
-    ------
-    ValueError
-        If the encoder has a decoder, too.
     """
 
     base_model_prefix = "encoder"
@@ -106,6 +101,11 @@ def with_pooling(classifier, pooling):
     classifier : transformers.PreTrainedModel
         Its encoder is taken over, not copied.
     pooling : {"mean", "first", "last"}
+
+    Raises
+    ------
+    ValueError
+        If the pooling is none of these, or the encoder has a decoder, too.
     """
     config = classifier.config
     if pooling not in POOLINGS:

@@ -178,11 +178,7 @@ def load_encoder(
     _draw_what_is_missing(encoder)
     if pooling != "head":
         head = "left" if head == "new" and _files_of(model).is_pooled_classifier else head
-        encoder = with_pooling(encoder, pooling)
-        key = "padding", str(model), trust_remote_code, _stamp(model), pooling
-        tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
-        if not _kept(key, lambda: _tried(model, encoder, tokenizer, ignores_padding)):
-            note_by_length(encoder)
+        encoder = _pooled(model, encoder, pooling, trust_remote_code)
     if dropout is not None:
         set_dropout(encoder, dropout)
     if dropout == 0 and not found.is_steady:
@@ -191,6 +187,16 @@ def load_encoder(
             f"training whatever the probabilities of its dropouts are. Got {dropout}."
         )
     return encoder, head
+
+
+def _pooled(model, encoder, pooling, trust_remote_code):
+    """Return an encoder with a new head on pooled tokens, which padding may change as well."""
+    encoder = with_pooling(encoder, pooling)
+    key = "padding", str(model), trust_remote_code, _stamp(model), pooling
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    if not _kept(key, lambda: _tried(model, encoder, tokenizer, ignores_padding)):
+        note_by_length(encoder)
+    return encoder
 
 
 def _with_head(found, classes, multilabel):

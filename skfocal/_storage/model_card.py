@@ -38,8 +38,6 @@ skfocal's `predict_proba` gives those of `proba="{proba}"`, and its decisions ar
 _COSINES = """The head computes cosines, which neither transformers nor sentence-transformers has a
 class for: skfocal alone reads this folder right.
 """
-
-
 _POOLED = """The logits come from the tokens by `pooling="{pooling}"`, which no class of
 transformers does. With
 `sentence_transformers.SentenceTransformer("path/of/this/folder").encode(texts)` you get the

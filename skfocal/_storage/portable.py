@@ -7,6 +7,8 @@ own instead, with no more than a warning: so the folder has none at its top.
 import json
 from typing import Any
 
+from skfocal._encoder.model_files import POOLING_MODES, POOLINGS
+
 WEIGHTS = "model.safetensors"
 ENCODER, _POOLING, _NORM, _HEAD = "encoder", "1_Pooling", "2_LayerNorm", "3_Dense"
 # Each file of weights, with what its names begin with there and in our module.
@@ -23,7 +25,6 @@ OTHERS = [
     f"{_NORM}/config.json",
     f"{_HEAD}/config.json",
 ]
-_WAYS = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken"}
 
 
 def settings_files(
@@ -51,9 +52,7 @@ def settings_files(
         }
         for i, (path, kind) in enumerate(kinds.items())
     ]
-    pooled = {
-        f"pooling_mode_{way}": way == _WAYS[pooling] for way in (*_WAYS.values(), "max_tokens")
-    }
+    pooled = {name: POOLINGS.get(way) == pooling for name, way in POOLING_MODES.items()}
     dense = {
         "in_features": width,
         "out_features": n_classes,
