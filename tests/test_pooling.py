@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from conftest import imbalanced
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from tiny_encoders import FAMILIES
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
@@ -144,6 +146,36 @@ def test_a_folder_is_replaced_by_one_of_the_other_layout(fitted, tiny, tmp_path)
     fitted.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model" / "config.json").exists()
     assert BertFocalClassifier.from_pretrained(tmp_path / "model").pooling_ == fitted.pooling_
+
+
+@pytest.mark.parametrize("order", [("head", "mean"), ("mean", "head")], ids=str)
+def test_an_upload_leaves_nothing_of_an_earlier_layout(tiny, tmp_path, monkeypatch, order):
+    hub = tmp_path / "hub"
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, **settings):
+            return mock.MagicMock(repo_id=repo_id)
+
+        def upload_folder(self, *, folder_path, delete_patterns, **settings):
+            present = [name for name in files_of(hub) if name != ".gitattributes"]
+            for name in filter_repo_objects(present, allow_patterns=delete_patterns):
+                (hub / name).unlink()
+            shutil.copytree(folder_path, hub, dirs_exist_ok=True)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    hub.mkdir()
+    for pooling in order:
+        clf = make(tiny, pooling, max_epochs=1).fit(*imbalanced())
+        clf.push_to_hub("me/model")
+    clf.save_pretrained(tmp_path / "alone")
+    assert files_of(hub) == files_of(tmp_path / "alone")
+
+
+def files_of(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.parametrize("place", ["encoder/mine.txt", "1_Pooling/more/config.json", "mine/a"])
