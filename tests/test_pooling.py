@@ -321,6 +321,15 @@ def test_a_fit_that_goes_on_keeps_its_head(tiny, data):
         clf.set_params(pooling="first").fit(*data)
 
 
+@pytest.mark.parametrize("change", [{"pooling": "first"}, {"model": "another/encoder"}], ids=str)
+def test_chunks_do_not_go_on_with_another_encoder_or_head(tiny, data, change):
+    clf = make(tiny, "mean").partial_fit(*data, classes=["ham", "spam"])
+    weights = clf.predict_proba(TEXTS)
+    with pytest.raises(ValueError, match="partial_fit goes on from the weights of the last fit"):
+        clf.set_params(**change).partial_fit(*data)
+    assert np.array_equal(clf.predict_proba(TEXTS), weights)
+
+
 # -- which way -----------------------------------------------------------------------------
 
 

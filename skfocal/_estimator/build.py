@@ -46,21 +46,21 @@ from skfocal.options import Windows
 # -- the encoder ---------------------------------------------------------------------------
 
 
-def check_earlier(parameters, classes, earlier):
-    """Raise ValueError if the weights to go on from have other classes or another model."""
+def check_earlier(parameters, classes, earlier, call="warm_start=True"):
+    """Raise ValueError if the weights to go on from have other classes, model or pooling."""
     if not np.array_equal(classes, earlier.classes_):
         raise ValueError(
-            "warm_start=True needs the classes of the last fit, "
+            f"{call} needs the classes of the last fit, "
             f"{excerpts(earlier.classes_.tolist())}. Got {excerpts(classes.tolist())}."
         )
     if str(parameters.model) != earlier._fitted_model:
         raise ValueError(
-            "warm_start=True goes on from the weights of the last fit, of model="
+            f"{call} goes on from the weights of the last fit, of model="
             f"{earlier._fitted_model!r}. Got model={str(parameters.model)!r}."
         )
     if parameters.pooling not in ("auto", earlier.pooling_):
         raise ValueError(
-            "warm_start=True goes on from the weights of the last fit, with pooling="
+            f"{call} goes on from the weights of the last fit, with pooling="
             f"{earlier.pooling_!r}. Got {parameters.pooling!r}."
         )
 

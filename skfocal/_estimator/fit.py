@@ -212,8 +212,9 @@ class Training:
 
     def _check(self):
         """Check the parameters before any model is looked up or text tokenised."""
-        if self.goes_on and self.chunks is None:
-            build.check_earlier(self.parameters, self.data.classes, self.earlier)
+        if self.goes_on:
+            call = "warm_start=True" if self.chunks is None else "partial_fit"
+            build.check_earlier(self.parameters, self.data.classes, self.earlier, call)
         check_together(self.parameters, self.parameters)
         build.check_pairs(self.parameters, self.data.pairs)
         plan.check(self.parameters, self.data, self.rng, chunks=self.chunks)
