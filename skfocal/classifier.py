@@ -59,12 +59,13 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         published classifier is kept if its labels are those of y. See :doc:`/model`.
         :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
 
-    pooling : {"auto", "head", "mean", "first", "last"}, default="auto"
+    pooling : {"head", "auto", "mean", "first", "last"}, default="head"
         What the logits are computed from. "head": the architecture's own classification head; of
         BERT, the first token through the pretrained pooler. "mean", "first", "last": the mean of
         the tokens' last hidden states, or that of the first or the last token, through a
         LayerNorm and a linear layer. "auto": how sentence-transformers pooled the tokens, if the
-        model comes with ``1_Pooling/config.json``, else "head". See :doc:`/model`.
+        model comes with ``1_Pooling/config.json``, else "head". Which is better depends on the
+        loss: :doc:`/benchmarks/pooling`. See :doc:`/model`.
 
     freeze : int, default=0
         Number of lower layers that are not trained. If it is above 0, the embeddings are not
@@ -395,7 +396,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         # model
         model: Path = "google-bert/bert-base-uncased",
         *,
-        pooling: Literal["auto", "head", "mean", "first", "last"] = "auto",
+        pooling: Literal["head", "auto", "mean", "first", "last"] = "head",
         freeze: int = 0,
         peft: PeftConfig | dict[str, Any] | None = None,
         dropout: float | None = 0.0,
