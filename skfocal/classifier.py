@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels
@@ -46,7 +51,9 @@ if TYPE_CHECKING:
     from skfocal.report import Report
 
 
-class BertFocalClassifier(ClassifierMixin, BaseEstimator):
+class BertFocalClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
     """Fine-tune a BERT-like encoder on texts whose classes are imbalanced.
 
     Parameters
@@ -696,6 +703,36 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._answer(X, FixedPredictions.decision_function)
 
+    def transform(self, X: Documents) -> NDArray[np.float32]:
+        """Return the vector that the logits of each document are computed from.
+
+        It is the input of the last linear layer: with `pooling` "mean", "first" or "last", the
+        pooled and normalised last hidden states; with "head", what the architecture makes of them.
+        The vector of a document read in windows is the mean of those of its windows.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`, or an iterator of such chunks
+            One string per document, or a pair of strings.
+
+        Returns
+        -------
+        ndarray of shape (n, width), float32
+            Or a DataFrame, if :meth:`set_output` says so.
+
+        Raises
+        ------
+        ValueError
+            If the head computes the logits of a document from more than one vector.
+        """
+        with predicting(self) as model:
+            return model.features(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of :meth:`transform`, for the names of its columns."""
+        return fitted_model.feature_width(self)
+
     def report(self, X: Documents, y: Labels, *, n_hardest: int = 20) -> Report:
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
 
@@ -927,6 +964,7 @@ class BertFocalClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []  # texts have none
         return tags
 
     def __sklearn_clone__(self) -> Self:

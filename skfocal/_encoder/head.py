@@ -1,5 +1,7 @@
 """The layer that computes the logits: linear, or based on cosines."""
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -59,3 +61,34 @@ def head_of(encoder):
     if not found:
         raise ValueError(f"{type(encoder).__name__} has no linear layer that gives the logits.")
     return found[-1]
+
+
+def head_inputs(encoder, inputs):
+    """Return what the last linear layer computes the logits of `inputs` from.
+
+    Returns
+    -------
+    tensor of shape (n, width)
+
+    Raises
+    ------
+    ValueError
+        If that is not one vector for each document.
+    """
+    thread, caught = threading.get_ident(), []
+
+    def catch(module, args):
+        if threading.get_ident() == thread:  # another one may predict with the same encoder
+            caught.append(args[0])
+
+    handle = getattr(*head_of(encoder)).register_forward_pre_hook(catch)
+    try:
+        encoder(**inputs)
+    finally:
+        handle.remove()
+    if len(caught) != 1 or caught[0].ndim != 2:
+        raise ValueError(
+            f"The head of {type(encoder).__name__} computes the logits of a document from more "
+            "than one vector: set pooling='mean' or 'last' for one."
+        )
+    return caught[0]

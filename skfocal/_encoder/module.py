@@ -5,6 +5,7 @@ from torch import nn
 
 from skfocal._encoder.dropout import set_attention_dropout
 from skfocal._encoder.first_token import give_first_token_layer
+from skfocal._encoder.head import head_inputs
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.pretrained import load_encoder
 from skfocal._encoder.structure import layers_of, needs_equal_lengths
@@ -48,22 +49,42 @@ class EncoderClassifier(nn.Module):
 
     def forward(self, input_ids, attention_mask, token_type_ids=None):
         """Return logits of shape (n_samples, n_classes)."""
+        return self._run(self._logits, input_ids, attention_mask, token_type_ids)
+
+    def features(self, input_ids, attention_mask, token_type_ids=None):
+        """Return what the last linear layer computes the logits from, of shape (n_samples, width).
+
+        Raises
+        ------
+        ValueError
+            If that is not one vector for each document.
+        """
+        return self._run(self._features, input_ids, attention_mask, token_type_ids)
+
+    def _logits(self, inputs):
+        return self.model(**inputs, **self.extra).logits
+
+    def _features(self, inputs):
+        return head_inputs(self.model, inputs | self.extra)
+
+    def _run(self, compute, input_ids, attention_mask, token_type_ids):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:  # not all encoders know the word
             inputs["token_type_ids"] = token_type_ids
         if needs_equal_lengths(self.model):
-            return self._by_length(inputs)
-        return self.model(**inputs, **self.extra).logits
+            return _by_length(compute, inputs)
+        return compute(inputs)
 
-    def _by_length(self, inputs):
-        """Compute documents of one length at a time, without padding."""
-        lengths = inputs["attention_mask"].sum(1)
-        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
-        parts = []
-        for rows in groups:
-            width = int(lengths[rows[0]])
-            parts.append(self.model(**{k: x[rows, :width] for k, x in inputs.items()}).logits)
-        return torch.cat(parts)[torch.cat(groups).argsort()]
+
+def _by_length(compute, inputs):
+    """Compute documents of one length at a time, without padding."""
+    lengths = inputs["attention_mask"].sum(1)
+    groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+    parts = []
+    for rows in groups:
+        width = int(lengths[rows[0]])
+        parts.append(compute({k: x[rows, :width] for k, x in inputs.items()}))
+    return torch.cat(parts)[torch.cat(groups).argsort()]
 
 
 def load_module(

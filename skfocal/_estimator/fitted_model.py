@@ -13,6 +13,7 @@ from skfocal._data.document_streams import concatenated, slices
 from skfocal._data.texts import Documents, is_stream
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import CACHED_DOCUMENTS, tokenize
+from skfocal._encoder.head import head_of
 from skfocal._estimator import advice, build
 from skfocal._estimator.inputs import fingerprint, read_documents
 from skfocal._estimator.parameters import check_settable
@@ -86,26 +87,33 @@ class FittedModel:
         """Return the logits of documents, float32 of shape (n, n_classes)."""
         return concatenated(list(self._slices(X)))
 
+    def features(self, X: Documents) -> np.ndarray:
+        """Return what the logits of documents are computed from, float32 of shape (n, width)."""
+        return concatenated(list(self._slices(X, self.net.features)))
+
     def logits_and_answers(self, X: Documents) -> tuple[np.ndarray, FixedPredictions]:
         """Return the logits of documents and all that they are answered with."""
         logits = self.logits(X)
         return logits, self.calibration.answers(logits)
 
-    def _slices(self, X):
-        """Yield the logits of one slice of documents after another, to bound the memory."""
+    def _slices(self, X, compute=None):
+        """Yield the logits of one slice of documents after another, to bound the memory.
+
+        `compute` gives something else of tokens than the logits.
+        """
         processes = process_group.current()
         for texts in slices(X, self.read, _SLICE):
             processes.check_same(X=functools.partial(fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
-            compute = functools.partial(self._logits_of, texts, keep)
-            yield processes.map_rows(len(texts), compute)
-            del texts, compute  # before the next slice is read
+            part = functools.partial(self._part, compute or self.net.logits, texts, keep)
+            yield processes.map_rows(len(texts), part)
+            del texts, part  # before the next slice is read
         processes.check_same(X=lambda: "its end")
 
-    def _logits_of(self, texts, keep, rows):
+    def _part(self, compute, texts, keep, rows):
         tokens = tokenize(self.tokenizer, texts[rows], self.truncation, keep)
         build.check_ids(self.net.plain_module(), tokens, texts[rows])
-        return self.net.logits(tokens, self.precision)
+        return compute(tokens, self.precision)
 
 
 @contextlib.contextmanager
@@ -137,6 +145,11 @@ def present_calibration(estimator) -> Calibration:
         decision=estimator.decision,
         offset=estimator.decision_offset_,
     )
+
+
+def feature_width(estimator) -> int:
+    """Return the number of features of a document."""
+    return getattr(*head_of(estimator.net_.plain_module().model)).in_features
 
 
 def present_truncation(estimator) -> TruncationSpec:

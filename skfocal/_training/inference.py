@@ -1,4 +1,4 @@
-"""Compute the logits of documents with a fitted net, also in another precision."""
+"""Compute the logits or features of documents with a fitted net, also in another precision."""
 
 import functools
 import threading
@@ -21,13 +21,34 @@ def compute_logits(net, tokens, precision):
 
     `precision` is one of the module quantization; None predicts as the net was trained.
     """
-    mind_fork()
     step = net.evaluation_step
+    if precision is not None:
+        step = _reduced_step(net, precision, lambda module: module)
+    return _compute(net, tokens, precision, step, net.pooling)
+
+
+def compute_features(net, tokens, precision):
+    """Return what the logits are computed from, float32 of shape (n, width), in order.
+
+    That of a document in windows is the mean of theirs.
+    """
+    step = net.feature_step
+    if precision is not None:
+        step = _reduced_step(net, precision, lambda module: module.features)
+    return _compute(net, tokens, precision, step, "mean")
+
+
+def _reduced_step(net, precision, forward):
+    mind_fork()
+    plain = functools.partial(_plain_step, _reduced(net, precision), forward, net.device)
+    return functools.partial(net.predict_microbatches_.run, plain)
+
+
+def _compute(net, tokens, precision, step, pooling):
+    """Return the output of a step for each document, pooled over its windows, in order."""
+    mind_fork()
     if precision is None:
         net.reduced_ = None, None
-    else:
-        plain = functools.partial(_plain_step, _reduced(net, precision), net.device)
-        step = functools.partial(net.predict_microbatches_.run, plain)
     rows, counts = tokens.windows()
     dataset = TokenDataset(rows)
     batches = prediction_batches(net, dataset)
@@ -37,7 +58,7 @@ def compute_logits(net, tokens, precision):
     else:
         with kept_memory():
             outputs = [step(batch) for batch in net.loader(dataset, batches, "valid")]
-    return pool_all(in_order(outputs, batches, net.processes), counts, net.pooling)
+    return pool_all(in_order(outputs, batches, net.processes), counts, pooling)
 
 
 def _watched(watch, step, share):
@@ -78,18 +99,19 @@ def prediction_batches(net, dataset):
 
 def in_order(outputs, batches, processes):
     """Return the rows of all batches and processes in order."""
-    result = torch.cat(outputs).float().cpu().numpy()
+    result = torch.cat(outputs)
+    result = result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy()
     rows = [row for batch in batches for row in batch]
     parts = processes.all_gather((rows, result))
-    ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), np.float32)
+    ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), result.dtype)
     for rows, part in parts:
         ordered[rows] = part
     return ordered
 
 
-def _plain_step(module, device, batch):
+def _plain_step(module, forward, device, batch):
     inputs = {name: x.to(device) for name, x in batch[0].items() if name != "sample_weight"}
     if module.training:
         module.eval()
     with torch.inference_mode():
-        return module(**inputs)
+        return forward(module)(**inputs)

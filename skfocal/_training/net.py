@@ -14,7 +14,7 @@ from skfocal._encoder.pooling import pool
 from skfocal._runtime.devices import AUTOCAST, mind_fork
 from skfocal._runtime.process_group import ALONE, full, like, load
 from skfocal._training.checkpoints import Checkpoints
-from skfocal._training.inference import MAKING, compute_logits, prediction_batches
+from skfocal._training.inference import MAKING, compute_features, compute_logits, prediction_batches
 from skfocal._training.loop import StopTraining, TrainingLoop
 from skfocal._training.microbatches import MicroBatches
 from skfocal._training.optimization import parameter_groups
@@ -246,8 +246,11 @@ class FocalNet(NeuralNet):
 
     # -- inference -------------------------------------------------------------------------
 
-    def infer(self, x, **fit_params):
-        """Return the logits of a batch of inputs, one row a document."""
+    def infer(self, x, forward=None, **fit_params):
+        """Return the logits of a batch of inputs, one row per document.
+
+        `forward` computes something else of them than the logits.
+        """
         x = {name: value for name, value in x.items() if name != "sample_weight"}
         windows = x.pop("pieces", None)
         kind = torch.device(self.device).type
@@ -259,7 +262,8 @@ class FocalNet(NeuralNet):
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
             x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
             strategy = self.loop_ and self.loop_.strategy
-            forward = self.module_ if strategy is None else strategy.forward
+            if forward is None:
+                forward = self.module_ if strategy is None else strategy.forward
             logits = forward(**x, **fit_params)
         return logits if windows is None else pool(logits, windows.to(self.device), self.pooling)
 
@@ -267,6 +271,15 @@ class FocalNet(NeuralNet):
         """Return the logits of a batch, computed in parts where its whole does not fit."""
         step = functools.partial(super().evaluation_step, training=training)
         return self.predict_microbatches_.run(step, batch)
+
+    def feature_step(self, batch):
+        """Return what the logits of a batch are computed from, as :meth:`evaluation_step` does."""
+        return self.predict_microbatches_.run(self._feature_step, batch)
+
+    def _feature_step(self, batch):
+        self._set_training(False)
+        with torch.no_grad():
+            return self.infer(batch[0], self.plain_module().features)
 
     def frozen_layers(self):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""
@@ -286,3 +299,7 @@ class FocalNet(NeuralNet):
         `precision` is one of the module quantization; None predicts as the net was trained.
         """
         return compute_logits(self, tokens, precision)
+
+    def features(self, tokens, precision=None):
+        """Return what the logits of :class:`Tokens` are computed from, of shape (n, width)."""
+        return compute_features(self, tokens, precision)
