@@ -99,11 +99,10 @@ def prediction_batches(net, dataset):
 
 def in_order(outputs, batches, processes):
     """Return the rows of all batches and processes in order."""
-    result = torch.cat(outputs)
-    result = result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy()
+    result = torch.cat(outputs).float().cpu().numpy()
     rows = [row for batch in batches for row in batch]
     parts = processes.all_gather((rows, result))
-    ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), result.dtype)
+    ordered = np.empty((1 + max(max(rows) for rows, _ in parts), *result.shape[1:]), np.float32)
     for rows, part in parts:
         ordered[rows] = part
     return ordered
