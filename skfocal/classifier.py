@@ -151,6 +151,15 @@ class BertFocalClassifier(
         imbalanced-learn sampler with ``sample_indices_`` is run once, on the row numbers. A
         callable receives the labels and returns a torch Sampler of row numbers.
 
+    refit_head : None or as `alpha`, default=None
+        Class weights with which the last layer is fitted once more after the training, by a
+        logistic regression on the features (:meth:`transform`) of the training documents, each
+        once. It takes seconds and often finds more of the rare classes than weights in the
+        training do (Kang et al., 2020): :doc:`/benchmarks/heads`. None: the layer stays as it was
+        trained. Otherwise the attributes `loss_`, `class_weight_` and `effective_class_weight_`
+        are those of this second fit, since probabilities and decisions come from it. With
+        ``max_epochs=0``, the head is fitted to the pretrained encoder as it is.
+
     defer : float, default=0.0
         Fraction of the epochs, in [0, 1) and rounded to whole epochs, that train without `alpha`
         before it takes effect. For the deferred re-weighting of Cao et al. (2019), use 0.8 with
@@ -176,7 +185,7 @@ class BertFocalClassifier(
     max_epochs : int, default=4
         **Optimisation.**
 
-        Number of passes over the documents.
+        Number of passes over the documents. 0 only with `refit_head`.
 
     batch_size : int, default=16
         Documents per batch, or per batch of each process when several train together
@@ -418,6 +427,7 @@ class BertFocalClassifier(
         gamma: float = 2.0,
         alpha: ClassWeights = None,
         sampler: Sampler = None,
+        refit_head: ClassWeights = None,
         defer: float = 0.0,
         normalize: Literal["samples", "weights", "sum"] = "samples",
         label_smoothing: float = 0.0,
@@ -474,6 +484,7 @@ class BertFocalClassifier(
         self.gamma = gamma
         self.alpha = alpha
         self.sampler = sampler
+        self.refit_head = refit_head
         self.defer = defer
         self.normalize = normalize
         self.label_smoothing = label_smoothing

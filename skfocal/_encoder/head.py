@@ -63,6 +63,25 @@ def head_of(encoder):
     return found[-1]
 
 
+def has_bias(encoder):
+    """Say whether the layer that computes the logits has biases, or can get them."""
+    layer = getattr(*head_of(encoder))
+    return isinstance(layer, CosineLinear) or layer.bias is not None
+
+
+def set_linear(encoder, weights, biases):
+    """Give the layer that computes the logits other weights, of shape (n_classes, width)."""
+    parent, name = head_of(encoder)
+    layer = getattr(parent, name)
+    if isinstance(layer, CosineLinear):
+        layer = nn.Linear(layer.in_features, layer.out_features).to(layer.weight)
+        setattr(parent, name, layer)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(biases))
+
+
 def head_inputs(encoder, inputs):
     """Return what the last linear layer computes the logits of `inputs` from.
 

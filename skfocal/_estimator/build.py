@@ -186,6 +186,16 @@ def check_ids(module, tokens, texts):
     )
 
 
+def try_features(module, tokens):
+    """Raise ValueError if the head has not one vector for each document that it could be fitted to.
+
+    The probe is the beginning of the first document.
+    """
+    ids = torch.from_numpy(np.abs(tokens.flat[:4]).astype(np.int64))[None]
+    with torch.no_grad():
+        module.features(ids, torch.ones_like(ids))
+
+
 def tokenizer_and_truncation(estimator, texts):
     """Return the tokenizer and the truncation that the fit of an estimator would use."""
     validate(estimator)

@@ -20,6 +20,7 @@ from skfocal._data.batches import BucketBatchSampler, TokenDataset
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import Tokens, tokenize
 from skfocal._encoder.adapters import Adapters, settings_of
+from skfocal._encoder.head import has_bias, set_linear
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
@@ -27,6 +28,7 @@ from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import check_together, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
+from skfocal._estimator.refit import check_refit, fit_linear
 from skfocal._runtime.devices import deterministic_algorithms, hold_device, seeded
 from skfocal._runtime.process_group import Processes
 from skfocal._training.net import FocalNet
@@ -201,6 +203,8 @@ class Training:
             batches = self._batches(prepared)
             self._train(net, prepared, batches)
             chunks = self._merge(net, prepared, len(batches))
+            if self.parameters.refit_head is not None:
+                prepared = self._refit(net, prepared)
             temperatures, offset = self._calibrated(net, prepared, score)
         return self._result(net, prepared, chunks, temperatures, offset)
 
@@ -217,6 +221,8 @@ class Training:
             build.check_earlier(self.parameters, self.data.classes, self.earlier, call)
         check_together(self.parameters, self.parameters)
         build.check_pairs(self.parameters, self.data.pairs)
+        if self.parameters.refit_head is not None:
+            check_refit(self.parameters, self.data)
         plan.check(self.parameters, self.data, self.rng, chunks=self.chunks)
 
     @contextlib.contextmanager
@@ -253,6 +259,8 @@ class Training:
         advice.advise_model(
             parameters, module, tokenizer, data.texts, tokens, self.processes.is_first
         )
+        if parameters.refit_head is not None:
+            build.try_features(module, tokens)
         return Prepared(module, tokenizer, truncation, chosen, adapters, tokens)
 
     def _batches(self, prepared) -> BucketBatchSampler:
@@ -303,6 +311,9 @@ class Training:
     def _train(self, net, prepared, batches):
         saving = self.parameters.gradient_checkpointing
         with recomputed_layers(prepared.module.model) if saving else nullcontext():
+            if not self.parameters.max_epochs:
+                net.initialize().module_.eval()
+                return
             net.train(
                 _dataset(prepared.tokens, self.data, self.data.train),
                 batches,
@@ -329,6 +340,25 @@ class Training:
             adapters.merge()
             freeze_layers(net.plain_module().model, int(self.parameters.freeze))
         return chunks
+
+    def _refit(self, net, prepared) -> Prepared:
+        """Fit the last layer to the features of the training documents; return its plan, too."""
+        rows, data = self.data.train, self.data
+        features = self.processes.map_rows(
+            len(rows), lambda part: net.features(prepared.tokens.take(rows[part]))
+        )
+        chosen = plan.refitted(self.parameters, data, prepared.plan)
+        encoder = net.plain_module().model
+        linear = self.processes.first(
+            fit_linear,
+            features,
+            data.codes[rows],
+            data.weight[rows],
+            chosen.class_weight,
+            has_bias(encoder),
+        )
+        set_linear(encoder, *linear)
+        return replace(prepared, plan=chosen)
 
     def _calibrated(self, net, prepared, score):
         """Return the temperature of each `proba` and the tuned offset, by held-out documents."""
@@ -366,7 +396,9 @@ class Training:
 
     def _result(self, net, prepared, chunks, temperatures, offset) -> Fit:
         parameters, chosen = self.parameters, prepared.plan
-        class_loss = np.array(dict(net.callbacks_)["class_loss"].shares_)
+        class_loss = np.zeros((0, len(self.data.classes)))
+        if len(net.history):
+            class_loss = np.array(dict(net.callbacks_)["class_loss"].shares_)
         if self.chunks is not None and self.earlier is not None:
             net.history = _joined(self.earlier.net_.history, net.history)
             class_loss = np.concatenate([self.earlier.class_loss_, class_loss])

@@ -37,8 +37,13 @@ from skfocal.options import Checkpoint, Windows
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PATIENCE = 3  # epochs, of early_stopping=True
-_KINDS = {"long_documents": Windows, "alpha": EffectiveNumber, "checkpoint": Checkpoint}
-_SHORT = {"long_documents": "'windows'", "alpha": "'effective'", "checkpoint": "a folder"}
+_KINDS = {
+    "long_documents": Windows,
+    "alpha": EffectiveNumber,
+    "refit_head": EffectiveNumber,
+    "checkpoint": Checkpoint,
+}
+_SHORT = {Windows: "'windows'", EffectiveNumber: "'effective'", Checkpoint: "a folder"}
 _SETTABLE = ("proba", "temperature", "decision", "prior", "predict_precision")
 # Parameters that FocalNet adds to those of skorch.
 _OF_OUR_NET = {
@@ -72,13 +77,14 @@ CONSTRAINTS: dict = {
     "gamma": [Interval(Real, 0, None, closed="left")],
     "alpha": "no_validation",  # plan.check knows the classes
     "sampler": "no_validation",  # plan.check knows the classes
+    "refit_head": "no_validation",  # plan.check knows the classes
     "defer": [Interval(Real, 0, 1, closed="left")],
     "normalize": [StrOptions({"samples", "weights", "sum"})],
     "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     "loss_params": [None, dict],
     "classes": [None, "array-like"],
     # optimisation
-    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "max_epochs": [Interval(Integral, 0, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "accumulate": [Interval(Integral, 1, None, closed="left")],
     "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -178,12 +184,27 @@ def check_together(parameters, given):
             f"defer={given.defer} and early_stopping={given.early_stopping} cannot be "
             "combined: the best epoch may be one before alpha set in. Leave one of the two out."
         )
+    if parameters.max_epochs == 0:
+        _check_untrained(parameters)
     windows, max_length = parameters.long_documents, parameters.max_length
     if isinstance(windows, Windows) and max_length is not None and windows.stride >= max_length:
         raise ValueError(
             f"stride must be less than the tokens of a window, max_length={max_length}. "
             f"Got {windows.stride}."
         )
+
+
+def _check_untrained(parameters):
+    if parameters.refit_head is None:
+        raise ValueError(
+            "max_epochs must be at least 1, or 0 with refit_head, which then fits the last layer "
+            "to the pretrained encoder. Got 0."
+        )
+    for name in ("early_stopping", "checkpoint", "defer"):
+        if getattr(parameters, name):
+            raise ValueError(
+                f"{name} needs epochs, and max_epochs is 0. Got {getattr(parameters, name)!r}."
+            )
 
 
 class _Probe(NeuralNet):
@@ -270,7 +291,7 @@ def spelled_out(name, value):
         return Checkpoint(value)
     if isinstance(value, str) and (name, value) == ("long_documents", "windows"):
         return Windows()
-    if isinstance(value, str) and (name, value) == ("alpha", "effective"):
+    if isinstance(value, str) and value == "effective" and name in ("alpha", "refit_head"):
         return EffectiveNumber()
     return value
 
@@ -283,8 +304,9 @@ def spell_out_nested(estimator, names):
             continue
         value = spelled_out(name, getattr(estimator, name))
         if not isinstance(value, Settings):
+            kind = _KINDS[name]
             raise ValueError(
-                f"{nested} needs {name} to be {_SHORT[name]} or {_KINDS[name].__name__}(...). "
+                f"{nested} needs {name} to be {_SHORT[kind]} or {kind.__name__}(...). "
                 f"Got {name}={excerpt(value)}."
             )
         setattr(estimator, name, value)

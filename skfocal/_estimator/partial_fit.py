@@ -12,7 +12,13 @@ from skfocal._estimator.inputs import TrainingData, check_same, checked_weight
 from skfocal._utils.messages import excerpts
 
 # Parameters that require all epochs to be known, and the value that turns each of them off.
-_NEED_ALL_EPOCHS = {"early_stopping": False, "train_split": None, "defer": 0, "checkpoint": None}
+_NEED_ALL_EPOCHS = {
+    "early_stopping": False,
+    "train_split": None,
+    "defer": 0,
+    "checkpoint": None,
+    "refit_head": None,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,7 @@ def check_parameters(parameters):
     """Raise ValueError for settings that do not work with one chunk at a time."""
     for name, needless in _NEED_ALL_EPOCHS.items():
         value = getattr(parameters, name)
-        if value != needless:
+        if value is not None if needless is None else value != needless:  # it may be an array
             raise ValueError(
                 f"partial_fit needs {name}={needless}: it sees one chunk at a time. Got {value!r}."
             )

@@ -107,6 +107,39 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
     return plan
 
 
+def refitted(parameters, data, plan) -> Plan:
+    """Return the plan of the last layer's second fit: every document once, `refit_head` as alpha.
+
+    Raises
+    ------
+    ValueError
+        If `refit_head` gives no class weights.
+    """
+    weigh = balance.label_weight if data.multilabel else balance.class_weight
+    try:
+        weight = weigh(parameters.refit_head, data.classes, plan.support)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"refit_head takes what alpha takes: {error}") from error
+    loss = make_loss(
+        "cross_entropy",
+        gamma=0.0,
+        label_smoothing=0.0,
+        normalize="samples",
+        weight=weight.astype(np.float32),
+        counts=plan.support,
+        multilabel=data.multilabel,
+    )
+    ones = np.ones_like(weight)
+    return replace(
+        plan,
+        class_weight=weight,
+        shift=ones,
+        effective_class_weight=weight,
+        loss=loss,
+        calibration=Calibration(loss, data.classes, weight, ones),
+    )
+
+
 def check(parameters, data, rng, *, chunks=None):
     """Raise the errors of :func:`resolve` before anything is loaded, without drawing a number.
 
@@ -120,6 +153,8 @@ def check(parameters, data, rng, *, chunks=None):
     with generator_kept():
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
         _try_loss(plan.loss, parameters.device, data)
+    if parameters.refit_head is not None:
+        refitted(parameters, data, plan)
 
 
 def _try_loss(loss, device, data):

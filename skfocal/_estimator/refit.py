@@ -1,0 +1,93 @@
+"""Fit the head once more to the features of a trained encoder.
+
+Kang et al. (2020) call this classifier re-training: what the encoder has learned from the data as
+they are serves the rare classes, too, if only the last layer is balanced.
+"""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from skfocal._data import labels
+from skfocal.options import Windows
+
+# Of features that have a root mean square of 1; docs/benchmarks/heads.md.
+_C = 0.01
+_MAX_ITER = 1000
+
+
+def check_refit(parameters, data):
+    """Raise ValueError if the last layer cannot be fitted to the features of the documents."""
+    windows = parameters.long_documents
+    if isinstance(windows, Windows) and windows.pooling != "mean":
+        raise ValueError(
+            "refit_head needs one vector per document, and so the mean of its windows: set "
+            f"long_documents=Windows(pooling='mean'). Got pooling={windows.pooling!r}."
+        )
+    codes = data.codes[data.train][data.weight[data.train] > 0]
+    if not data.multilabel and len(np.unique(codes)) < 2:
+        raise ValueError("refit_head needs documents of at least two classes. Got one.")
+
+
+def fit_linear(features, codes, weight, class_weight, has_bias=True):
+    """Return the weights and biases of a linear layer with the least weighted log-loss.
+
+    Parameters
+    ----------
+    features : float32 ndarray of shape (n, width)
+    codes : int ndarray of shape (n,), or a 0-1 indicator of shape (n, n_labels)
+        Classes, or several labels.
+    weight : ndarray of shape (n,)
+        Sample weights.
+    class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels
+    has_bias : bool, default=True
+
+    Returns
+    -------
+    weights : ndarray of shape (n_classes, width)
+    biases : ndarray of shape (n_classes,)
+    """
+    scale = 1 / max(float(np.sqrt(np.mean(features**2))), 1e-12)
+    fit = _fit_labels if class_weight.ndim == 2 else _fit_classes
+    weights, biases = fit(features * scale, codes, weight, class_weight, has_bias)
+    return weights * scale, biases
+
+
+def _fit_classes(features, codes, weight, class_weight, has_bias):
+    n_classes = len(class_weight)
+    used = weight > 0
+    present, index = np.unique(codes[used], return_inverse=True)
+    weight = (weight * class_weight[codes])[used]
+    model = _logistic(features[used], index, weight, has_bias)
+    weights, biases = np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
+    if len(present) == 2:  # scikit-learn has a single row of log-odds
+        weights[present] = np.outer([-0.5, 0.5], model.coef_[0])
+        biases[present] = np.multiply([-0.5, 0.5], model.intercept_)
+    else:
+        weights[present], biases[present] = model.coef_, model.intercept_
+    if len(present) < n_classes:
+        # A class without documents is as probable as if it had half a document.
+        logits = features @ weights[present].T + biases[present]
+        level = np.log(np.exp(logits - logits.max()).sum(1)).mean() + logits.max()
+        absent = np.setdiff1d(np.arange(n_classes), present)
+        biases[absent] = level - np.log(2 * len(features))
+    return weights, biases
+
+
+def _fit_labels(features, codes, weight, class_weight, has_bias):
+    n_labels = len(class_weight)
+    weights, biases = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
+    for j in range(n_labels):
+        each = weight * class_weight[j][codes[:, j]]
+        amounts = labels.amounts(codes[:, j], each, 2)
+        if amounts.min() > 0:
+            model = _logistic(features, codes[:, j], each, has_bias)
+            weights[j], biases[j] = model.coef_[0], model.intercept_[0]
+        else:  # all documents have the label, or none
+            absent, present = amounts + 0.5
+            biases[j] = np.log(present / absent)
+    return weights, biases
+
+
+def _logistic(features, codes, weight, has_bias):
+    model = LogisticRegression(C=_C, fit_intercept=has_bias, max_iter=_MAX_ITER)
+    return model.fit(features, codes, sample_weight=weight)
