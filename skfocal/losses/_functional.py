@@ -448,11 +448,12 @@ def distribution_balanced_loss(
     ``negative_scale * s``. It has three parts, each of which can be switched off:
 
     - The rebalanced weight ``r`` (``rebalance=False``). A sampler that draws all labels equally
-      often would draw a document once for each of its labels. The share of label ``i`` in this is
-      ``x_i = (1 / n_i) / sum_j(y_j / n_j)``, where ``n`` counts the documents with a label, and
-      ``r_i = floor + sigmoid(beta (x_i - mu))``. Positives and negatives of a document with only
-      frequent labels weigh nearly ``1 + floor`` at the rare labels; the frequent labels of a
-      document with a rare one weigh little more than `floor`.
+      often would draw a document for each of its labels. ``x_i = (1 / n_i) / sum_j(y_j / n_j)`` is
+      how often a document is drawn for label ``i``, divided by how often this one is drawn in
+      all; ``n`` counts the documents with a label. For positives and negatives alike
+      ``r_i = floor + sigmoid(beta (x_i - mu))``. In a document with a rare label, the frequent
+      ones weigh little more than `floor`; in one with frequent labels alone, the rare ones weigh
+      nearly ``1 + floor``.
     - The tolerance for negatives (``negative_scale=1.0, kappa=0.0``). Their loss flattens sooner,
       and the logits of rare labels are pushed down less.
     - The focal factor (``gamma=0.0``). Without all three parts it is the binary cross-entropy.

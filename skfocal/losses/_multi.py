@@ -235,8 +235,8 @@ class AsymmetricLoss(MultilabelLoss):
 class DistributionBalancedLoss(MultilabelLoss):
     """Distribution-balanced loss of a batch of multi-label targets, averaged over the labels.
 
-    See :func:`distribution_balanced_loss` for the formula. The losses that Huang et al. compare
-    are special cases:
+    See :func:`distribution_balanced_loss` for the formula. The other losses of the two papers are
+    special cases:
 
     - DB: the defaults
     - R-FL: ``negative_scale=1.0, kappa=0.0``
