@@ -396,6 +396,15 @@ def test_wrong_shapes_are_named():
         distribution_balanced_loss(logits, logits[:, :2], SUPPORT[:3])
 
 
+def test_large_counts_keep_their_digits_and_a_flag_becomes_a_bool():
+    support = torch.tensor([[9_999_998, 5], [123_457, 7_654_321]])
+    logits, target = draw()[0][:, :2], draw()[1][:, :2]
+    loss = DistributionBalancedLoss(support, rebalance=np.bool_(True))
+    expected = distribution_balanced_loss(logits, target, support)
+    torch.testing.assert_close(loss(logits, target), expected.mean(), rtol=1e-15, atol=0)
+    assert loss.rebalance is True
+
+
 def test_the_name_takes_counts_and_gamma_from_the_estimator():
     settings = {"label_smoothing": 0.0, "normalize": "samples", "weight": None}
     made = make_loss(
@@ -424,6 +433,9 @@ def test_it_comes_back_from_plain_data(name, weight):
     plain = loss_to_plain(loss)
     plain["buffers"]["support"] = -plain["buffers"]["support"] - 1
     with pytest.raises(ValueError, match="support must be finite and at least 0"):
+        loss_from_plain(plain)
+    del plain["buffers"]["support"]
+    with pytest.raises(ValueError, match="support must have shape"):
         loss_from_plain(plain)
 
 
