@@ -115,17 +115,18 @@ class BertFocalClassifier(
         Pairs of texts can only be truncated, the longer text first.
 
     loss : {"focal", "cross_entropy", "poly1", "poly1_focal", "logit_adjusted", \
-            "balanced_softmax", "ldam", "dice", "asymmetric"}, module, class or callable, \
-            default="focal"
+            "balanced_softmax", "ldam", "dice", "asymmetric", "distribution_balanced"}, module, \
+            class or callable, default="focal"
         **Loss and balance.**
 
         The loss to minimise; see :mod:`skfocal.losses`. With several labels per document, the
         named losses are "focal" and "cross_entropy", computed from the sigmoid of each label,
-        and "asymmetric". "ldam" gives the encoder a cosine head. A torch module, module class or
-        function is called with logits and class codes and returns one value per document
-        (``reduction="none"``). A module is copied and keeps its own settings, including its
-        class weights. A class or function also receives `gamma` and `label_smoothing` if it has
-        arguments with these names that no ``functools.partial`` has bound.
+        "asymmetric" and "distribution_balanced". "ldam" gives the encoder a cosine head. A torch
+        module, module class or function is called with logits and class codes and returns one
+        value per document (``reduction="none"``). A module is copied and keeps its own settings,
+        including its class weights. A class or function also receives `gamma` and
+        `label_smoothing` if it has arguments with these names that no ``functools.partial`` has
+        bound.
 
     gamma : float, default=2.0
         Focusing parameter of the focal losses, at least 0; 0 gives cross-entropy. The factor
@@ -176,7 +177,9 @@ class BertFocalClassifier(
     loss_params : dict, default=None
         Further settings of `loss`: ``{"epsilon": 1.0}`` for the Poly-1 losses, ``{"tau": 1.0}``
         for logit adjustment, ``{"max_margin": 0.5, "scale": 30.0}`` for LDAM, ``{"power": 0.1,
-        "smooth": 1.0}`` for the dice loss, or the arguments of a class or function.
+        "smooth": 1.0}`` for the dice loss, those of :class:`~skfocal.losses.AsymmetricLoss` and
+        :class:`~skfocal.losses.DistributionBalancedLoss` for several labels per document, or the
+        arguments of a class or function.
 
     classes : array-like, default=None
         All class labels, in case some are missing from y, for example in a training fold. None:

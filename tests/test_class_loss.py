@@ -6,7 +6,14 @@ import torch
 from conftest import imbalanced, logits_of
 from sklearn.model_selection import PredefinedSplit
 
-from skfocal.losses import AsymmetricLoss, CustomLoss, FocalLoss, LDAMLoss, SigmoidFocalLoss
+from skfocal.losses import (
+    AsymmetricLoss,
+    CustomLoss,
+    DistributionBalancedLoss,
+    FocalLoss,
+    LDAMLoss,
+    SigmoidFocalLoss,
+)
 
 LABELS = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]]).float()
 
@@ -23,12 +30,13 @@ def per_document(logits, target):
         SigmoidFocalLoss(2.0, label_smoothing=0.1),
         SigmoidFocalLoss(0.0, weight=[[1.0, 2.0]] * 3),
         AsymmetricLoss(weight=[[1.0, 2.0]] * 3),
+        DistributionBalancedLoss([[5, 1], [4, 2], [3, 3]]),
         CustomLoss(per_document),
     ],
 )
 def test_parts_of_the_classes_are_the_loss(loss):
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    several = isinstance(loss, SigmoidFocalLoss | AsymmetricLoss | CustomLoss)
+    several = loss.multilabel is not False
     target = LABELS if several else torch.tensor([0, 2, 2, 1])
     parts = loss.per_class(logits, target)
     assert parts.shape == logits.shape

@@ -127,7 +127,7 @@ def test_everything_comes_back(fitted, data, tmp_path, name, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("loss", ["focal", "asymmetric"])
+@pytest.mark.parametrize("loss", ["focal", "asymmetric", "distribution_balanced"])
 def test_several_labels_come_back(fitted, data, tmp_path, loss, way):
     X, y = data
     clf = fitted(f"labels, {loss}", indicator(y), loss=loss, alpha="balanced")

@@ -52,6 +52,7 @@ LossFunction: TypeAlias = (
         "ldam",
         "dice",
         "asymmetric",
+        "distribution_balanced",
     ]
     | torch.nn.Module
     | type[torch.nn.Module]

@@ -149,8 +149,9 @@ def _check_loss(loss, shape):
     if not isinstance(loss, Loss) or loss.multilabel not in (None, len(shape) == 2):
         raise ValueError(f"loss_ must be a loss for the classes. Got {loss!r:.60}.")
     for name, value in loss.named_buffers():
-        if value.shape != (shape if name == "weight" else shape[:1]):
-            raise ValueError(f"{name} of loss_ must have shape {shape}.")
+        expected = shape if name in ("weight", "support") else shape[:1]
+        if value.shape != expected:
+            raise ValueError(f"{name} of loss_ must have shape {expected}.")
 
 
 def _check_chunks(chunks, shape):

@@ -18,6 +18,7 @@ from skfocal.losses._functional import (
     asymmetric_loss,
     cross_entropy,
     dice_loss,
+    distribution_balanced_loss,
     focal_loss,
     ldam_loss,
     logit_adjusted_loss,
@@ -26,7 +27,12 @@ from skfocal.losses._functional import (
 )
 from skfocal.losses._make import LOSSES, MULTILABEL_LOSSES, CustomLoss, make_loss
 from skfocal.losses._margin import class_margins, target_margin
-from skfocal.losses._multi import AsymmetricLoss, SigmoidCrossEntropyLoss, SigmoidFocalLoss
+from skfocal.losses._multi import (
+    AsymmetricLoss,
+    DistributionBalancedLoss,
+    SigmoidCrossEntropyLoss,
+    SigmoidFocalLoss,
+)
 from skfocal.losses._single import (
     CrossEntropyLoss,
     DiceLoss,
@@ -42,6 +48,7 @@ __all__ = [
     "CrossEntropyLoss",
     "CustomLoss",
     "DiceLoss",
+    "DistributionBalancedLoss",
     "FocalLoss",
     "LDAMLoss",
     "LOSSES",
@@ -57,6 +64,7 @@ __all__ = [
     "class_margins",
     "cross_entropy",
     "dice_loss",
+    "distribution_balanced_loss",
     "focal_loss",
     "ldam_loss",
     "logit_adjusted_loss",

@@ -11,7 +11,9 @@ from skfocal.losses._margin import (
     class_margins,
     clipped_negative,
     focal_term,
+    rebalanced_weight,
     target_margin,
+    tolerance_shift,
 )
 
 
@@ -423,6 +425,108 @@ def _clipped_negative(logits: Tensor, gamma: float, clip: float) -> Tensor:
     above = m > 0
     power = torch.where(above, m, torch.ones_like(m)) ** gamma
     return torch.where(above, power * nll, torch.zeros_like(m))
+
+
+def distribution_balanced_loss(
+    logits: Tensor,
+    target: Tensor,
+    support: Tensor,
+    *,
+    gamma: float = 2.0,
+    rebalance: bool = True,
+    floor: float = 0.1,
+    beta: float = 10.0,
+    mu: float = 0.9,
+    negative_scale: float = 2.0,
+    kappa: float = 0.05,
+) -> Tensor:
+    """Return the distribution-balanced loss of each element, for multi-label targets.
+
+    With ``s = z - kappa * log(absent / present)`` and ``q`` the sigmoid of ``s``, it is
+    ``-r (1 - q)**gamma log q`` for a positive. For a negative it is
+    ``-r / negative_scale * q**gamma log(1 - q)``, and there ``q`` is the sigmoid of
+    ``negative_scale * s``. It has three parts, each of which can be switched off:
+
+    - The rebalanced weight ``r`` (``rebalance=False``). A sampler that draws all labels equally
+      often would draw a document for each of its labels. ``x_i = (1 / n_i) / sum_j(y_j / n_j)`` is
+      how often a document is drawn for label ``i``, divided by how often this one is drawn in
+      all; ``n`` counts the documents with a label. For positives and negatives alike
+      ``r_i = floor + sigmoid(beta (x_i - mu))``. In a document with a rare label, the frequent
+      ones weigh little more than `floor`; in one with frequent labels alone, the rare ones weigh
+      nearly ``1 + floor``.
+    - The tolerance for negatives (``negative_scale=1.0, kappa=0.0``). Their loss flattens sooner,
+      and the logits of rare labels are pushed down less.
+    - The focal factor (``gamma=0.0``). Without all three parts it is the binary cross-entropy.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_labels), floating point
+        Scores before the sigmoid. Half precision is computed in float32.
+    target : Tensor of the same shape, values in [0, 1]
+        1 if the label applies.
+    support : Tensor of shape (n_labels, 2)
+        Number of training documents without and with each label. A label that all or no documents
+        have gets no shift, and in `r` a label of no document counts as one of a single document.
+    gamma : float, default=2.0
+        Focusing parameter, at least 0.
+    rebalance : bool, default=True
+        Whether to multiply by `r`. It is ``1 + floor``, its limit, in a document without labels.
+    floor : float, default=0.1
+        The least weight, at least 0. It is alpha in the papers.
+    beta, mu : float, default=10.0, 0.9
+        How steeply `r` rises with ``x``, and where; at least 0.
+    negative_scale : float, default=2.0
+        The factor of a negative's logit, lambda in the papers, at least 1.
+    kappa : float, default=0.05
+        The strength of the shift, at least 0.
+
+    Returns
+    -------
+    Tensor of the shape of logits, float32 or wider
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match.
+
+    Notes
+    -----
+    The defaults are those of Huang et al. The public code of both papers also multiplies the whole
+    loss by a constant, 1/2 for text and 2 for images, which is left out here.
+
+    References
+    ----------
+    Wu, Huang, Liu, Wang, Lin: Distribution-Balanced Loss for Multi-Label Classification in
+    Long-Tailed Datasets, ECCV 2020 (arXiv:2007.09654).
+    Huang, Giledereli, Koksal, Ozgur, Ozkirimli: Balancing Methods for Multi-label Text
+    Classification with Long-Tailed Class Distribution, EMNLP 2021 (arXiv:2109.04712).
+
+    Examples
+    --------
+    A document with a rare label counts little at the frequent one:
+
+    >>> import torch
+    >>> support = torch.tensor([[10.0, 90.0], [95.0, 5.0]])
+    >>> target = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    >>> distribution_balanced_loss(torch.zeros(2, 2), target, support)
+    tensor([[0.1187, 0.0558],
+            [0.0143, 0.1588]])
+    """
+    _check_same_shape(logits, target)
+    if logits.ndim != 2 or support.shape != (logits.shape[1], 2):
+        raise ValueError(
+            "logits must have shape (n_samples, n_labels) and support (n_labels, 2). "
+            f"Got {tuple(logits.shape)} and {tuple(support.shape)}."
+        )
+    logits = at_least_float32(logits)
+    target, support = target.to(logits.dtype), support.to(logits)
+    shifted = logits - tolerance_shift(support, kappa)
+    positive = focal_term(-shifted, gamma)
+    negative = focal_term(negative_scale * shifted, gamma) / negative_scale
+    loss = target * positive + (1 - target) * negative
+    if not rebalance:
+        return loss
+    return rebalanced_weight(target, support, floor=floor, beta=beta, mu=mu) * loss
 
 
 def sigmoid_focal_loss(

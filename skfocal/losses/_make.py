@@ -13,6 +13,7 @@ from skfocal.losses._base import ArrayLike, Loss, Normalization, as_weight, labe
 from skfocal.losses._margin import at_least_float32
 from skfocal.losses._multi import (
     AsymmetricLoss,
+    DistributionBalancedLoss,
     MultilabelLoss,
     SigmoidCrossEntropyLoss,
     SigmoidFocalLoss,
@@ -42,6 +43,7 @@ MULTILABEL_LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": SigmoidCrossEntropyLoss,
     "focal": SigmoidFocalLoss,
     "asymmetric": AsymmetricLoss,
+    "distribution_balanced": DistributionBalancedLoss,
 }
 _KINDS = {False: "one label per document", True: "several labels per document"}
 
@@ -123,9 +125,10 @@ def make_loss(
         instance has its own. It is an error to smooth the labels of any other loss.
     normalize, weight : str or None, array-like
         As in :class:`Loss`. An instance of it keeps its own normalization unless that is None.
-    counts : array-like of shape (n_classes,)
+    counts : array-like of shape (n_classes,), or (n_labels, 2)
         Number of samples of each class that are drawn, passed to losses that have this parameter.
-    support : array-like of shape (n_classes,), default=None
+        With several labels per sample: of the absence and of the presence of each label.
+    support : array-like of the same shape, default=None
         Number of samples of each class in the data, passed to losses that have this parameter.
         None: `counts`.
     params : dict, default=None

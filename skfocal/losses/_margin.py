@@ -74,6 +74,42 @@ def log_slope(margin: Tensor, gamma: float, epsilon: float) -> Tensor:
     return gamma * log_rest - log_p + torch.log1p(gamma * ratio + epsilon * (gamma + 1) * p)
 
 
+def log_slope_of_margin(margin: Tensor, gamma: float) -> Tensor:
+    """Return the logarithm of the slope of :func:`focal_term` in the margin."""
+    # dp / da = -p (1 - p), with p the sigmoid of -a.
+    return log_slope(margin, gamma, 0.0) + F.logsigmoid(margin) + F.logsigmoid(-margin)
+
+
+def tolerance_shift(support: Tensor, kappa: float) -> Tensor:
+    """Return ``kappa * log(absent / present)`` of each label; 0 if all or no documents have it."""
+    absent, present = support.log().unbind(1)
+    varies = (support > 0).all(1)
+    return kappa * torch.where(varies, absent - present, torch.zeros_like(absent))
+
+
+def rebalanced_weight(
+    target: Tensor, support: Tensor, *, floor: float, beta: float, mu: float
+) -> Tensor:
+    """Return the weight of each label of each document in the distribution-balanced loss.
+
+    Parameters
+    ----------
+    target : Tensor of shape (n, n_labels), floating point
+    support : Tensor of shape (n_labels, 2)
+    floor, beta, mu : float
+        As in :func:`distribution_balanced_loss`.
+
+    Returns
+    -------
+    Tensor of shape (n, n_labels)
+    """
+    present = support[:, 1]
+    rarity = 1 / torch.where(present > 0, present, torch.ones_like(present))
+    repeats = (target * rarity).sum(1, keepdim=True)
+    smooth = torch.sigmoid(beta * (rarity / repeats - mu))
+    return floor + smooth.masked_fill(repeats == 0, 1.0)
+
+
 def clipped_negative(logits: Tensor, clip: float) -> tuple[Tensor, Tensor]:
     """Return ``m = max(p - clip, 0)``, with p the sigmoid of the logits, and ``-log(1 - m)``."""
     m = (torch.sigmoid(logits) - clip).clamp(min=0)

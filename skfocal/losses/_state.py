@@ -82,7 +82,8 @@ def _built(kind: type[Loss], settings: dict[str, Any], arrays: dict[str, Any]) -
     names = inspect.signature(kind).parameters
     n = max((len(value) for value in buffers.values()), default=1)
     given = {name: value for name, value in settings.items() if name in names}
-    given |= {name: torch.ones(n) for name in ("counts", "support") if name in names}
+    needed = [name for name in ("counts", "support") if name in names]
+    given |= {name: buffers.get(name, torch.ones(n)) for name in needed}
     if kind is CustomLoss:
         given["function"] = unknown_function
     loss = kind(**given, weight=buffers.pop("weight", None))
