@@ -52,6 +52,7 @@ WRONG = {
         (SMOTE(), "no meaning for texts"),
         (SMOTE, "sampler"),
     ],
+    "refit_head": [("ballanced", "Got 'ballanced'"), (True, "Got True")],
     "defer": [(1.0, "Got 1.0")],
     "normalize": [("mean", "Got 'mean'")],
     "label_smoothing": [(1.0, "Got 1.0")],

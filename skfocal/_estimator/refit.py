@@ -76,11 +76,11 @@ def _fit_classes(features, codes, weight, class_weight, has_bias):
 def _fit_labels(features, codes, weight, class_weight, has_bias):
     n_labels = len(class_weight)
     weights, biases = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
-    for j in range(n_labels):
-        each = weight * class_weight[j][codes[:, j]]
-        amounts = labels.amounts(codes[:, j], each, 2)
+    for j, has_label in enumerate(codes.T.astype(np.int64)):
+        each = weight * class_weight[j][has_label]
+        amounts = labels.amounts(has_label, each, 2)
         if amounts.min() > 0:
-            model = _logistic(features, codes[:, j], each, has_bias)
+            model = _logistic(features, has_label, each, has_bias)
             weights[j], biases[j] = model.coef_[0], model.intercept_[0]
         else:  # all documents have the label, or none
             absent, present = amounts + 0.5

@@ -1,0 +1,263 @@
+"""The last layer fitted once more: a logistic regression, and what follows from it."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import imbalanced
+from scipy.special import expit, log_softmax
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import MultiLabelBinarizer
+from tiny_encoders import FAMILIES
+
+from skfocal import BertFocalClassifier, EffectiveNumber, Windows
+from skfocal._encoder.head import head_of
+from skfocal._estimator import refit
+from skfocal._estimator.fitted_model import FittedModel
+from skfocal._estimator.refit import fit_linear
+
+
+@pytest.fixture
+def features():
+    """Sixty vectors in three classes of 40, 15 and 5."""
+    rng = np.random.RandomState(0)
+    codes = np.repeat([0, 1, 2], [40, 15, 5])
+    centres = rng.normal(size=(3, 8))
+    return (centres[codes] + rng.normal(size=(60, 8))).astype(np.float32), codes
+
+
+def gradient_of(features, codes, weight, weights, biases):
+    """Return the gradient of the weighted log-loss plus the penalty, at float64."""
+    scale = np.sqrt(np.mean(features.astype(float) ** 2))
+    W = torch.tensor(weights * scale, requires_grad=True)
+    b = torch.tensor(biases, requires_grad=True)
+    logits = torch.from_numpy(features / scale).double() @ W.T + b
+    each = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes), reduction="none")
+    loss = refit._C * (torch.from_numpy(weight) * each).sum() + (W**2).sum() / 2
+    loss.backward()
+    return W.grad.numpy(), b.grad.numpy()
+
+
+@pytest.mark.parametrize("class_weight", [np.ones(3), np.array([0.5, 4 / 3, 4.0])], ids=str)
+def test_the_layer_is_where_the_weighted_loss_is_least(features, class_weight):
+    X, codes = features
+    weight = np.random.RandomState(1).uniform(0.5, 2, size=60)
+    weights, biases = fit_linear(X, codes, weight, class_weight)
+    inner, bias = gradient_of(X, codes, weight * class_weight[codes], weights, biases)
+    total = refit._C * (weight * class_weight[codes]).sum()
+    assert abs(inner).max() < 1e-3 * total and abs(bias).max() < 1e-3 * total
+
+
+def test_two_classes_share_the_log_odds(features):
+    X, codes = features
+    codes = np.minimum(codes, 1)
+    weights, biases = fit_linear(X, codes, np.ones(60), np.ones(2))
+    assert np.array_equal(weights[0], -weights[1]) and biases[0] == -biases[1]
+    # With free biases, the mean probability of a class is its share.
+    proba = np.exp(log_softmax(X @ weights.T + biases, axis=1))
+    np.testing.assert_allclose(proba.mean(0), [40 / 60, 20 / 60], atol=1e-3)
+    assert proba[codes == 1, 1].mean() > proba[codes == 0, 1].mean() + 0.05
+
+
+def test_the_scale_of_the_features_does_not_matter(features):
+    X, codes = features
+    weights, biases = fit_linear(X, codes, np.ones(60), np.ones(3))
+    larger = fit_linear(64 * X, codes, np.ones(60), np.ones(3))
+    np.testing.assert_allclose(64 * larger[0], weights, atol=1e-4)
+    np.testing.assert_allclose(larger[1], biases, atol=1e-4)
+
+
+def test_a_document_without_weight_is_not_there(features):
+    X, codes = features
+    weight = (np.arange(60) % 3 > 0).astype(float)
+    expected = fit_linear(X[weight > 0], codes[weight > 0], np.ones(40), np.ones(3))
+    found = fit_linear(X, codes, weight, np.ones(3))
+    # The scale of the features is that of all.
+    np.testing.assert_allclose(found[0], expected[0], atol=0.02)
+
+
+def test_a_class_without_documents_is_as_rare_as_half_a_document(features):
+    X, codes = features
+    weights, biases = fit_linear(X, np.where(codes == 1, 3, codes), np.ones(60), np.ones(4))
+    assert not weights[1].any()
+    proba = np.exp(log_softmax(X @ weights.T + biases, axis=1))[:, 1]
+    assert 0.5 / 60 / 3 < proba.mean() < 0.5 / 60 * 3
+
+
+def test_labels_are_fitted_one_by_one(features):
+    X, codes = features
+    indicator = np.eye(3, dtype=int)[codes]
+    class_weight = np.array([[1.0, 1.0], [0.7, 2.0], [0.5, 6.0]])
+    weights, biases = fit_linear(X, indicator, np.ones(60), class_weight)
+    for j in range(3):
+        alone = fit_linear(X, indicator[:, j], np.ones(60), class_weight[j])
+        np.testing.assert_allclose(weights[j], alone[0][1] - alone[0][0], atol=1e-6)
+
+
+def test_a_label_of_all_or_no_documents_has_its_log_odds(features):
+    X, codes = features
+    indicator = np.stack([np.ones(60), np.zeros(60), codes == 1], axis=1).astype(int)
+    weights, biases = fit_linear(X, indicator, np.ones(60), np.ones((3, 2)))
+    assert not weights[:2].any() and weights[2].any()
+    np.testing.assert_allclose(expit(biases[:2]), [60.5 / 61, 0.5 / 61])
+
+
+# -- in the estimator ----------------------------------------------------------------------
+
+
+def test_the_encoder_and_the_history_are_those_of_the_training(make_of_few_words):
+    X, y = imbalanced()
+    plain = make_of_few_words().fit(X, y)
+    again = make_of_few_words(refit_head="balanced").fit(X, y)
+    assert np.array_equal(plain.transform(X), again.transform(X))
+    assert again.history_[:, "train_loss"] == plain.history_[:, "train_loss"]
+    linear = getattr(*head_of(again.net_.plain_module().model))
+    codes = np.searchsorted(again.classes_, y)
+    expected = fit_linear(again.transform(X), codes, np.ones(40), np.array([40 / 60, 40 / 20]))
+    np.testing.assert_allclose(linear.weight.detach(), expected[0], atol=1e-5)
+    np.testing.assert_allclose(linear.bias.detach(), expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("params", [{}, {"loss": "ldam"}, {"loss": "dice", "alpha": "balanced"}])
+def test_probabilities_undo_the_weights_of_the_refit(make_of_few_words, params):
+    """Whatever the loss of the training was, and even if it has no inverse."""
+    X, y = imbalanced()
+    clf = make_of_few_words(refit_head="balanced", sampler="sqrt", **params).fit(X, y)
+    np.testing.assert_allclose(clf.class_weight_, [40 / 60, 40 / 20])
+    np.testing.assert_allclose(clf.effective_class_weight_, clf.class_weight_)
+    logits = FittedModel.of(clf).logits(X).astype(float)
+    np.testing.assert_allclose(np.log(clf.predict_proba(X)), log_softmax(logits, axis=1), atol=1e-6)
+    natural = clone(clf)
+    natural = pickle.loads(pickle.dumps(clf)).set_params(proba="natural")
+    shifted = log_softmax(logits - np.log(clf.class_weight_), axis=1)
+    np.testing.assert_allclose(np.log(natural.predict_proba(X)), shifted, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["sqrt", EffectiveNumber(0.9), {"ham": 1.0, "spam": 2.5}])
+def test_weights_are_given_as_alpha_is(make_of_few_words, weights):
+    X, y = imbalanced()
+    clf = make_of_few_words(max_epochs=1, refit_head=weights).fit(X, y)
+    as_alpha = make_of_few_words(max_epochs=1, alpha=weights).fit(X, y)
+    np.testing.assert_allclose(clf.class_weight_, as_alpha.class_weight_)
+
+
+def test_files_have_the_same_bits(make_of_few_words, tmp_path):
+    X, y = imbalanced()
+    clf = make_of_few_words(refit_head=EffectiveNumber(0.9), loss="ldam").fit(X, y)
+    clf.save_pretrained(tmp_path / "model")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "model")
+    assert again.refit_head.beta == 0.9
+    assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_grid_tunes_it(make_of_few_words):
+    X, y = imbalanced()
+    grid = {"refit_head": [None, "balanced", "effective"]}
+    search = GridSearchCV(make_of_few_words(max_epochs=1), grid, cv=2).fit(X, y)
+    assert len(search.cv_results_["params"]) == 3
+    nested = make_of_few_words(refit_head="effective").set_params(refit_head__beta=0.5)
+    assert nested.refit_head == EffectiveNumber(0.5)
+
+
+def test_several_labels(make_of_few_words):
+    X, y = imbalanced()
+    y = [["mail"] if label == "ham" else ["mail", "spam"] for label in y]
+    clf = make_of_few_words(refit_head="balanced", max_epochs=4).fit(X, y)
+    truth = MultiLabelBinarizer().fit_transform(y)
+    assert (clf.predict(X) == truth).mean() > 0.9
+    np.testing.assert_allclose(clf.class_weight_, [[1, 1], [40 / 60, 40 / 20]])
+
+
+def test_held_out_documents_are_not_fitted_to_and_calibrate_the_new_layer(make_of_few_words):
+    X, y = imbalanced(60, 20)
+    clf = make_of_few_words(refit_head="balanced", train_split=0.25, temperature="auto").fit(X, y)
+    assert clf.class_prior_.sum() == pytest.approx(1)
+    plain = make_of_few_words(train_split=0.25, temperature="auto").fit(X, y)
+    assert clf.temperature_ != plain.temperature_
+
+
+def test_windows_are_fitted_by_their_mean(make_of_few_words):
+    X, y = imbalanced()
+    X = [f"{text} {text} {text}" for text in X]
+    windows = Windows(stride=0, pooling="mean")
+    clf = make_of_few_words(max_length=8, long_documents=windows, refit_head="balanced").fit(X, y)
+    linear = getattr(*head_of(clf.net_.plain_module().model))
+    with torch.no_grad():
+        expected = linear(torch.from_numpy(clf.transform(X)))
+    np.testing.assert_allclose(FittedModel.of(clf).logits(X), expected, atol=1e-5)
+
+
+# -- the encoder as it is ------------------------------------------------------------------
+
+
+def test_without_epochs_the_encoder_stays_as_it_was(make_of_few_words, few_words, tmp_path):
+    X, y = imbalanced()
+    clf = make_of_few_words(pooling="mean", max_epochs=0, refit_head="balanced").fit(X, y)
+    assert clf.history_ == [] and clf.class_loss_.shape == (0, 2)
+    assert clf.score(X, y) > 0.9
+    other = make_of_few_words(pooling="mean", max_epochs=1, lr=1e-30, refit_head="balanced")
+    np.testing.assert_allclose(clf.transform(X), other.fit(X, y).transform(X), atol=1e-6)
+    clf.save_pretrained(tmp_path / "model")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"refit_head": None}, "max_epochs must be at least 1, or 0 with refit_head"),
+        ({"early_stopping": True}, "early_stopping needs epochs, and max_epochs is 0"),
+        ({"defer": 0.5}, "defer needs epochs, and max_epochs is 0"),
+    ],
+)
+def test_no_epochs_are_refused_where_they_are_needed(make_of_few_words, params, message):
+    clf = make_of_few_words(**{"max_epochs": 0, "refit_head": "balanced", **params})
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*imbalanced())
+
+
+# -- refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"refit_head": "balance"}, "refit_head takes what alpha takes: alpha must be"),
+        ({"refit_head": True}, "refit_head takes what alpha takes"),
+        (
+            {"refit_head": "balanced", "long_documents": "windows"},
+            r"set long_documents=Windows\(pooling='mean'\). Got pooling='logsumexp'",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_the_model_is_read(params, message):
+    clf = BertFocalClassifier("no such model", **params)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*imbalanced())
+
+
+def test_a_head_on_every_token_is_refused_before_the_training(tmp_path):
+    FAMILIES["gpt2"](tmp_path)
+    seen = []
+    callback = type("Seen", (pytest.importorskip("skorch").callbacks.Callback,), {})()
+    callback.on_train_begin = lambda net, **kwargs: seen.append(net)
+    clf = BertFocalClassifier(tmp_path, refit_head="balanced", callbacks=[callback])
+    with pytest.raises(ValueError, match="set pooling='mean' or 'last'"):
+        clf.fit(*imbalanced(6, 4))
+    assert not seen
+
+
+@pytest.mark.filterwarnings("ignore:y has no document of 1 declared")
+def test_a_single_class_is_refused(make_of_few_words):
+    clf = make_of_few_words(refit_head="balanced", classes=["ham", "spam"])
+    with pytest.raises(ValueError, match="refit_head needs documents of at least two classes"):
+        clf.fit(["lunch"] * 4, ["ham"] * 4)
+
+
+def test_chunks_are_refused(make_of_few_words):
+    clf = make_of_few_words(refit_head=np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="partial_fit needs refit_head=None"):
+        clf.partial_fit(*imbalanced(), classes=["ham", "spam"])
