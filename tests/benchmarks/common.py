@@ -31,7 +31,7 @@ METRICS = {
     "ece": "ECE %",
     "fit_seconds": "fit s",
 }
-_AS_PERCENT = {"accuracy", "f1_macro", "f1_macro_5", "balanced_accuracy", "ece"}
+_AS_PERCENT = {"accuracy", "f1_macro", "f1_macro_5", "f1_micro", "balanced_accuracy", "ece"}
 
 
 def device_name():
@@ -61,21 +61,25 @@ def measure(model, train, test):
     model.fit(X, y)
     seconds = time.perf_counter() - start
     predicted = model.predict(X_test)
+    scores = {**scores_of(y_test, predicted), "fit_seconds": seconds}
+    if hasattr(model, "predict_proba"):
+        proba = model.predict_proba(X_test)
+        scores["log_loss"] = log_loss(y_test, proba, labels=model.classes_)
+        scores["ece"] = expected_calibration_error(y_test, proba, classes=model.classes_)
+    return scores
+
+
+def scores_of(y_test, predicted):
+    """Return the scores of predicted labels."""
     labels, counts = np.unique(y_test, return_counts=True)
-    scores = {
+    return {
         "accuracy": accuracy_score(y_test, predicted),
         "f1_macro": f1_score(y_test, predicted, average="macro", zero_division=0),
         "f1_macro_5": f1_score(
             y_test, predicted, average="macro", labels=labels[counts >= 5], zero_division=0
         ),
         "balanced_accuracy": balanced_accuracy_score(y_test, predicted),
-        "fit_seconds": seconds,
     }
-    if hasattr(model, "predict_proba"):
-        proba = model.predict_proba(X_test)
-        scores["log_loss"] = log_loss(y_test, proba, labels=model.classes_)
-        scores["ece"] = expected_calibration_error(y_test, proba, classes=model.classes_)
-    return scores
 
 
 def _one(name, seed, make, data, part, threads):
@@ -129,14 +133,14 @@ def run(configurations, *, results, data, seeds, part=None, jobs=1):
     return [row for row in rows if row["data"] == data and row["part"] == part]
 
 
-def table(configurations, rows):
+def table(configurations, rows, metrics=METRICS):
     """Return a Markdown table: mean and standard deviation over the seeds, per name."""
-    lines = ["| | seeds | " + " | ".join(METRICS.values()) + " |"]
-    lines.append("|---|" + "---:|" * (len(METRICS) + 1))
+    lines = ["| | seeds | " + " | ".join(metrics.values()) + " |"]
+    lines.append("|---|" + "---:|" * (len(metrics) + 1))
     for name in configurations:
         mine = [row for row in rows if row["name"] == name]
         if mine:
-            cells = [_cell(metric, mine) for metric in METRICS]
+            cells = [_cell(metric, mine) for metric in metrics]
             lines.append(f"| {name} | {len(mine)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -146,6 +150,8 @@ def _cell(metric, rows):
     if not len(values):
         return "–"
     values = values * 100 if metric in _AS_PERCENT else values
-    digits = {"log_loss": 3, "fit_seconds": 0}.get(metric, 1)
+    digits = 3 if metric == "log_loss" else 1
+    if metric == "fit_seconds":  # from milliseconds to hours
+        digits = int(values.mean() < 10) + int(values.mean() < 1)
     spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"

@@ -1,4 +1,4 @@
-"""The contenders of speed.py; each runs in its own process.
+"""The contenders of speed.py; each runs in its own process. entrants.py has more.
 
     python contenders.py NAME
 
@@ -47,15 +47,29 @@ class Contender:
         """Return a label for each text."""
         raise NotImplementedError
 
+    def answers(self, texts):
+        """Return ``{"proba": array}``, or without probabilities ``{"predicted": codes}``.
+
+        The columns and codes are those of `classes`. Only the contenders of entrants.py have this.
+        """
+        raise NotImplementedError
+
     def forget(self):
         """Drop the last model, so that it does not count in the next peak of memory."""
         for name in [name for name in vars(self) if name != "settings"]:
             delattr(self, name)
 
     def encode_labels(self, labels):
-        """Store the classes; return integer codes."""
+        """Store the classes; return integer codes, or an indicator of lists of labels."""
         import numpy as np
 
+        if not isinstance(labels[0], str):
+            from sklearn.preprocessing import MultiLabelBinarizer
+
+            binarizer = MultiLabelBinarizer()
+            indicator = binarizer.fit_transform(labels).astype(np.float32)
+            self.classes = binarizer.classes_
+            return indicator
         self.classes, codes = np.unique(labels, return_inverse=True)
         return codes.astype(np.int64)
 
@@ -365,6 +379,10 @@ class Skfocal(Contender):
 
         assert skfocal
 
+    def parameters(self):
+        """Return the parameters that the other contenders do not have."""
+        return {"pooling": "head", "loss": "cross_entropy", "dropout": self.dropout}  # as theirs
+
     def fit(self, texts, labels, seed):
         from skfocal import BertFocalClassifier, clear_cache
 
@@ -372,8 +390,6 @@ class Skfocal(Contender):
         clear_cache()  # everybody tokenises and reads the weights each time
         self.model = BertFocalClassifier(
             settings.model,
-            pooling="head",  # as the others
-            loss="cross_entropy",
             max_length=settings.max_length,
             max_epochs=settings.epochs,
             batch_size=settings.batch_size,
@@ -382,10 +398,10 @@ class Skfocal(Contender):
             warmup=settings.warmup,
             schedule="linear",
             gradient_clip=settings.clip,
-            dropout=self.dropout,
             precision=settings.precision,
             device=settings.device,
             random_state=seed,
+            **self.parameters(),
         ).fit(texts, labels)
 
     def predict(self, texts, precision=None):
@@ -480,10 +496,10 @@ def seed_all(seed):
     torch.manual_seed(seed)
 
 
-def versions():
+def versions(packages=PACKAGES):
     """Return the versions of the packages installed here."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
@@ -496,11 +512,14 @@ def answer(contender, command):
         seed_all(command["seed"])
         work = (contender.fit, command["texts"], command["labels"], command["seed"])
         return measure(*work)[1]
+    if command["do"] == "answer":
+        found = {key: value.tolist() for key, value in contender.answers(command["texts"]).items()}
+        return found | {"classes": list(map(str, contender.classes))}
     labels, report = measure(contender.predict, command["texts"], command["precision"])
     return report | {"labels": [str(label) for label in labels]}
 
 
-def start(name, settings):
+def start(contender, settings):
     """Return the contender, ready to be timed."""
     import torch
     from transformers.utils import logging
@@ -510,13 +529,12 @@ def start(name, settings):
         torch.set_num_threads(settings["threads"])
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    contender = CONTENDERS[name]()
     contender.settings = SimpleNamespace(**settings)
     contender.prepare()
     return contender
 
 
-def main():
+def main(contenders=CONTENDERS, packages=PACKAGES):
     """Answer commands until the pipe is closed."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print; keep their lines out of the answers
@@ -525,10 +543,10 @@ def main():
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    contender = start(sys.argv[1], json.loads(sys.stdin.readline()))
+    contender = start(contenders[sys.argv[1]](), json.loads(sys.stdin.readline()))
     import torch
 
-    send({"versions": versions(), "threads": torch.get_num_threads()})
+    send({"versions": versions(packages), "threads": torch.get_num_threads()})
     for line in sys.stdin:
         try:
             send(answer(contender, json.loads(line)))

@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from common import DOCS, device_name, write_block
-from multilabel import long_tail
+from corpora import long_tail
 from probabilities import append, cell, missing, read
 from quality import encoder
 from skfocal import Windows, fetch_20newsgroups_cachopo

@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from common import DOCS, device_name
+from corpora import LARGEST, SMALLEST, long_tail
 from probabilities import append, missing, read, table
 from quality import encoder
 from skfocal import fetch_20newsgroups_cachopo
@@ -25,7 +26,7 @@ from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
 
 SETTING = {"max_length": 64, "freeze": 3, "lr": 5e-4, "max_epochs": 10}
-LARGEST, SMALLEST, TAIL = 300, 6, 30  # training documents per group; the tail has at most TAIL
+TAIL = 30  # training documents of a label in the tail, at most
 LOSSES = {
     "binary cross-entropy": {"loss": "cross_entropy"},
     "focal, gamma 2": {"loss": "focal"},
@@ -49,14 +50,6 @@ METRICS = {
 def labels_of(y):
     """Return the two labels of each message."""
     return [{label, label.split(".")[0]} for label in y]
-
-
-def long_tail(y, rng, largest=LARGEST, smallest=SMALLEST):
-    """Return row numbers that leave the groups with `largest` down to `smallest` rows."""
-    groups = rng.permutation(np.unique(y))
-    sizes = np.geomspace(largest, smallest, len(groups)).round().astype(int)
-    rows = [rng.permutation(np.flatnonzero(y == g))[:n] for g, n in zip(groups, sizes, strict=True)]
-    return rng.permutation(np.concatenate(rows))
 
 
 def measure(name, seed, jobs):

@@ -51,29 +51,32 @@ class Process:
     Parameters
     ----------
     name : str
-        One of contenders.CONTENDERS.
+        One of the script's CONTENDERS.
     settings : dict
         Those of contenders.Contender, and threads.
     folder : path
         Working folder, for the files that it writes.
     peers_env : path or None
         Folder of the peers' environment.
+    script : module, default=contenders
+        What the process runs.
     """
 
-    def __init__(self, name, settings, folder, peers_env=None):
+    def __init__(self, name, settings, folder, peers_env=None, script=contenders):
         self.name = name
-        peer = contenders.CONTENDERS[name].peer
+        peer = script.CONTENDERS[name].peer
         # Peers must not find this checkout; -P keeps this folder's own modules away, too.
         python = peers_python(peers_env).absolute() if peer else sys.executable
         environment = {k: v for k, v in os.environ.items() if not (peer and k == "PYTHONPATH")}
         if settings["threads"]:
-            environment |= {"OMP_NUM_THREADS": str(settings["threads"])}
+            threads = str(settings["threads"])
+            environment |= {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
         folder = Path(folder, name.replace(" ", "-"))
         folder.mkdir()
         self.log = folder / "stderr"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [str(python), "-P", contenders.__file__, name],
+                [str(python), "-P", script.__file__, name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -97,13 +100,18 @@ class Process:
 
     def fit(self, texts, labels, seed):
         """Train; return seconds, memory and load."""
-        command = {"do": "fit", "texts": list(texts), "labels": list(map(str, labels))}
+        labels = [x if isinstance(x, list) else str(x) for x in labels]
+        command = {"do": "fit", "texts": list(texts), "labels": labels}
         return self._ask(command | {"seed": seed})
 
     def predict(self, texts, precision=None):
         """Return the labels, and seconds, memory and load."""
         reply = self._ask({"do": "predict", "texts": list(texts), "precision": precision})
         return reply.pop("labels"), reply
+
+    def answers(self, texts):
+        """Return a dict with the classes, and the probabilities or the codes that it predicts."""
+        return self._ask({"do": "answer", "texts": list(texts)})
 
     def close(self):
         """End the process."""
@@ -117,9 +125,9 @@ class Process:
         self.process.stdout.close()
 
 
-def start(name, settings, folder, peers_env=None):
+def start(name, settings, folder, peers_env=None, script=contenders):
     """Return a :class:`Process` with the torch and transformers of this interpreter."""
-    process = Process(name, settings, folder, peers_env)
+    process = Process(name, settings, folder, peers_env, script)
     ours = contenders.versions()
     for package in ("torch", "transformers"):
         theirs = process.versions[package]

@@ -22,9 +22,10 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
+import corpora
 from common import DOCS, device_name
 from quality import SETTINGS, encoder
-from skfocal import expected_calibration_error, fetch_20newsgroups_cachopo, fetch_reuters
+from skfocal import expected_calibration_error
 from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import DECISIONS, Calibration
 
@@ -39,11 +40,7 @@ LOSSES = {
 VARIANTS = [
     (proba, tempered) for proba in ("softmax", "reweighted", "natural") for tempered in (0, 1)
 ]
-DATA = {
-    "r8": ("Reuters R8", partial(fetch_reuters, "r8")),
-    "r52": ("Reuters R52", partial(fetch_reuters, "r52")),
-    "20ng": ("20 Newsgroups", fetch_20newsgroups_cachopo),
-}
+DATA = ("r8", "r52", "20ng")
 METRICS = {
     "log_loss": ("log-loss", 3, 1),
     "brier": ("Brier", 3, 1),
@@ -65,9 +62,8 @@ def measure(name, seed, options):
     """Train one model; return rows of its probabilities and rows of its decisions."""
     torch.set_num_threads(max(len(os.sched_getaffinity(0)) // options.jobs, 1))
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
-    X, y = DATA[options.data][1](subset="train", return_X_y=True)
+    X, y, X_test, y_test, _ = corpora.load(options.data)
     rows = np.random.RandomState(seed).permutation(len(X))[: options.documents]
-    X_test, y_test = DATA[options.data][1](subset="test", return_X_y=True)
     clf = encoder({**SETTINGS["short"], **LOSSES[name], "temperature": "auto"}, seed)
     clf.set_params(classes=np.unique(y), decision="tuned" if options.decisions else "argmax")
     clf.fit([X[i] for i in rows], y[rows])
@@ -167,7 +163,7 @@ def missing(rows, names, options, measure, *args):
 def main():
     """Run what the files do not have yet and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="r8", choices=list(DATA))
+    parser.add_argument("--data", default="r8", choices=DATA)
     parser.add_argument("--documents", type=int, default=1500)
     parser.add_argument("--decisions", action="store_true", help="measure the decisions, too")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -190,7 +186,7 @@ def page(kind, rows, metrics, options):
     """Return the page of a table."""
     shown = ", ".join(f"`{key}={value}`" for key, value in SETTINGS["short"].items())
     return (
-        f"# {kind.capitalize()} on {DATA[options.data][0]}, MiniLM: {shown}\n\n"
+        f"# {kind.capitalize()} on {corpora.TITLES[options.data]}, MiniLM: {shown}\n\n"
         f"{options.documents} random training documents, of which a tenth is held out for "
         "temperature and offsets; the published test split; mean ± standard deviation over seeds, "
         f"{device_name()}. ECE: 15 bins of equal width. (5+): classes with at least 5 test "
