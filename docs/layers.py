@@ -31,7 +31,7 @@ LAYERS = {
         "_training",
     ],
     "caches": ["_runtime", "_data", "_encoder"],
-    "comparison": ["_utils", "_data", "metrics", "_storage"],
+    "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder"],
     "displays": ["_utils", "metrics"],
     "serving": ["_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays"],

@@ -18,7 +18,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 from sklearn.model_selection import check_cv, cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
@@ -34,6 +34,7 @@ Parameters: TypeAlias = Mapping[str, Any]
 METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
 PER_CLASS = ("precision", "recall", "f1")
 BASELINE = "cross-entropy"
+FROZEN = "frozen encoder, balanced"
 
 
 def compare_losses(
@@ -68,8 +69,10 @@ def compare_losses(
     random_states : sequence of int, default=(0,)
         Each setting is fitted once per random state on each fold.
     baselines : bool or dict of str to estimator, default=True
-        Estimators to compare with. True: plain cross-entropy (no class weights, no sampler), and
-        TF-IDF with logistic regression, once without and once with balanced class weights.
+        Estimators to compare with. True: plain cross-entropy (no class weights, no sampler), the
+        mean of the pretrained encoder's tokens with a balanced linear layer (``max_epochs=0,
+        refit_head="balanced"``), and TF-IDF with logistic regression, once without and once with
+        balanced class weights.
     confidence : float, default=0.95
         Confidence level of the intervals, in (0, 1).
     n_jobs : int, default=None
@@ -186,9 +189,27 @@ def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[s
     plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
     return {
         BASELINE: clone(estimator).set_params(**plain),
+        **_frozen(estimator),
         "TF-IDF": _tfidf(class_weight=None),
         "TF-IDF, balanced": _tfidf(class_weight="balanced"),
     }
+
+
+def _frozen(estimator: Any) -> dict[str, Any]:
+    """Return the pretrained encoder with nothing but a balanced linear layer fitted to it."""
+    frozen = clone(estimator)
+    encoder = frozen.steps[-1][1] if isinstance(frozen, Pipeline) else frozen
+    if "refit_head" not in encoder.get_params():
+        return {}
+    from skfocal._encoder.pretrained import has_decoder
+
+    settings: dict[str, Any] = {"max_epochs": 0, "refit_head": "balanced", "loss": "cross_entropy"}
+    settings |= dict.fromkeys(("alpha", "sampler", "peft", "checkpoint"))
+    settings |= {"defer": 0.0, "early_stopping": False, "long_documents": "truncate"}
+    if not has_decoder(encoder.model, encoder.trust_remote_code):
+        settings["pooling"] = "mean"
+    encoder.set_params(**settings)
+    return {FROZEN: frozen}
 
 
 def _documents(X: Any) -> Any:

@@ -146,7 +146,11 @@ def test_encoder_beside_its_baselines(make, data):
     seeds = {"random_states": (0, 1), "verbose": 0}
     result = compare_losses(clf, *data, [{"gamma": 2, "alpha": "balanced"}], cv=2, **seeds)
     names = {"gamma=2, alpha='balanced'", "cross-entropy", "TF-IDF", "TF-IDF, balanced"}
-    assert set(result.values) == names
+    assert set(result.values) == names | {"frozen encoder, balanced"}
+    frozen = make(pooling="mean", max_epochs=0, refit_head="balanced", loss="cross_entropy")
+    by_hand = compare_losses(frozen, *data, {"x": {}}, cv=2, baselines=False, **seeds)
+    for metric, scores in by_hand.values["x"].items():
+        np.testing.assert_array_equal(scores, result.values["frozen encoder, balanced"][metric])
     plain = make(loss="cross_entropy", max_epochs=1)
     alone = compare_losses(plain, *data, {"x": {}}, cv=2, baselines=False, **seeds)
     for metric, scores in alone.values["x"].items():
@@ -154,10 +158,10 @@ def test_encoder_beside_its_baselines(make, data):
     other = compare_losses(plain, *data, {"x": {}}, cv=2, baselines=False, verbose=0)
     assert (other.values["x"]["log_loss"] != alone.values["x"]["log_loss"]).any()
     table = str(result)
-    assert len(table.splitlines()) == 6 and "f1_macro - cross-entropy" in table
+    assert len(table.splitlines()) == 7 and "f1_macro - cross-entropy" in table
     assert "<td>TF-IDF</td>" in result._repr_html_()
     frame = result.to_frame()
-    assert len(frame) == 4 * (6 + 3 * 2) and set(frame["class"].dropna()) == {"ham", "spam"}
+    assert len(frame) == 5 * (6 + 3 * 2) and set(frame["class"].dropna()) == {"ham", "spam"}
     row = frame[(frame.setting == "TF-IDF") & (frame.metric == "f1_macro")].iloc[0]
     assert row["difference"] == pytest.approx(
         result.interval("TF-IDF", "f1_macro", "cross-entropy")[0]

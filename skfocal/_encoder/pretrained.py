@@ -159,7 +159,7 @@ def load_encoder(
     found = _load_weights(model, trust_remote_code)
     weights, head = _with_head(found, classes, multilabel)
     if pooling == "auto":
-        by_decoder = getattr(found.config, "is_encoder_decoder", False)
+        by_decoder = has_decoder(model, trust_remote_code)
         pooling = "head" if head == "published" or by_decoder else found.pooling or "head"
     elif pooling != "head" and head == "published":
         head = "replaced"
@@ -187,6 +187,13 @@ def load_encoder(
             f"training whatever the probabilities of its dropouts are. Got {dropout}."
         )
     return encoder, head
+
+
+def has_decoder(model, trust_remote_code=False) -> bool:
+    """Say whether a model classifies by its decoder, so that its tokens cannot be pooled."""
+    return bool(
+        getattr(_load_weights(model, trust_remote_code).config, "is_encoder_decoder", False)
+    )
 
 
 def _pooled(model, encoder, pooling, trust_remote_code):
