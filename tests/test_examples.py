@@ -29,6 +29,10 @@ PRINTS = {
         r"^threshold 0\.\d+$",
         r"^tuned +missed \d+ of \d+, false alarms \d+",
     ],
+    "plot_features": [
+        r"^fine-tuned, beside a number +0\.\d+ +0\.\d+$",
+        r"^  0\.\d+  \S+: .+",
+    ],
     "plot_grid_search_gamma_alpha": [
         r"'alpha': 'balanced', 'gamma': 5\} +macro-F1 0\.\d+",
         r"'weights_read': 1\b",
