@@ -40,9 +40,17 @@ print({str(label): int(n) for label, n in zip(classes, counts, strict=True)})
 
 # %%
 # With ``freeze=5`` only the top layer and the head learn. The output of the five frozen
-# layers is computed once for each document, and all folds and candidates use it.
+# layers is computed once for each document, and all folds and candidates use it. With
+# ``pooling="head"`` the top layer is computed for the first token alone: less accurate than the
+# mean of the tokens, but much faster.
 clf = BertFocalClassifier(
-    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
+    fetch_minilm(),
+    pooling="head",
+    freeze=5,
+    lr=1e-3,
+    max_epochs=3,
+    max_length=64,
+    random_state=0,
 )
 search = GridSearchCV(
     clf,

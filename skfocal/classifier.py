@@ -66,13 +66,12 @@ class BertFocalClassifier(
         published classifier is kept if its labels are those of y. See :doc:`/model`.
         :func:`skfocal.datasets.fetch_minilm` returns a folder and needs no hub.
 
-    pooling : {"head", "auto", "mean", "first", "last"}, default="head"
+    pooling : {"auto", "head", "mean", "first", "last"}, default="auto"
         What the logits are computed from. "head": the architecture's own classification head; of
         BERT, the first token through the pretrained pooler. "mean", "first", "last": the mean of
         the tokens' last hidden states, or that of the first or the last token, through a
         LayerNorm and a linear layer. "auto": how sentence-transformers pooled the tokens, if the
-        model comes with ``1_Pooling/config.json``, else "head". Which is better depends on the
-        loss: :doc:`/benchmarks/pooling`. See :doc:`/model`.
+        model comes with ``1_Pooling/config.json``, else "head". See :doc:`/model`.
 
     freeze : int, default=0
         Number of lower layers that are not trained. If it is above 0, the embeddings are not
@@ -156,7 +155,7 @@ class BertFocalClassifier(
         Class weights with which the last layer is fitted once more after the training, by a
         logistic regression on the features (:meth:`transform`) of the training documents, each
         once. It takes seconds and often finds more of the rare classes than weights in the
-        training do (Kang et al., 2020): :doc:`/benchmarks/heads`. None: the layer stays as it was
+        training do (Kang et al., 2020): :doc:`/refit-head`. None: the layer stays as it was
         trained. Otherwise the attributes `loss_`, `class_weight_` and `effective_class_weight_`
         are those of this second fit, since probabilities and decisions come from it. With
         ``max_epochs=0``, the head is fitted to the pretrained encoder as it is.
@@ -415,7 +414,7 @@ class BertFocalClassifier(
         # model
         model: Path = "google-bert/bert-base-uncased",
         *,
-        pooling: Literal["head", "auto", "mean", "first", "last"] = "head",
+        pooling: Literal["auto", "head", "mean", "first", "last"] = "auto",
         freeze: int = 0,
         peft: PeftConfig | dict[str, Any] | None = None,
         dropout: float | None = 0.0,

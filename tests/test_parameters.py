@@ -218,7 +218,7 @@ def test_a_folder_with_old_names_has_the_new_ones():
     assert clf.long_documents == Windows(stride=2)
     assert clf._cutting == {"long_documents": "windows", "stride": 2, "max_windows": 16}
     assert not set(OLD) & set(vars(clf)) - {"pooling"}
-    assert clf.pooling == clf.pooling_ == "head"
+    assert clf.pooling == "auto" and clf.pooling_ == "head"
 
 
 OLD_STATES = [

@@ -400,10 +400,9 @@ def test_several_labels_and_cosines_are_stored(tiny, data, tmp_path):
     assert dense["bias"] is False
 
 
-def test_minilm_is_pooled_as_it_was_trained_where_that_is_asked_for(data):
+def test_minilm_is_pooled_as_it_was_trained(data):
     clf = make(fetch_minilm(), max_epochs=1, freeze=6, max_length=16).fit(*data)
     assert clf.pooling_ == "mean"
-    assert BertFocalClassifier().pooling == "head"
 
 
 def test_a_published_head_comes_first(tiny_copy, data):

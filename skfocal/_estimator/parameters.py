@@ -344,4 +344,5 @@ def renewed_descriptions(described):
             del kept[name]
     values = {name: from_plain(name, value) for name, value in renewed(values).items()}
     described = {name: describe(spelled_out(name, value)) for name, value in values.items()}
-    return {"pooling": describe("head"), **kept, **described}  # they had no other
+    # A fit of those versions had no other; what "auto" stands for now shows in the weights.
+    return {"pooling": describe("auto"), **kept, **described}

@@ -11,7 +11,7 @@ from skfocal._data import labels
 from skfocal.options import Windows
 
 # Of features that have a root mean square of 1; docs/benchmarks/heads.md.
-_C = 0.01
+_C = 0.1
 _MAX_ITER = 1000
 
 

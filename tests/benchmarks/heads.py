@@ -62,7 +62,8 @@ WEIGHTS = (None, "sqrt", "balanced")
 
 def documents_of(data, seed, paths):
     """Return the documents of a seed; several labels as an indicator."""
-    X, y, X_test, y_test, kind = corpora.load(data.removesuffix("-lt"), path=paths.get(data))
+    whole = data.removesuffix("-lt")  # thinned below
+    X, y, X_test, y_test, kind = corpora.load(whole, path=paths.get(data))
     rng = np.random.RandomState(seed)
     rows = np.arange(len(X))
     if data == "20ng-lt":
@@ -86,6 +87,7 @@ def train(data, pooling, name, seed, paths, file):
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
     X, y, X_test, y_test = documents_of(data, seed, paths)
     settings = {**(SINGLE | SEVERAL)[name], "pooling": pooling, "max_length": 64}
+    settings["precision"] = "float32"
     if y.ndim == 1:
         settings["classes"] = np.unique([*y, *y_test])
     clf = encoder(settings, seed)
@@ -110,6 +112,7 @@ def train(data, pooling, name, seed, paths, file):
         prior=clf.class_prior_,
         W=weights,
         seconds=seconds,
+        precision=clf.precision,
     )
 
 
@@ -126,7 +129,8 @@ def heads_of(data, pooling, name, seed, paths, file):
     refitted = answers["refit, balanced"][1]
     answers["refit, balanced; words"] = 2 * ((refitted + words) / 2,)
     common = {"data": data, "pooling": pooling, "name": name, "seed": seed}
-    common |= {"seconds": float(kept["seconds"]), "device": device_name(), "version": __version__}
+    common |= {"seconds": float(kept["seconds"]), "precision": str(kept["precision"])}
+    common |= {"device": device_name(), "version": __version__}
     return [
         common | {"head": head, **measured(kept, scores, proba)}
         for head, (scores, proba) in answers.items()
