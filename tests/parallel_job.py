@@ -50,6 +50,7 @@ FITS = {
     "windows": {"long_documents": "windows", "max_length": 8},
     "frozen": {"freeze": 1, "layer_decay": 0.9},
     "pooled": {"pooling": "mean", "freeze": 1},
+    "refitted": {"pooling": "mean", "refit_head": "balanced"},
     "skipping": {"nonfinite": "skip", "gradient_clip": 0.1},
 }
 
@@ -92,6 +93,7 @@ def fits(folder, rank):
             sizes=[row.get("train_batch_size") for row in clf.history_[0, "batches"]],
             proba=clf.predict_proba(X[:11]),
             one=clf.predict_proba(X[:1]),
+            features=clf.transform(X[:11]),
             class_loss=clf.class_loss_,
             clf=pickle.dumps(clf),
             cloned=repr(clone(clf)),

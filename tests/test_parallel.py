@@ -112,6 +112,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(job, name):
             assert other["valid_score"] == row["valid_score"]
     np.testing.assert_allclose(ours["class_loss"], clf.class_loss_, atol=1e-5)
     for rank in (ours, theirs):
+        np.testing.assert_allclose(rank["features"], clf.transform(X[:11]), atol=1e-5)
         np.testing.assert_allclose(rank["proba"], clf.predict_proba(X[:11]), atol=1e-5)
         np.testing.assert_allclose(rank["one"], clf.predict_proba(X[:1]), atol=1e-5)
 
