@@ -32,6 +32,13 @@ LOSSES = {
     "balanced sampler": {"loss": "cross_entropy", "sampler": "balanced"},
     "sqrt sampler": {"loss": "cross_entropy", "sampler": "sqrt"},
 }
+# With what the encoder was trained with in place of BERT's head.
+MEAN = {"pooling": "mean", "loss": "cross_entropy", "precision": "float32"}
+POOLED = {
+    "mean, cross-entropy, refit": {**MEAN, "refit_head": "balanced"},
+    "mean, sqrt sampler": {**MEAN, "sampler": "sqrt"},
+    "mean, sqrt sampler, refit": {**MEAN, "sampler": "sqrt", "refit_head": "balanced"},
+}
 OTHERS = {
     "focal, effective alpha": {"loss": "focal", "alpha": "effective"},
     "focal, label smoothing 0.1": {"loss": "focal", "label_smoothing": 0.1},
@@ -76,7 +83,7 @@ def main():
     options = parser.parse_args()
 
     setting = SETTINGS[options.setting]
-    losses = LOSSES | (OTHERS if options.losses else {})
+    losses = LOSSES | POOLED | (OTHERS if options.losses else {})
     configurations = {
         "TF-IDF + LinearSVC": partial(linear, None),
         "TF-IDF + LinearSVC, balanced": partial(linear, "balanced"),
