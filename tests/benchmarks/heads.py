@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy.special import expit, softmax
+from scipy import special
+from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -180,7 +181,7 @@ def several_heads(kept):
         weight = label_weight(alpha, kept["classes"], counts)
         weights, biases = fit_linear(features, codes, np.ones(len(codes)), weight)
         logits = tested @ weights.T + biases
-        answers[f"refit, {alpha}"] = expit(logits)
+        answers[f"refit, {alpha}"] = special.expit(logits)
     return {head: (proba, proba) for head, proba in answers.items()}
 
 
