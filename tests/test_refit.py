@@ -78,12 +78,17 @@ def test_a_document_without_weight_is_not_there(features):
     np.testing.assert_allclose(found[0], expected[0], atol=0.02)
 
 
-def test_a_class_without_documents_is_as_rare_as_half_a_document(features):
+@pytest.mark.parametrize("frequent", [0, 3], ids=["two present", "three present"])
+def test_a_class_without_documents_is_as_rare_as_half_a_document(features, frequent):
     X, codes = features
-    weights, biases = fit_linear(X, np.where(codes == 1, 3, codes), np.ones(60), np.ones(4))
+    codes = np.where(codes == 1, 4, np.where(codes == 0, np.arange(60) % 2 * frequent, codes))
+    weights, biases = fit_linear(X, codes, np.ones(60), np.ones(5))
     assert not weights[1].any()
-    proba = np.exp(log_softmax(X @ weights.T + biases, axis=1))[:, 1]
-    assert 0.5 / 60 / 3 < proba.mean() < 0.5 / 60 * 3
+    # Also of a document that is like none.
+    unlike = np.vstack([X, 0 * X[:1], 1e3 * X])
+    proba = np.exp(log_softmax(unlike @ weights.T + biases, axis=1))[:, 1]
+    assert 0 < proba[:60].max() and proba.max() <= 0.5 / 60 * (1 + 1e-4)
+    assert proba[60] > 0.25 / 60
 
 
 def test_labels_are_fitted_one_by_one(features):

@@ -65,11 +65,11 @@ def _fit_classes(features, codes, weight, class_weight, has_bias):
     else:
         weights[present], biases[present] = model.coef_, model.intercept_
     if len(present) < n_classes:
-        # A class without documents is as probable as if it had half a document.
-        logits = features @ weights[present].T + biases[present]
-        level = np.log(np.exp(logits - logits.max()).sum(1)).mean() + logits.max()
+        # A class without documents is at most as probable as if it had half a document: weights
+        # of classes sum to zero, so no document has a smaller logarithm of summed exponentials.
+        least = np.log(len(present)) + biases[present].mean()
         absent = np.setdiff1d(np.arange(n_classes), present)
-        biases[absent] = level - np.log(2 * len(features))
+        biases[absent] = least - np.log(2 * len(features))
     return weights, biases
 
 
