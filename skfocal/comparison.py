@@ -186,6 +186,8 @@ def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[s
     if not baselines:
         return {}
     plain: dict[str, Any] = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
+    if all(estimator.get_params()[name] for name in _ending(estimator, "max_epochs")):
+        plain |= dict.fromkeys(_ending(estimator, "refit_head"))
     plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
     return {
         BASELINE: clone(estimator).set_params(**plain),
@@ -206,7 +208,8 @@ def _frozen(estimator: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"max_epochs": 0, "refit_head": "balanced", "loss": "cross_entropy"}
     settings |= dict.fromkeys(("alpha", "sampler", "peft", "checkpoint"))
     settings |= {"defer": 0.0, "early_stopping": False, "long_documents": "truncate"}
-    if not has_decoder(encoder.model, encoder.trust_remote_code):
+    # Code of the model's own may hide its tokens.
+    if not (encoder.trust_remote_code or has_decoder(encoder.model)):
         settings["pooling"] = "mean"
     encoder.set_params(**settings)
     return {FROZEN: frozen}

@@ -661,6 +661,7 @@ class TrainingHistoryDisplay:
     @classmethod
     def _of(cls, estimator: Any) -> Self:
         """Return the display of an estimator without drawing it."""
+        _check_epochs(estimator)
         rows = [dict(row) for row in estimator.history_]
 
         def column(name: str) -> NDArray[np.float64]:
@@ -767,6 +768,7 @@ class ClassLossDisplay:
     def _of(cls, estimator: Any, top: int) -> Self:
         """Return the display of an estimator without drawing it."""
         check_is_fitted(estimator)
+        _check_epochs(estimator)
         order = np.argsort(-estimator.class_prior_, kind="stable")
         labels = [str(label) for label in estimator.classes_[order]]
         shares = np.vstack([estimator.class_prior_, estimator.class_loss_])[:, order]
@@ -822,6 +824,12 @@ _HATCHES = (None, "///", "...", "xxx")
 def _some(epochs: NDArray[np.int64], most: int = 15) -> NDArray[np.int64]:
     """Return at most `most` of the epochs, evenly spaced, so that their numbers fit."""
     return epochs[:: -(-len(epochs) // most)]
+
+
+def _check_epochs(estimator: Any) -> None:
+    """Raise ValueError if nothing was trained that could be drawn."""
+    if not len(estimator.history_):
+        raise ValueError("estimator was fitted with max_epochs=0, so it has no epochs to draw.")
 
 
 def _score_name(estimator: Any) -> str:

@@ -112,6 +112,7 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
     params, left_out = _stored_params(estimator, state)
     if "_chunks" in state:  # new adapters continue from the merged weights
         state["_chunks"].pop("adapters")
+    state.pop("_sklearn_output_config", None)  # of set_output: for this session
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
         warn(

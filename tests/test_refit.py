@@ -1,6 +1,7 @@
 """The last layer fitted once more: a logistic regression, and what follows from it."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,14 +9,20 @@ import torch
 from conftest import imbalanced
 from scipy.special import expit, log_softmax
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.preprocessing import MultiLabelBinarizer
 from tiny_encoders import FAMILIES
 
-from skfocal import BertFocalClassifier, EffectiveNumber, Windows
+from skfocal import (
+    BertFocalClassifier,
+    ClassLossDisplay,
+    EffectiveNumber,
+    TrainingHistoryDisplay,
+    Windows,
+)
 from skfocal._encoder.head import head_of
 from skfocal._estimator import refit
-from skfocal._estimator.fitted_model import FittedModel
+from skfocal._estimator.fitted_model import FittedModel, plain_calibration
 from skfocal._estimator.refit import fit_linear
 
 
@@ -31,6 +38,7 @@ def features():
 def gradient_of(features, codes, weight, weights, biases):
     """Return the gradient of the weighted log-loss plus the penalty, at float64."""
     scale = np.sqrt(np.mean(features.astype(float) ** 2))
+    weight = weight / weight.mean()
     W = torch.tensor(weights * scale, requires_grad=True)
     b = torch.tensor(biases, requires_grad=True)
     logits = torch.from_numpy(features / scale).double() @ W.T + b
@@ -46,7 +54,7 @@ def test_the_layer_is_where_the_weighted_loss_is_least(features, class_weight):
     weight = np.random.RandomState(1).uniform(0.5, 2, size=60)
     weights, biases = fit_linear(X, codes, weight, class_weight)
     inner, bias = gradient_of(X, codes, weight * class_weight[codes], weights, biases)
-    total = refit._C * (weight * class_weight[codes]).sum()
+    total = refit._C * 60
     assert abs(inner).max() < 1e-3 * total and abs(bias).max() < 1e-3 * total
 
 
@@ -176,12 +184,76 @@ def test_several_labels(make_of_few_words):
     np.testing.assert_allclose(clf.class_weight_, [[1, 1], [40 / 60, 40 / 20]])
 
 
-def test_held_out_documents_are_not_fitted_to_and_calibrate_the_new_layer(make_of_few_words):
+def test_it_is_fitted_to_the_training_documents_with_their_weights(make_of_few_words):
     X, y = imbalanced(60, 20)
-    clf = make_of_few_words(refit_head="balanced", train_split=0.25, temperature="auto").fit(X, y)
-    assert clf.class_prior_.sum() == pytest.approx(1)
-    plain = make_of_few_words(train_split=0.25, temperature="auto").fit(X, y)
-    assert clf.temperature_ != plain.temperature_
+    weight = np.random.RandomState(0).uniform(0.5, 2, size=80)
+    halves = PredefinedSplit(np.where(np.arange(80) < 60, -1, 0))
+    clf = make_of_few_words(refit_head="balanced", train_split=halves, temperature="auto")
+    clf.fit(X, y, sample_weight=weight)
+    codes = np.searchsorted(clf.classes_, y)
+    expected = fit_linear(clf.transform(X[:60]), codes[:60], weight[:60], clf.class_weight_)
+    linear = getattr(*head_of(clf.net_.plain_module().model))
+    np.testing.assert_allclose(linear.weight.detach(), expected[0], atol=1e-5)
+    # The rest calibrates the new layer.
+    calibration = plain_calibration(clf)
+    held_out = FittedModel.of(clf).logits(X[60:])
+    for proba in ("softmax", "natural"):
+        found = replace(calibration, proba=proba).fit_temperature(
+            held_out, codes[60:], weight[60:] / weight.mean()
+        )
+        assert clf._temperatures[proba] == pytest.approx(found, rel=1e-3)
+
+
+def test_adapters_are_merged_before(make_of_few_words):
+    X, y = imbalanced()
+    peft = {"peft_type": "LORA", "r": 4}
+    clf = make_of_few_words(refit_head="balanced", peft=peft, max_epochs=4).fit(X, y)
+    codes = np.searchsorted(clf.classes_, y)
+    expected = fit_linear(clf.transform(X), codes, np.ones(40), clf.class_weight_)
+    linear = getattr(*head_of(clf.net_.plain_module().model))
+    np.testing.assert_allclose(linear.weight.detach(), expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_encoders_with_a_decoder_are_fitted(family, tmp_path):
+    FAMILIES[family](tmp_path)
+    X, y = imbalanced(6, 4)
+    clf = BertFocalClassifier(tmp_path, max_epochs=1, refit_head="balanced", random_state=0)
+    assert np.isfinite(clf.fit(X, y).predict_proba(X)).all()
+
+
+def test_second_texts_are_fitted(make_of_few_words):
+    X, y = imbalanced()
+    clf = make_of_few_words(max_epochs=1, refit_head="balanced").fit([("az", x) for x in X], y)
+    assert clf.predict([("az", "win money")]).shape == (1,)
+
+
+def test_only_the_proportions_of_weights_matter(features):
+    X, codes = features
+    weights, biases = fit_linear(X, codes, np.ones(60), np.array([0.5, 1.0, 4.0]))
+    larger = fit_linear(X, codes, np.ones(60), np.array([50.0, 100.0, 400.0]))
+    np.testing.assert_allclose(larger[0], weights, atol=1e-4)
+
+
+def test_answers_that_only_the_second_fit_allows_may_be_asked_for(make_of_few_words):
+    X, y = imbalanced(60, 20)
+    settings = {"loss": "dice", "alpha": "balanced", "refit_head": "balanced"}
+    clf = make_of_few_words(proba="natural", train_split=0.25, **settings).fit(X, y)
+    clf.predict_proba(X)
+    make_of_few_words(decision="prior", prior="uniform", **settings).fit(X, y).predict(X)
+
+
+def test_set_output_and_reports_of_no_epochs(make_of_few_words, tmp_path):
+    X, y = imbalanced()
+    clf = make_of_few_words(max_epochs=0, refit_head="balanced").set_output(transform="pandas")
+    clf.fit(X, y).report(X, y).save(tmp_path / "report.html")
+    for display in (TrainingHistoryDisplay, ClassLossDisplay):
+        with pytest.raises(ValueError, match="no epochs to draw"):
+            display.from_estimator(clf)
+    clf.save_pretrained(tmp_path / "model")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.transform(X), clf.transform(X).to_numpy())
+    assert "refit_head='balanced'" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_windows_are_fitted_by_their_mean(make_of_few_words):

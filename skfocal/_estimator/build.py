@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import check_scoring
 
 from skfocal._data import labels
+from skfocal._data.batches import Collator, TokenDataset
 from skfocal._data.texts import take
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
@@ -186,14 +187,13 @@ def check_ids(module, tokens, texts):
     )
 
 
-def try_features(module, tokens):
-    """Raise ValueError if the head has not one vector for each document that it could be fitted to.
-
-    The probe is the beginning of the first document.
-    """
-    ids = torch.from_numpy(np.abs(tokens.flat[:4]).astype(np.int64))[None]
+def try_features(module, tokens, pad_id):
+    """Raise ValueError if the head has no single vector per document that it could be fitted to."""
+    first = TokenDataset(tokens.take([0]).windows()[0]).__getitems__([0])
+    inputs = Collator(pad_id)(first)[0]
+    inputs.pop("sample_weight", None)
     with torch.no_grad():
-        module.features(ids, torch.ones_like(ids))
+        module.features(**inputs)
 
 
 def tokenizer_and_truncation(estimator, texts):
@@ -307,6 +307,8 @@ def make_score(parameters, data, calibration) -> ValidationScore | None:
     weight = data.weight[data.held_out]
     even = np.allclose(weight, weight[0])
     proba = resolve_proba(parameters.proba, calibration.loss)
+    if not calibration.loss.has_posterior:  # only that of refit_head may have one
+        proba = "softmax"
     return ValidationScore(
         scorer,
         parameters.scoring if isinstance(parameters.scoring, str) else "score",

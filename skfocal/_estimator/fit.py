@@ -28,7 +28,7 @@ from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import check_together, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
-from skfocal._estimator.refit import check_refit, fit_linear
+from skfocal._estimator.refit import check_absent, check_refit, fit_linear
 from skfocal._runtime.devices import deterministic_algorithms, hold_device, seeded
 from skfocal._runtime.process_group import Processes
 from skfocal._training.net import FocalNet
@@ -249,6 +249,8 @@ class Training:
         build.fit_head(module.model, chosen.loss, parameters.loss)
         if data.multilabel and not self.goes_on and module.head != "published":
             build.start_at_prior(module.model, chosen.log_odds)
+        if parameters.refit_head is not None:
+            check_absent(has_bias(module.model), chosen.support)
         adapters = None
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
@@ -260,7 +262,7 @@ class Training:
             parameters, module, tokenizer, data.texts, tokens, self.processes.is_first
         )
         if parameters.refit_head is not None:
-            build.try_features(module, tokens)
+            build.try_features(module, tokens, tokenizer.pad_token_id)
         return Prepared(module, tokenizer, truncation, chosen, adapters, tokens)
 
     def _batches(self, prepared) -> BucketBatchSampler:

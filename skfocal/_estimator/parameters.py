@@ -345,4 +345,5 @@ def renewed_descriptions(described):
     values = {name: from_plain(name, value) for name, value in renewed(values).items()}
     described = {name: describe(spelled_out(name, value)) for name, value in values.items()}
     # A fit of those versions had no other; what "auto" stands for now shows in the weights.
-    return {"pooling": describe("auto"), **kept, **described}
+    since = {"pooling": describe("auto"), "refit_head": describe(None)}
+    return {**since, **kept, **described}

@@ -103,7 +103,10 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
     effective = weight * shift * implied_weight(loss)
     calibration = Calibration(loss, data.classes, effective, shift)
     plan = Plan(sampling, weight, shift, effective, loss, support, drawn, calibration)
-    check_answers(parameters, calibration, plan.class_prior)
+    answering = plan
+    if parameters.refit_head is not None:
+        answering = refitted(parameters, data, plan)
+    check_answers(parameters, answering.calibration, plan.class_prior)
     return plan
 
 
@@ -153,8 +156,6 @@ def check(parameters, data, rng, *, chunks=None):
     with generator_kept():
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
         _try_loss(plan.loss, parameters.device, data)
-    if parameters.refit_head is not None:
-        refitted(parameters, data, plan)
 
 
 def _try_loss(loss, device, data):

@@ -28,6 +28,16 @@ def check_refit(parameters, data):
         raise ValueError("refit_head needs documents of at least two classes. Got one.")
 
 
+def check_absent(has_bias, support):
+    """Raise ValueError if a class without documents needs a bias and the layer has none."""
+    if not has_bias and support.min() == 0:
+        raise ValueError(
+            "refit_head needs documents of each class, and with and without each label, because "
+            "the head of this model has no biases: leave the others out of classes, or set "
+            "pooling='mean'."
+        )
+
+
 def fit_linear(features, codes, weight, class_weight, has_bias=True):
     """Return the weights and biases of a linear layer with the least weighted log-loss.
 
@@ -39,6 +49,7 @@ def fit_linear(features, codes, weight, class_weight, has_bias=True):
     weight : ndarray of shape (n,)
         Sample weights.
     class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels
+        Only their proportions matter, those of each label apart.
     has_bias : bool, default=True
 
     Returns
@@ -90,4 +101,4 @@ def _fit_labels(features, codes, weight, class_weight, has_bias):
 
 def _logistic(features, codes, weight, has_bias):
     model = LogisticRegression(C=_C, fit_intercept=has_bias, max_iter=_MAX_ITER)
-    return model.fit(features, codes, sample_weight=weight)
+    return model.fit(features, codes, sample_weight=weight / weight[weight > 0].mean())

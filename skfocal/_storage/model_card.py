@@ -101,8 +101,10 @@ def _metrics_table(metrics):
 
 
 def _settings_line(estimator):
-    shown = ("loss", "gamma", "alpha", "sampler", "max_epochs", "batch_size", "random_state")
+    shown = ["loss", "gamma", "alpha", "sampler", "max_epochs", "batch_size", "random_state"]
     values = estimator.get_params(deep=False)
+    if values["refit_head"] is not None:
+        shown.insert(4, "refit_head")
     kinds = str | float | int | None | Settings
     plain = {name: values[name] for name in shown if isinstance(values[name], kinds)}
     return ", ".join(f"{k}={v!r}" for k, v in plain.items()) + f", lr={estimator.lr_:.3g}"

@@ -208,7 +208,7 @@ class Report:
         )
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
-        if hasattr(final, "history_"):
+        if len(getattr(final, "history_", ())):
             report.history = _columns(final.history_)
             report._training = TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)
         return report
