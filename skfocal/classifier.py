@@ -741,6 +741,23 @@ class BertFocalClassifier(
         with predicting(self) as model:
             return model.features(X)
 
+    def set_output(
+        self, *, transform: Literal["default", "pandas", "polars"] | None = None
+    ) -> Self:
+        """Set what :meth:`transform` returns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            "default": an array; else a DataFrame. None: what was set before.
+
+        Returns
+        -------
+        self : BertFocalClassifier
+        """
+        super().set_output(transform=transform)
+        return self
+
     @property
     def _n_features_out(self) -> int:
         """Width of :meth:`transform`, for the names of its columns."""

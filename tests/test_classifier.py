@@ -160,7 +160,7 @@ def test_one_full_batch_step_is_the_plain_loop(make, data, tiny):
     settings = {"lr": 1e-3, "batch_size": 40, "max_epochs": 2, "alpha": "balanced", "warmup": 0.0}
     clf = make(**settings).fit(X, y)
 
-    start = make(**settings, net_params={"max_epochs": -1})
+    start = make(**settings, net_params={"max_epochs": 0})
     start.fit(X, y)
     module = start.net_.module_.train()
     decayed = [p for p in module.parameters() if p.ndim > 1]
@@ -418,7 +418,7 @@ def test_too_few_documents_to_hold_any_out(make):
 
 
 def test_freezing_keeps_lower_weights(make, data):
-    before = weights_of(make(freeze=1, net_params={"max_epochs": -1}).fit(*data))
+    before = weights_of(make(freeze=1, net_params={"max_epochs": 0}).fit(*data))
     after = weights_of(make(freeze=1).fit(*data))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and not any("embeddings" in n or "layer.0." in n for n in moved)
@@ -551,7 +551,7 @@ def test_warm_start_goes_on_from_the_last_weights(make, data):
     X, y = data
     clf = make(warm_start=True, max_epochs=3).fit(X, y)
     first, weights = clf.history_[0]["train_loss"], weights_of(clf)
-    assert same(weights, weights_of(clf.set_params(net_params={"max_epochs": -1}).fit(X, y)))
+    assert same(weights, weights_of(clf.set_params(net_params={"max_epochs": 0}).fit(X, y)))
     clf.set_params(net_params=None).fit(X, y)
     assert clf.history_[0]["train_loss"] < first
     with pytest.raises(ValueError, match=r"warm_start=True needs the classes.*Got \['x', 'y'\]"):
