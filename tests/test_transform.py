@@ -21,6 +21,8 @@ from skfocal import BertFocalClassifier, Windows
 from skfocal._encoder.head import head_of
 from skfocal._estimator.fitted_model import FittedModel
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision='bfloat16' is slower")
+
 TEXTS = ["win money now", "lunch with the whole team at noon", "report"]
 
 
@@ -151,7 +153,7 @@ def test_columns_have_names(fitted):
 def test_a_frame_keeps_the_index(make_of_few_words):
     X, y = imbalanced()
     clf = make_of_few_words().set_output(transform="pandas").fit(X, y)
-    frame = clf.transform(pd.Series(TEXTS, index=[5, 7, 9]))
+    frame = clf.transform(pd.DataFrame({"text": TEXTS}, index=[5, 7, 9]))
     assert frame.index.tolist() == [5, 7, 9]
     assert frame.columns.tolist() == clf.get_feature_names_out().tolist()
 
