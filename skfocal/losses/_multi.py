@@ -50,6 +50,19 @@ class MultilabelLoss(Loss):
         """Return the loss of each sample, of shape (n_samples,)."""
         return self.per_class(logits, target).sum(1)
 
+    def _weighted_mean(self, loss: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each label by its weight, as a part of the mean over the labels."""
+        if self.weight is not None:
+            loss = label_weight(self.weight, target.to(loss.dtype)) * loss
+        return loss / target.shape[1]
+
+    def _unweighted(self, odds: Tensor) -> Tensor:
+        """Return log-odds without what the weights have added to them."""
+        if self.weight is None:
+            return odds
+        log_weight = self.weight.to(odds).log()
+        return odds - log_weight[:, 1] + log_weight[:, 0]
+
 
 class SigmoidFocalLoss(MultilabelLoss):
     """Focal loss of a batch of multi-label targets, averaged over the labels.
@@ -112,10 +125,7 @@ class SigmoidFocalLoss(MultilabelLoss):
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`."""
         logits = at_least_float32(logits)
         odds = log_slope(logits, self.gamma, 0.0) - log_slope(-logits, self.gamma, 0.0)
-        if self.weight is not None:
-            log_weight = self.weight.to(odds).log()
-            odds = odds - log_weight[:, 1] + log_weight[:, 0]
-        return _unsmooth_odds(odds, self.label_smoothing)
+        return _unsmooth_odds(self._unweighted(odds), self.label_smoothing)
 
 
 class SigmoidCrossEntropyLoss(SigmoidFocalLoss):
@@ -205,9 +215,7 @@ class AsymmetricLoss(MultilabelLoss):
             gamma_neg=self.gamma_neg,
             clip=self.clip,
         )
-        if self.weight is not None:
-            loss = label_weight(self.weight, target.to(loss.dtype)) * loss
-        return loss / target.shape[1]
+        return self._weighted_mean(loss, target)
 
     def log_posterior(self, logits: Tensor) -> Tensor:
         """Return the log-odds of each label's posterior; see :meth:`Loss.log_posterior`.
@@ -226,10 +234,7 @@ class AsymmetricLoss(MultilabelLoss):
             odds = torch.where(m > 0, odds, math.log(LEAST))
         else:
             odds = positive + log_slope(logits, self.gamma_neg, 0.0)
-        if self.weight is not None:
-            log_weight = self.weight.to(odds).log()
-            odds = odds - log_weight[:, 1] + log_weight[:, 0]
-        return odds
+        return self._unweighted(odds)
 
 
 class DistributionBalancedLoss(MultilabelLoss):
@@ -357,9 +362,7 @@ class DistributionBalancedLoss(MultilabelLoss):
             negative_scale=self.negative_scale,
             kappa=self.kappa,
         )
-        if self.weight is not None:
-            loss = label_weight(self.weight, target.to(loss.dtype)) * loss
-        return loss / target.shape[1]
+        return self._weighted_mean(loss, target)
 
     def total_weight(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the sum over a batch of all weights; see :meth:`Loss.total_weight`."""
@@ -383,11 +386,7 @@ class DistributionBalancedLoss(MultilabelLoss):
         if not self.has_posterior:
             return super().log_posterior(logits)
         logits = at_least_float32(logits)
-        odds = self._log_odds(logits, self.support.to(logits))
-        if self.weight is not None:
-            log_weight = self.weight.to(odds).log()
-            odds = odds - log_weight[:, 1] + log_weight[:, 0]
-        return odds
+        return self._unweighted(self._log_odds(logits, self.support.to(logits)))
 
     def _log_odds(self, logits: Tensor, support: Tensor) -> Tensor:
         shifted = logits - tolerance_shift(support, self.kappa)
