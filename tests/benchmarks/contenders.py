@@ -23,6 +23,16 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+# Settings of the trainings that the benchmarks compare.
+TRAINING = {
+    "batch_size": 16,
+    "predict_batch_size": 64,
+    "lr": 2e-4,
+    "weight_decay": 0.01,
+    "warmup": 0.1,
+    "clip": 1.0,
+    "precision": "float32",
+}
 PACKAGES = ("torch", "transformers", "skorch", "simpletransformers", "scikit-learn")
 
 

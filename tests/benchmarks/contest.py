@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from sklearn.preprocessing import MultiLabelBinarizer
 
+import contenders
 import corpora
 import entrants
 import peers
@@ -37,17 +38,7 @@ TITLE = "skfocal and its alternatives"
 RESULTS, FIGURE = DOCS / "contest.jsonl", DOCS.parent / "images" / "contest.svg"
 
 # What all share that train the encoder.
-TRAINING = {
-    "max_length": 128,
-    "epochs": 4,
-    "batch_size": 16,
-    "predict_batch_size": 64,
-    "lr": 2e-4,
-    "weight_decay": 0.01,
-    "warmup": 0.1,
-    "clip": 1.0,
-    "precision": "float32",
-}
+TRAINING = {"max_length": 128, "epochs": 4, **contenders.TRAINING}
 # Parameters of BertFocalClassifier by name, for one label per document and for several.
 PLAIN = {"pooling": "head", "loss": "cross_entropy"}
 SKFOCAL = {
@@ -369,7 +360,8 @@ def parse():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--documents", type=int, help="random training documents; all by default")
     parser.add_argument("--test-documents", type=int, help="for a trial; all by default")
-    parser.add_argument("--paths", nargs="+", default=[], metavar="CORPUS=PATH",
+    parser.add_argument("--paths", nargs="+", default=[], type=corpora.named_path,
+                        metavar="CORPUS=PATH",
                         help=f"file or folder of {' and '.join(corpora.YOURS)}")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
@@ -378,20 +370,13 @@ def parse():
     parser.add_argument("--figure", type=Path, nargs="?", const=FIGURE, metavar="FILE",
                         help="draw the results and run nothing")  # fmt: skip
     options = parser.parse_args()
-    options.paths = dict(_pair(text, parser) for text in options.paths)
+    options.paths = dict(options.paths)
     reachable = [c for c in corpora.TITLES if c not in corpora.YOURS or c in options.paths]
     options.corpora = options.corpora or reachable
     lacking = [corpus for corpus in options.corpora if corpus not in reachable]
     if lacking and not options.figure:
         parser.error(f"name what holds it: --paths {lacking[0]}=PATH")
     return options
-
-
-def _pair(text, parser):
-    corpus, _, path = text.partition("=")
-    if corpus not in corpora.YOURS or not path:
-        parser.error(f"--paths takes CORPUS=PATH with {' or '.join(corpora.YOURS)}, not {text!r}")
-    return corpus, path
 
 
 def main():

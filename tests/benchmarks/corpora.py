@@ -6,6 +6,7 @@ labels you name what you have: a file of JSON lines, gzipped or not, or the fold
 `labels`.
 """
 
+import argparse
 import gzip
 import json
 from functools import partial
@@ -32,6 +33,14 @@ _FETCH = {
     "20ng": fetch_20newsgroups_cachopo,
 }
 LARGEST, SMALLEST = 300, 6  # training documents per group of the long tail
+
+
+def named_path(text):
+    """Return corpus and path of ``CORPUS=PATH``, an argument of a command."""
+    corpus, _, path = text.partition("=")
+    if corpus not in YOURS or not path:
+        raise argparse.ArgumentTypeError(f"must be CORPUS=PATH with {' or '.join(YOURS)}: {text!r}")
+    return corpus, path
 
 
 def load(name, *, path=None, seed=0):

@@ -269,12 +269,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpora", nargs="+", default=list(DOCUMENTS), choices=list(DOCUMENTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--paths", nargs="+", default=[], metavar="CORPUS=PATH")
+    parser.add_argument(
+        "--paths", nargs="+", default=[], type=corpora.named_path, metavar="CORPUS=PATH"
+    )
     parser.add_argument("--keep", type=Path, required=True, help="folder for features and logits")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only-kept", action="store_true", help="train nothing")
     options = parser.parse_args()
-    paths = dict(each.split("=", 1) for each in options.paths)
+    paths = dict(options.paths)
     options.keep.mkdir(parents=True, exist_ok=True)
     wanted = []
     for seed, data in itertools.product(options.seeds, options.corpora):

@@ -54,15 +54,9 @@ def settings_of(options):
         "model": fetch_minilm(),
         "max_length": 64 if options.quality else 256,
         "epochs": 3 if options.quality else 1,
-        "batch_size": 16,
-        "predict_batch_size": 64,
-        "lr": 2e-4,
-        "weight_decay": 0.01,
-        "warmup": 0.1,
-        "clip": 1.0,
+        **contenders.TRAINING,
         "threads": options.torch_threads,
         "device": "cpu",
-        "precision": "float32",
     }
 
 
