@@ -328,6 +328,10 @@ class Progress(Callback):
         self.score_name = score_name
         self.sink = sink
 
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin without a bar, which a training without epochs never opens."""
+        self.bar_ = tqdm(disable=True)
+
     def on_epoch_begin(self, net: Net, dataset_train: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
         self.start_ = time.perf_counter()

@@ -282,6 +282,14 @@ def test_without_epochs_the_encoder_stays_as_it_was(make_of_few_words, few_words
     assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
 
 
+def test_without_epochs_no_document_is_kept_and_all_is_told(make_of_few_words, capsys):
+    X, y = imbalanced()
+    held_out = {"train_split": 0.25, "temperature": "auto"}
+    clf = make_of_few_words(max_epochs=0, refit_head="balanced", verbose=1, **held_out).fit(X, y)
+    assert clf.net_.train_split is None  # it holds the documents
+    assert capsys.readouterr().out == "The head of the model is new.\n"
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

@@ -10,7 +10,6 @@ import torch
 from sklearn.metrics import check_scoring
 
 from skfocal._data import labels
-from skfocal._data.batches import Collator, TokenDataset
 from skfocal._data.texts import take
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
@@ -185,15 +184,6 @@ def check_ids(module, tokens, texts):
         f"X must have no token beyond the {n_rows} embeddings of the model. Row {row} spells out "
         f"one of its special tokens: {excerpt(texts[row])}. Remove it."
     )
-
-
-def try_features(module, tokens, pad_id):
-    """Raise ValueError if the head has no single vector per document that it could be fitted to."""
-    first = TokenDataset(tokens.take([0]).windows()[0]).__getitems__([0])
-    inputs = Collator(pad_id)(first)[0]
-    inputs.pop("sample_weight", None)
-    with torch.no_grad():
-        module.features(**inputs)
 
 
 def tokenizer_and_truncation(estimator, texts):

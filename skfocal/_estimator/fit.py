@@ -28,7 +28,7 @@ from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import check_together, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
-from skfocal._estimator.refit import check_absent, check_refit, fit_linear
+from skfocal._estimator.refit import check_head, check_refit, fit_linear
 from skfocal._runtime.devices import deterministic_algorithms, hold_device, seeded
 from skfocal._runtime.process_group import Processes
 from skfocal._training.net import FocalNet
@@ -249,8 +249,6 @@ class Training:
         build.fit_head(module.model, chosen.loss, parameters.loss)
         if data.multilabel and not self.goes_on and module.head != "published":
             build.start_at_prior(module.model, chosen.log_odds)
-        if parameters.refit_head is not None:
-            check_absent(has_bias(module.model), chosen.support)
         adapters = None
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
@@ -262,7 +260,7 @@ class Training:
             parameters, module, tokenizer, data.texts, tokens, self.processes.is_first
         )
         if parameters.refit_head is not None:
-            build.try_features(module, tokens, tokenizer.pad_token_id)
+            check_head(module, tokens, tokenizer.pad_token_id, chosen.support)
         return Prepared(module, tokenizer, truncation, chosen, adapters, tokens)
 
     def _batches(self, prepared) -> BucketBatchSampler:
@@ -313,9 +311,6 @@ class Training:
     def _train(self, net, prepared, batches):
         saving = self.parameters.gradient_checkpointing
         with recomputed_layers(prepared.module.model) if saving else nullcontext():
-            if not self.parameters.max_epochs:
-                net.initialize().module_.eval()
-                return
             net.train(
                 _dataset(prepared.tokens, self.data, self.data.train),
                 batches,
@@ -398,9 +393,8 @@ class Training:
 
     def _result(self, net, prepared, chunks, temperatures, offset) -> Fit:
         parameters, chosen = self.parameters, prepared.plan
-        class_loss = np.zeros((0, len(self.data.classes)))
-        if len(net.history):
-            class_loss = np.array(dict(net.callbacks_)["class_loss"].shares_)
+        shares = dict(net.callbacks_)["class_loss"].shares_
+        class_loss = np.reshape(shares, (len(shares), len(self.data.classes)))
         if self.chunks is not None and self.earlier is not None:
             net.history = _joined(self.earlier.net_.history, net.history)
             class_loss = np.concatenate([self.earlier.class_loss_, class_loss])

@@ -5,9 +5,12 @@ they are serves the rare classes, too, if only the last layer is balanced.
 """
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from skfocal._data import labels
+from skfocal._data.tokenization import encoder_inputs
+from skfocal._encoder.head import has_bias
 from skfocal.options import Windows
 
 # Of features that have a root mean square of 1; docs/benchmarks/heads.md.
@@ -28,17 +31,26 @@ def check_refit(parameters, data):
         raise ValueError("refit_head needs documents of at least two classes. Got one.")
 
 
-def check_absent(has_bias, support):
-    """Raise ValueError if a class without documents needs a bias and the layer has none."""
-    if not has_bias and support.min() == 0:
+def check_head(module, tokens, pad_id, support):
+    """Raise ValueError if the head of an encoder cannot be fitted to features.
+
+    It must compute the logits from one vector per document, which the first document shows, and
+    have biases if a class has no documents.
+    """
+    if not has_bias(module.model) and support.min() == 0:
         raise ValueError(
             "refit_head needs documents of each class, and with and without each label, because "
             "the head of this model has no biases: leave the others out of classes, or set "
             "pooling='mean'."
         )
+    first = tokens.take([0]).windows()[0]
+    inputs = encoder_inputs(first.flat, first.starts, first.lengths, pad_id)
+    device = next(module.parameters()).device
+    with torch.no_grad():
+        module.features(**{name: torch.from_numpy(x).to(device) for name, x in inputs.items()})
 
 
-def fit_linear(features, codes, weight, class_weight, has_bias=True):
+def fit_linear(features, codes, weight, class_weight, bias=True):
     """Return the weights and biases of a linear layer with the least weighted log-loss.
 
     Parameters
@@ -50,7 +62,8 @@ def fit_linear(features, codes, weight, class_weight, has_bias=True):
         Sample weights.
     class_weight : ndarray of shape (n_classes,), or (n_labels, 2) with several labels
         Only their proportions matter, those of each label apart.
-    has_bias : bool, default=True
+    bias : bool, default=True
+        Whether the layer has biases.
 
     Returns
     -------
@@ -59,16 +72,16 @@ def fit_linear(features, codes, weight, class_weight, has_bias=True):
     """
     scale = 1 / max(float(np.sqrt(np.mean(features**2))), 1e-12)
     fit = _fit_labels if class_weight.ndim == 2 else _fit_classes
-    weights, biases = fit(features * scale, codes, weight, class_weight, has_bias)
+    weights, biases = fit(features * scale, codes, weight, class_weight, bias)
     return weights * scale, biases
 
 
-def _fit_classes(features, codes, weight, class_weight, has_bias):
+def _fit_classes(features, codes, weight, class_weight, bias):
     n_classes = len(class_weight)
     used = weight > 0
     present, index = np.unique(codes[used], return_inverse=True)
     weight = (weight * class_weight[codes])[used]
-    model = _logistic(features[used], index, weight, has_bias)
+    model = _logistic(features[used], index, weight, bias)
     weights, biases = np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
     if len(present) == 2:  # scikit-learn has a single row of log-odds
         weights[present] = np.outer([-0.5, 0.5], model.coef_[0])
@@ -84,14 +97,14 @@ def _fit_classes(features, codes, weight, class_weight, has_bias):
     return weights, biases
 
 
-def _fit_labels(features, codes, weight, class_weight, has_bias):
+def _fit_labels(features, codes, weight, class_weight, bias):
     n_labels = len(class_weight)
     weights, biases = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
     for j, has_label in enumerate(codes.T.astype(np.int64)):
         each = weight * class_weight[j][has_label]
         amounts = labels.amounts(has_label, each, 2)
         if amounts.min() > 0:
-            model = _logistic(features, has_label, each, has_bias)
+            model = _logistic(features, has_label, each, bias)
             weights[j], biases[j] = model.coef_[0], model.intercept_[0]
         else:  # all documents have the label, or none
             absent, present = amounts + 0.5
@@ -99,6 +112,6 @@ def _fit_labels(features, codes, weight, class_weight, has_bias):
     return weights, biases
 
 
-def _logistic(features, codes, weight, has_bias):
-    model = LogisticRegression(C=_C, fit_intercept=has_bias, max_iter=_MAX_ITER)
+def _logistic(features, codes, weight, bias):
+    model = LogisticRegression(C=_C, fit_intercept=bias, max_iter=_MAX_ITER)
     return model.fit(features, codes, sample_weight=weight / weight[weight > 0].mean())

@@ -21,10 +21,8 @@ def compute_logits(net, tokens, precision):
 
     `precision` is one of the module quantization; None predicts as the net was trained.
     """
-    step = net.evaluation_step
-    if precision is not None:
-        step = _reduced_step(net, precision, lambda module: module)
-    return _compute(net, tokens, precision, step, net.pooling)
+    step = _step(net, precision, net.evaluation_step, "__call__")
+    return _compute(net, tokens, step, net.pooling)
 
 
 def compute_features(net, tokens, precision):
@@ -32,23 +30,25 @@ def compute_features(net, tokens, precision):
 
     That of a document in windows is the mean of theirs.
     """
-    step = net.feature_step
-    if precision is not None:
-        step = _reduced_step(net, precision, lambda module: module.features)
-    return _compute(net, tokens, precision, step, "mean")
+    step = _step(net, precision, net.feature_step, "features")
+    return _compute(net, tokens, step, "mean")
 
 
-def _reduced_step(net, precision, forward):
-    mind_fork()
-    plain = functools.partial(_plain_step, _reduced(net, precision), forward, net.device)
-    return functools.partial(net.predict_microbatches_.run, plain)
-
-
-def _compute(net, tokens, precision, step, pooling):
-    """Return the output of a step for each document, pooled over its windows, in order."""
+def _step(net, precision, step, method):
+    """Return the step of a batch: the given one, or a method of the module's reduced copy."""
     mind_fork()
     if precision is None:
         net.reduced_ = None, None
+        return step
+    module = _reduced(net, precision)
+    if module.training:
+        module.eval()
+    reduced = functools.partial(_reduced_step, getattr(module, method), net.device)
+    return functools.partial(net.predict_microbatches_.run, reduced)
+
+
+def _compute(net, tokens, step, pooling):
+    """Return the output of a step for each document, pooled over its windows, in order."""
     rows, counts = tokens.windows()
     dataset = TokenDataset(rows)
     batches = prediction_batches(net, dataset)
@@ -108,9 +108,7 @@ def in_order(outputs, batches, processes):
     return ordered
 
 
-def _plain_step(module, forward, device, batch):
+def _reduced_step(forward, device, batch):
     inputs = {name: x.to(device) for name, x in batch[0].items() if name != "sample_weight"}
-    if module.training:
-        module.eval()
     with torch.inference_mode():
-        return forward(module)(**inputs)
+        return forward(**inputs)
