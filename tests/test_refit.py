@@ -188,7 +188,8 @@ def test_it_is_fitted_to_the_training_documents_with_their_weights(make_of_few_w
     X, y = imbalanced(60, 20)
     weight = np.random.RandomState(0).uniform(0.5, 2, size=80)
     halves = PredefinedSplit(np.where(np.arange(80) < 60, -1, 0))
-    clf = make_of_few_words(refit_head="balanced", train_split=halves, temperature="auto")
+    calibrated = {"train_split": halves, "temperature": "auto", "proba": "natural"}
+    clf = make_of_few_words(refit_head="balanced", **calibrated)
     clf.fit(X, y, sample_weight=weight)
     codes = np.searchsorted(clf.classes_, y)
     expected = fit_linear(clf.transform(X[:60]), codes[:60], weight[:60], clf.class_weight_)
@@ -243,6 +244,18 @@ def test_answers_that_only_the_second_fit_allows_may_be_asked_for(make_of_few_wo
     make_of_few_words(decision="prior", prior="uniform", **settings).fit(X, y).predict(X)
 
 
+def test_warnings_are_about_the_second_fit(make_of_few_words):
+    X, y = imbalanced(60, 20)
+    # Inexact, if it were not for the second fit.
+    first = {"alpha": "balanced", "normalize": "weights", "defer": 0.5}
+    clf = make_of_few_words(refit_head="sqrt", proba="natural", **first).fit(X, y)
+    clf.set_params(proba="reweighted").predict_proba(X)
+    clf.set_params(proba="natural").predict_proba(X)
+    second = {"refit_head": "balanced", "temperature": "auto", "train_split": 0.3}
+    with pytest.warns(UserWarning, match="temperature"):
+        make_of_few_words(**second).fit(X, y)
+
+
 def test_set_output_and_reports_of_no_epochs(make_of_few_words, tmp_path):
     X, y = imbalanced()
     clf = make_of_few_words(max_epochs=0, refit_head="balanced").set_output(transform="pandas")
@@ -284,7 +297,7 @@ def test_without_epochs_the_encoder_stays_as_it_was(make_of_few_words, few_words
 
 def test_without_epochs_no_document_is_kept_and_all_is_told(make_of_few_words, capsys):
     X, y = imbalanced()
-    held_out = {"train_split": 0.25, "temperature": "auto"}
+    held_out = {"train_split": 0.25, "temperature": "auto", "proba": "natural"}
     clf = make_of_few_words(max_epochs=0, refit_head="balanced", verbose=1, **held_out).fit(X, y)
     assert clf.net_.train_split is None  # it holds the documents
     assert capsys.readouterr().out == "The head of the model is new.\n"

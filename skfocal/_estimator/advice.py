@@ -17,7 +17,7 @@ _UNKNOWN_SHARE = 0.05  # English and emojis: below 0.01 with BERT; another scrip
 _PROBABILITY_SCORES = ("log_loss", "brier_score_loss", "d2_log_loss_score", "d2_brier_score")
 
 
-def advise(parameters, plan):
+def advise(parameters, plan, answering):
     """Warn about questionable settings, which the training uses nevertheless.
 
     Parameters
@@ -25,9 +25,11 @@ def advise(parameters, plan):
     parameters : SimpleNamespace
         Those of the estimator.
     plan : skfocal._estimator.plan.Plan
+    answering : skfocal._estimator.plan.Plan
+        That of the last fit of the head, which probabilities and decisions follow from.
     """
     loss, weight, shift = plan.loss, plan.class_weight, plan.shift
-    effective, adjustment = plan.effective_class_weight, implied_weight(loss)
+    adjustment = implied_weight(loss)
     warn_gamma(loss)
     if plan.support.ndim == 1:
         warn_corrected_twice(plan.support, weight, shift, adjustment)
@@ -36,20 +38,23 @@ def advise(parameters, plan):
     if parameters.defer:
         n_epochs, weighted = n_deferred_epochs(parameters), loss.weight is not None
         warn_deferred(parameters.defer, n_epochs, weighted, parameters.sampler, shift)
-    proba = resolve_proba(parameters.proba, loss)
-    warn_temperature(parameters.temperature, proba, effective)
     warn_reweighted_loss(parameters.callbacks, weight * adjustment)
     if parameters.early_stopping:
-        warn_reweighted_score(parameters.scoring, proba, effective)
-    advise_answers(parameters, proba, loss)
+        proba = resolve_proba(parameters.proba, loss)
+        warn_reweighted_score(parameters.scoring, proba, plan.effective_class_weight)
+    proba = resolve_proba(parameters.proba, answering.loss)
+    warn_temperature(parameters.temperature, proba, answering.effective_class_weight)
+    advise_answers(parameters, proba, answering.loss)
 
 
 def advise_answers(parameters, proba, loss):
-    """Warn if `proba` or `decision` cannot fully undo the reweighting of the training."""
-    weighted = loss.weight is not None
-    warn_inexact(
-        proba, parameters.decision, loss.normalize, weighted, parameters.sampler, parameters.defer
-    )
+    """Warn if `proba` or `decision` cannot fully undo the reweighting of the head's last fit."""
+    weighted, sampler, defer = loss.weight is not None, parameters.sampler, parameters.defer
+    if (
+        parameters.refit_head is not None
+    ):  # takes each document once, with the weights from the start
+        sampler, defer = None, 0.0
+    warn_inexact(proba, parameters.decision, loss.normalize, weighted, sampler, defer)
 
 
 def advise_model(parameters, module, tokenizer, texts, tokens, is_first):

@@ -253,7 +253,7 @@ class Training:
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
             adapters = Adapters(module.model, parameters.peft, int(parameters.freeze), kept)
-        advice.advise(parameters, chosen)
+        advice.advise(parameters, chosen, plan.answering(parameters, data, chosen))
         tokens = tokenize(tokenizer, data.texts, truncation, processes=self.processes)
         build.check_ids(module, tokens, data.texts)
         advice.advise_model(

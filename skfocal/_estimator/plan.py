@@ -103,11 +103,13 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
     effective = weight * shift * implied_weight(loss)
     calibration = Calibration(loss, data.classes, effective, shift)
     plan = Plan(sampling, weight, shift, effective, loss, support, drawn, calibration)
-    answering = plan
-    if parameters.refit_head is not None:
-        answering = refitted(parameters, data, plan)
-    check_answers(parameters, answering.calibration, plan.class_prior)
+    check_answers(parameters, answering(parameters, data, plan).calibration, plan.class_prior)
     return plan
+
+
+def answering(parameters, data, plan) -> Plan:
+    """Return the plan that probabilities and decisions follow from: of the last fit of the head."""
+    return plan if parameters.refit_head is None else refitted(parameters, data, plan)
 
 
 def refitted(parameters, data, plan) -> Plan:
