@@ -20,8 +20,9 @@ from skfocal import (
     TrainingHistoryDisplay,
     Windows,
 )
+from skfocal._encoder import module
 from skfocal._encoder.head import head_of
-from skfocal._estimator import refit
+from skfocal._estimator import build, refit
 from skfocal._estimator.fitted_model import FittedModel, plain_calibration
 from skfocal._estimator.refit import fit_linear
 
@@ -278,6 +279,41 @@ def test_windows_are_fitted_by_their_mean(make_of_few_words):
     with torch.no_grad():
         expected = linear(torch.from_numpy(clf.transform(X)))
     np.testing.assert_allclose(FittedModel.of(clf).logits(X), expected, atol=1e-5)
+
+
+@pytest.fixture
+def without_biases(monkeypatch):
+    """Let heads have no biases, as those of some models."""
+
+    def load_module(*args, **kwargs):
+        loaded = module.load_module(*args, **kwargs)
+        getattr(*head_of(loaded.model)).bias = None
+        return loaded
+
+    monkeypatch.setattr(build, "load_module", load_module)
+
+
+def test_a_layer_without_biases_is_fitted_without(make_of_few_words, without_biases):
+    X, y = imbalanced()
+    clf = make_of_few_words(refit_head="balanced").fit(X, y)
+    codes, features = np.searchsorted(clf.classes_, y), clf.transform(X)
+    expected = fit_linear(features, codes, np.ones(40), clf.class_weight_, bias=False)
+    linear = getattr(*head_of(clf.net_.plain_module().model))
+    np.testing.assert_allclose(linear.weight.detach(), expected[0], atol=1e-5)
+    assert linear.bias is None and not expected[1].any()
+
+
+@pytest.mark.filterwarnings("ignore:y has no document of 1 declared")
+@pytest.mark.parametrize("several", [False, True], ids=["classes", "labels"])
+def test_a_layer_without_biases_needs_each_class(make_of_few_words, without_biases, several):
+    X, y = imbalanced()
+    if several:
+        y = [["mail"] if label == "ham" else ["mail", "spam"] for label in y]
+    clf = make_of_few_words(
+        refit_head="balanced", classes=None if several else ["ham", "spam", "x"]
+    )
+    with pytest.raises(ValueError, match="refit_head needs documents of each class"):
+        clf.fit(X, y)
 
 
 # -- the encoder as it is ------------------------------------------------------------------
