@@ -63,7 +63,8 @@ def fit(
 ) -> None:
     """Train a classifier and write it into a folder.
 
-    The pipelines of transformers can read the folder, too.
+    sentence-transformers or the pipelines of transformers can read the folder, too, depending on
+    the pooling.
     """
     with _errors_in_words():
         from skfocal.classifier import BertFocalClassifier
