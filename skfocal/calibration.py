@@ -27,6 +27,8 @@ PROBAS = ("softmax", "reweighted", "natural")
 DECISIONS = ("argmax", "prior", "tuned")
 # A class with this many held-out documents gets half of the offset that scores best.
 _HALF_TRUST = 20
+# Standard deviation of the logarithm of a temperature, as expected before any document is seen.
+_TEMPERATURE_SPREAD = 0.25
 _OFFSETS: list[float] = sorted(np.linspace(-3, 3, 25), key=abs)
 _TAUS: list[float] = sorted(np.linspace(-1, 1.5, 11), key=abs)
 
@@ -220,11 +222,11 @@ class Calibration:
     def fit_temperature(
         self, logits: NDArray[Any], codes: NDArray[np.int64], sample_weight: ArrayLike
     ) -> float:
-        """Return the temperature with the lowest log loss on held-out documents.
+        """Return the most probable temperature, given held-out documents.
 
-        For "reweighted" probabilities, each document, or each of its labels, is weighted by how
-        much its class counts in training. The logarithm of the temperature is searched in
-        [-3, 3].
+        It has the least log-loss, summed over the documents and plus ``log(T)**2 / (2 * 0.25**2)``:
+        a prior that keeps a few documents, which may all be right by chance, from moving it far. No
+        `proba` weights the documents by class. The logarithm is searched in [-3, 3].
 
         Parameters
         ----------
@@ -245,23 +247,20 @@ class Calibration:
             scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)
         weight = np.asarray(sample_weight, dtype=np.float64)
         if self.multilabel:
-            weight = np.repeat(weight[:, None], scores.shape[1], axis=1)
-            sides = (1 - codes) * self.class_weight[:, 0] + codes * self.class_weight[:, 1]
-        else:
-            sides = self.class_weight[codes]
-        if self.proba == "reweighted":
-            weight = weight * sides
+            weight = weight[:, None]
 
-        def log_loss(log_temperature: float) -> float:
+        def penalised_log_loss(log_temperature: float) -> float:
             scaled = self._scaled(scores, np.exp(log_temperature)).numpy()
             if self.multilabel:
                 own = log_expit(np.where(codes > 0, scaled, -scaled))
             else:
                 own = scaled[np.arange(len(codes)), codes]
             total: float = (weight * own).sum()
-            return -total
+            return (log_temperature / _TEMPERATURE_SPREAD) ** 2 / 2 - total
 
-        return float(np.exp(minimize_scalar(log_loss, bounds=(-3, 3), method="bounded").x))
+        return float(
+            np.exp(minimize_scalar(penalised_log_loss, bounds=(-3, 3), method="bounded").x)
+        )
 
     def fit_offset(
         self,

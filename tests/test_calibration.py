@@ -1,8 +1,8 @@
 """Probabilities and temperature: on known posteriors, and through the estimator."""
 
-import dataclasses
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -156,11 +156,19 @@ def test_temperature_weighs_documents_as_repetition_would():
         assert weighted == pytest.approx(repeated, rel=1e-4)
 
 
-def test_temperature_of_one_class_documents_stays_in_bounds():
+def test_a_few_documents_move_the_temperature_only_a_little():
+    """All of them may be right by chance; only many are a reason to trust the network more."""
     calibration = Calibration(CrossEntropyLoss(), np.arange(3), ONES, ONES)
-    logits = np.array([[3.0, 0, 0]] * 5)
-    assert np.exp(-3) <= calibration.fit_temperature(logits, np.zeros(5, int), np.ones(5)) < 0.1
-    assert 10 < calibration.fit_temperature(logits, np.ones(5, int), np.ones(5)) <= np.exp(3)
+
+    def temperature(n, right):
+        logits, codes = np.tile([3.0, 0, 0], (n, 1)), np.full(n, 0 if right else 1)
+        return calibration.fit_temperature(logits, codes, np.ones(n))
+
+    few, some, many = (temperature(n, right=True) for n in (5, 100, 100_000))
+    assert 0.9 < few < 1 and many < 0.3 < some < 0.7
+    few, some, many = (temperature(n, right=False) for n in (1, 10, 100_000))
+    assert 1 < few < 1.3 and 1.5 < some < 4
+    assert 10 < many <= np.exp(3)
 
 
 # -- through the estimator ---------------------------------------------------------------------
@@ -201,7 +209,6 @@ def test_natural_undoes_alpha(make, data):
     np.testing.assert_allclose(odds, np.log(natural[:, 1] / natural[:, 0]))
 
 
-@pytest.mark.filterwarnings("ignore:temperature='auto' cannot undo class weights")
 @pytest.mark.parametrize(
     ("params", "meant"),
     [
@@ -369,7 +376,6 @@ def test_a_loss_without_an_inverse_gives_the_softmax_only(make, data):
             "alpha and sampler all correct the imbalance",
         ),
         ({"defer": 0.1, "alpha": "balanced"}, "defer=0.1 has no effect: it is less than half"),
-        ({"temperature": "auto", "alpha": "balanced"}, "temperature='auto' cannot undo class wei"),
         (
             {
                 "early_stopping": True,
@@ -594,34 +600,25 @@ def test_an_absent_class_is_taken_for_one_of_average_share():
     np.testing.assert_allclose(offset, np.log([0.25 * 3, 0.5, 1]))
 
 
-def test_temperature_of_reweighted_probabilities_weighs_the_classes():
-    """As if each document were there as often as its class counts."""
+def test_the_temperature_of_reweighted_probabilities_is_fitted_to_the_documents_as_they_are():
+    """A weight for each class would leave it to the few documents of the rare ones."""
     rng = np.random.RandomState(0)
     logits, codes = rng.normal(size=(200, 2)) * 3, (rng.uniform(size=200) < 0.2).astype(int)
     weight = np.array([1.0, 4.0])
     logits[:, 1] += 4 * codes
-    calibration = Calibration(
-        CrossEntropyLoss(weight=weight), np.arange(2), weight, np.ones(2), "reweighted"
-    )
+    loss = CrossEntropyLoss(weight=weight)
+    calibration = Calibration(loss, np.arange(2), weight, np.ones(2), "reweighted")
     found = calibration.fit_temperature(logits, codes, np.ones(200))
-    times = weight[codes].astype(int)
-    even = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2), "reweighted")
-    repeated = even.fit_temperature(
-        np.repeat(logits, times, axis=0), np.repeat(codes, times), np.ones(times.sum())
-    )
-    assert found == pytest.approx(repeated, rel=1e-4)
-    assert found != pytest.approx(even.fit_temperature(logits, codes, np.ones(200)), rel=0.05)
-    # Of labels: absence counts 1, presence 4.
+    assert found > 2  # the logits are too large
+    even = Calibration(CrossEntropyLoss(), np.arange(2), np.ones(2), np.ones(2))
+    assert found == pytest.approx(even.fit_temperature(logits, codes, np.ones(200)), rel=1e-4)
+    # Of labels, too.
     target = codes[:, None].astype(float)
-    logits = logits[:, ::-1].copy()
     pair = np.array([[1.0, 4.0]])
     loss = SigmoidFocalLoss(0.0, weight=pair)
     several = Calibration(loss, np.arange(1), pair, np.ones((1, 2)), "reweighted")
-    found = several.fit_temperature(logits[:, :1], target, np.ones(200))
-    two = np.stack([np.zeros(200), logits[:, 0]], 1)
-    assert found == pytest.approx(
-        calibration.fit_temperature(two, target[:, 0].astype(int), np.ones(200)), rel=1e-4
-    )
+    odds = logits[:, 1:] - logits[:, :1]
+    assert several.fit_temperature(odds, target, np.ones(200)) == pytest.approx(found, rel=1e-4)
 
 
 def test_the_temperature_is_not_in_the_decision():
@@ -719,7 +716,7 @@ def test_tuned_offsets_raise_the_score_they_are_tuned_for_on_new_documents():
     offset = calibration.fit_offset(
         logits, score, counts, counts.sum(), -np.log(counts / counts.mean())
     )
-    tuned = dataclasses.replace(calibration, decision="tuned", offset=offset)
+    tuned = replace(calibration, decision="tuned", offset=offset)
     logits, codes = noisy_scores(counts, seed=1)
     assert score(tuned.answers(logits)) > score(calibration.answers(logits)) + 0.05
     assert offset[0] < offset[2]

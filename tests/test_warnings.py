@@ -98,7 +98,6 @@ SETTINGS = {
         "alpha": "balanced",
         "train_split": 0.3,
     },
-    "temperature='auto' cannot undo": {"temperature": "auto", "alpha": "balanced"},
     "decision='tuned' has no effect": {"decision": "tuned", "scoring": "roc_auc"},
     "exact for a mean over samples": {
         "proba": "natural",

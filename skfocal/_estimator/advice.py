@@ -43,7 +43,6 @@ def advise(parameters, plan, answering):
         proba = resolve_proba(parameters.proba, loss)
         warn_reweighted_score(parameters.scoring, proba, plan.effective_class_weight)
     proba = resolve_proba(parameters.proba, answering.loss)
-    warn_temperature(parameters.temperature, proba, answering.effective_class_weight)
     advise_answers(parameters, proba, answering.loss)
 
 
@@ -220,16 +219,6 @@ def warn_reweighted_loss(callbacks, class_weight):
                 "is: a few rare documents decide it. Use early_stopping=True, or "
                 "monitor='valid_score'."
             )
-
-
-def warn_temperature(temperature, proba, class_weight):
-    """Warn if a temperature is expected to undo class weights."""
-    if temperature == "auto" and proba != "natural" and _uneven(class_weight):
-        warn(
-            f"temperature='auto' cannot undo class weights, and proba={proba!r} leaves them in: "
-            "it is fitted to few documents of the rare classes or to the wrong shares. Use "
-            "proba='natural' with it."
-        )
 
 
 def _uneven(class_weight):

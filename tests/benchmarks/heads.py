@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from scipy import special
+from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -31,7 +32,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 import corpora
 from common import DOCS, device_name, write_block
-from probabilities import cell
+from probabilities import cell, read
 from quality import encoder
 from skfocal import __version__, expected_calibration_error
 from skfocal._encoder.head import head_of
@@ -39,6 +40,7 @@ from skfocal._estimator.fitted_model import FittedModel
 from skfocal._estimator.refit import fit_linear
 from skfocal.balance import class_weight, label_weight
 
+RESULTS = DOCS / "heads.jsonl"
 DOCUMENTS = {"r8": 500, "r52": 700, "ohsumed": 700, "20ng-lt": 700, "reuters90": 1000}
 TESTED = {"ohsumed": 2000, "20ng-lt": 2000}  # all of the others
 POOLINGS = ("head", "mean")
@@ -82,6 +84,12 @@ def documents_of(data, seed, paths):
 # -- training ------------------------------------------------------------------------------
 
 
+def file_of(folder, data, pooling, name, seed):
+    """Return the file of a training."""
+    stem = f"{data} {pooling} {name} {seed}".replace(", ", "-").replace(" ", "_")
+    return folder / f"{stem}.npz"
+
+
 def train(data, pooling, name, seed, paths, file):
     """Train an encoder; keep what its head is fitted to."""
     torch.set_num_threads(1)
@@ -112,6 +120,7 @@ def train(data, pooling, name, seed, paths, file):
         eff=clf.effective_class_weight_,
         prior=clf.class_prior_,
         W=weights,
+        b=biases,
         seconds=seconds,
         precision=clf.precision,
     )
@@ -162,6 +171,11 @@ def single_heads(kept):
     norms = np.linalg.norm(kept["W"], axis=1, keepdims=True)
     logits = tested @ (kept["W"] / norms).T * norms.mean()
     answers["tau-normalised, tau 1"] = logits, softmax(logits, 1)
+    logits = features @ kept["W"].T + kept["b"]
+    balanced = class_weight("balanced", kept["classes"], counts)[codes]
+    scale = learned_scales(logits, codes, balanced)
+    logits = (tested @ kept["W"].T + kept["b"]) * scale
+    answers["scales learned, balanced"] = logits, softmax(logits, 1)
     present = np.flatnonzero(counts)
     means = np.stack([features[codes == c].mean(0) for c in present])
     means, unit = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (means, tested))
@@ -169,6 +183,19 @@ def single_heads(kept):
     logits[:, present] = 10 * unit @ means.T
     answers["nearest class mean"] = logits, softmax(logits, 1)
     return answers
+
+
+def learned_scales(logits, codes, weight):
+    """Return the factor of each class's logits with the least weighted log-loss (LWS)."""
+    own = np.eye(logits.shape[1])[codes]
+    weight = weight / weight.sum()
+
+    def loss(scale):
+        p = softmax(logits * scale, 1)
+        gradient = (weight[:, None] * (p - own) * logits).sum(0)
+        return -(weight * np.log(p[own > 0] + 1e-30)).sum(), gradient
+
+    return minimize(loss, np.ones(logits.shape[1]), jac=True, method="L-BFGS-B").x
 
 
 def several_heads(kept):
@@ -247,10 +274,13 @@ def key_of(row):
 def ranks(rows):
     """Return the table of mean ranks by macro-F1 over the corpora with one label per document."""
     rows = [row for row in rows if row["name"] in SINGLE and row["head"] != "words alone"]
-    runs = sorted({(row["data"], row["seed"]) for row in rows})
-    keys = sorted({key_of(row) for row in rows})
     scores = {(key_of(row), row["data"], row["seed"]): row for row in rows}
-    runs = [run for run in runs if all((key, *run) in scores for key in keys)]
+    heads = {}
+    for key, *run in scores:
+        heads.setdefault(tuple(run), set()).add(key)
+    trainings = set(itertools.product(POOLINGS, SINGLE))
+    runs = sorted(run for run, keys in heads.items() if {key[1:] for key in keys} == trainings)
+    keys = sorted(set.intersection(*(heads[run] for run in runs)))
     found = {}
     for metric, sign in (("f1_macro", -1), ("accuracy", -1), ("log_loss", 1)):
         values = [[sign * scores[key, *run][metric] for key in keys] for run in runs]
@@ -282,20 +312,28 @@ def main():
     for seed, data in itertools.product(options.seeds, options.corpora):
         trainings = SEVERAL if data == "reuters90" else SINGLE
         for name, pooling in itertools.product(trainings, POOLINGS):
-            stem = f"{data} {pooling} {name} {seed}".replace(", ", "-").replace(" ", "_")
-            wanted.append((data, pooling, name, seed, paths, options.keep / f"{stem}.npz"))
+            training = (data, pooling, name, seed)
+            wanted.append((*training, paths, file_of(options.keep, *training)))
     if not options.only_kept:
         missing = [each for each in wanted if not each[-1].exists()]
         Parallel(options.jobs)(delayed(train)(*each) for each in missing)
     kept = [each for each in wanted if each[-1].exists()]
     results = Parallel(options.jobs)(delayed(heads_of)(*each) for each in kept)
     rows = list(itertools.chain.from_iterable(results))
-    write_page(rows, options.corpora)
+    write_page(with_earlier(rows), options.corpora)
+
+
+def with_earlier(rows):
+    """Return the rows and those of the file from other trainings."""
+    keys = ("data", "pooling", "name", "seed")
+    done = {tuple(row[key] for key in keys) for row in rows}
+    earlier = [row for row in read(RESULTS) if tuple(row[key] for key in keys) not in done]
+    return earlier + rows
 
 
 def write_page(rows, names):
     """Write the rows and the tables."""
-    (DOCS / "heads.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
     ranked, n_runs = ranks(rows)
     blocks = [f"## Mean rank\n\nOver {n_runs} pairs of corpus and seed.\n\n{ranked}"]
     for data in names:
