@@ -1,4 +1,4 @@
-"""Weight averages, dropout, R-Drop and mixup of features, beside the setting we recommend.
+"""Weight averages, dropout, R-Drop, mixup and linear probing first, beside what we recommend.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/regularization.py --paths ohsumed=FILE
 
@@ -11,6 +11,7 @@ import argparse
 import functools
 import time
 import warnings
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -145,22 +146,26 @@ class MixupNet(FocalNet):
         return self.share * loss(y_true) + (1 - self.share) * loss(y_true[self.other])
 
 
-# Parameters, and the net in place of the usual one.
+class Training(NamedTuple):
+    """Parameters, the net in place of the usual one, and whether linear probing comes before."""
+
+    params: dict
+    net: type = FocalNet
+    probing: bool = False
+
+
 TRAININGS = {
-    "4 epochs (the default)": ({}, FocalNet),
-    "mean of the weights after epochs 3 and 4": (
-        {"callbacks": [Average(first_epoch=3)]},
-        FocalNet,
+    "4 epochs (the default)": Training({}),
+    "linear probing, then 4 epochs": Training({"warm_start": True}, probing=True),
+    "mean of the weights after epochs 3 and 4": Training({"callbacks": [Average(first_epoch=3)]}),
+    "EMA of the weights, decay 0.95": Training({"callbacks": [Average(decay=0.95)]}),
+    "EMA, decay 0.95, constant rate": Training(
+        {"callbacks": [Average(decay=0.95)], "schedule": "constant"}
     ),
-    "EMA of the weights, decay 0.95": ({"callbacks": [Average(decay=0.95)]}, FocalNet),
-    "EMA, decay 0.95, constant rate": (
-        {"callbacks": [Average(decay=0.95)], "schedule": "constant"},
-        FocalNet,
-    ),
-    "mixup of features": ({}, MixupNet),
-    "`dropout=0.1`": ({"dropout": 0.1}, FocalNet),
-    "R-Drop, `dropout=0.1`": ({"dropout": 0.1}, RDropNet),
-    "8 epochs": ({"max_epochs": 8}, FocalNet),
+    "mixup of features": Training({}, MixupNet),
+    "`dropout=0.1`": Training({"dropout": 0.1}),
+    "R-Drop, `dropout=0.1`": Training({"dropout": 0.1}, RDropNet),
+    "8 epochs": Training({"max_epochs": 8}),
 }
 
 
@@ -172,7 +177,7 @@ def train(data, name, seed, paths):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
     X, y, X_test, y_test = documents_of(data, seed, paths)
-    params, net = TRAININGS[name]
+    params, net, probing = TRAININGS[name]
     np.random.seed(seed)
     clear_cache()
     classes = np.unique([*y, *y_test])
@@ -181,6 +186,8 @@ def train(data, name, seed, paths):
     )
     with mock.patch.object(build, "FocalNet", net):
         start = time.perf_counter()
+        if probing:
+            clf.set_params(max_epochs=0).fit(X, y).set_params(max_epochs=4)
         clf.fit(X, y)
         seconds = time.perf_counter() - start
     proba = clf.predict_proba(X_test)
@@ -220,6 +227,9 @@ def main():
     parser.add_argument("--corpora", nargs="+", default=CORPORA, choices=CORPORA)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument(
+        "--trainings", nargs="+", choices=TRAININGS, default=list(TRAININGS), metavar="NAME"
+    )
+    parser.add_argument(
         "--paths", nargs="+", default=[], type=corpora.named_path, metavar="CORPUS=PATH"
     )
     parser.add_argument("--jobs", type=int, default=2)
@@ -230,14 +240,14 @@ def main():
         (data, name, seed)
         for seed in options.seeds
         for data in options.corpora
-        for name in TRAININGS
+        for name in options.trainings
     ]
     todo = [delayed(train)(*run, dict(options.paths)) for run in wanted if run not in done]
     for row in Parallel(options.jobs, return_as="generator_unordered")(todo):
         append(RESULTS, [row])
         rows.append(row)
         print(row["data"], row["name"], row["seed"], f"{row['f1_macro']:.4f}", flush=True)
-    title = "Weight averages, dropout, R-Drop and mixup"
+    title = "Weight averages, dropout, R-Drop, mixup and linear probing first"
     write_block(RESULTS.with_suffix(".md"), title, page(rows, options.jobs))
 
 
