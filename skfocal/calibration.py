@@ -224,9 +224,10 @@ class Calibration:
     ) -> float:
         """Return the most probable temperature, given held-out documents.
 
-        It has the least log-loss, summed over the documents and plus ``log(T)**2 / (2 * 0.25**2)``:
-        a prior that keeps a few documents, which may all be right by chance, from moving it far. No
-        `proba` weights the documents by class. The logarithm is searched in [-3, 3].
+        It minimises the log-loss, summed over the documents (of labels, their mean), plus
+        ``log(T)**2 / (2 * 0.25**2)``. This prior keeps a few documents, which may all be right by
+        chance, from moving it far. Documents are not weighted by class, whatever `proba` is. The
+        logarithm is searched in [-3, 3].
 
         Parameters
         ----------
@@ -246,8 +247,8 @@ class Calibration:
         with torch.no_grad():
             scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)
         weight = np.asarray(sample_weight, dtype=np.float64)
-        if self.multilabel:
-            weight = weight[:, None]
+        if self.multilabel:  # a document counts once, however many labels there are
+            weight = weight[:, None] / len(self.classes)
 
         def penalised_log_loss(log_temperature: float) -> float:
             scaled = self._scaled(scores, np.exp(log_temperature)).numpy()

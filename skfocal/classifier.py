@@ -265,9 +265,10 @@ class BertFocalClassifier(
 
     temperature : None, "auto" or float, default=None
         Number in [0.001, 1000] by which the log-probabilities of `proba` are divided before they
-        are normalised again. None: 1. "auto": that with the least log-loss on the held-out
-        documents, without class weights (0.1 of the documents if `train_split` is None). It
-        changes no decision. Can be set to a number after `fit`.
+        are normalised again. None: 1. "auto": fitted to the held-out documents (0.1 of
+        them if `train_split` is None) by their log-loss, without class weights, and with a prior
+        that keeps a few documents from moving it far. It changes no decision. Can be set to a
+        number after `fit`.
 
     decision : {"argmax", "prior", "tuned"}, default="argmax"
         How `predict` decides. "argmax": by the highest probability. "prior": by the natural

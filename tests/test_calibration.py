@@ -421,7 +421,7 @@ def test_settings_that_are_seldom_meant_warn(make, data, params, message):
         {"alpha": "sqrt", "sampler": "sqrt"},
         {"loss": "logit_adjusted", "loss_params": {"tau": 0.0}},
         {"loss": "logit_adjusted", "loss_params": {"tau": 0.5}, "alpha": "sqrt"},
-        {"temperature": "auto", "alpha": "balanced", "proba": "natural"},
+        {"temperature": "auto", "alpha": "balanced"},
         {"alpha": "balanced", "sampler": 1.0, "defer": 0.5},
         {"gamma": 5.0},
         {"proba": "reweighted", "alpha": "balanced"},

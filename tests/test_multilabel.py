@@ -555,6 +555,14 @@ def test_temperature_of_labels_is_recovered():
         calibration = Calibration(SigmoidCrossEntropyLoss(), np.arange(2), ones, ones, proba)
         found = calibration.fit_temperature(3 * scores, codes, np.ones(4000))
         assert found == pytest.approx(3, rel=0.05)
+    # The prior weighs the same for any number of labels.
+    few = [
+        Calibration(
+            SigmoidCrossEntropyLoss(), np.arange(n), np.ones((n, 2)), np.ones((n, 2))
+        ).fit_temperature(np.full((20, n), 3.0), np.ones((20, n)), np.ones(20))
+        for n in (1, 90)
+    ]
+    assert few[0] == pytest.approx(few[1], rel=1e-4) and 0.7 < few[0] < 1
 
 
 def test_auto_leaves_the_threshold_where_it_is(make):

@@ -39,7 +39,7 @@ RESULTS, FIGURE = DOCS / "contest.jsonl", DOCS.parent / "images" / "contest.svg"
 
 # What all share that train the encoder.
 TRAINING = {"max_length": 128, "epochs": 4, **contenders.TRAINING}
-# Parameters of BertFocalClassifier by name. The first trains what Trainer and skorch train.
+# Parameters of BertFocalClassifier by name. The first has the head of Trainer and skorch.
 PLAIN = {"pooling": "head", "loss": "cross_entropy"}
 REFIT = {"alpha": "balanced", "refit_head": "balanced"}
 REFIT_LABELS = {"refit_head": "balanced"}
