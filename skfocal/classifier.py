@@ -200,7 +200,9 @@ class BertFocalClassifier(
     lr : float or "auto", default="auto"
         Peak learning rate of AdamW. "auto": ``2e-4 * (384 / width)**2``, at most 1e-3, where
         ``width`` is the hidden size of the encoder. That is 2e-4 for MiniLM, 5e-5 for BERT-base
-        and 3e-5 for BERT-large. With `peft`, it is ten times as high, at most 1e-2.
+        and 3e-5 for BERT-large. With `freeze`, it is divided by the share of the layers that
+        learn, at most 1e-3; if all are frozen, it is 25 times as high. With `peft`, it is ten
+        times as high.
 
     layer_decay : float, default=1.0
         Factor in (0, 1] by which the learning rate shrinks with each layer from the head down.

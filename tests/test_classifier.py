@@ -462,6 +462,13 @@ def test_auto_rate_goes_with_the_width(make, data, minilm):
     assert learning_rate(given, module) == pytest.approx(2e-4)
 
 
+@pytest.mark.parametrize(("freeze", "lr"), [(1, 2.4e-4), (3, 4e-4), (5, 1e-3), (6, 5e-3)])
+def test_auto_rate_rises_with_the_frozen_layers(minilm, freeze, lr):
+    module = load_module(minilm, ["a", "b"], pad_token_id=0)
+    given = parameters_of(BertFocalClassifier(minilm, freeze=freeze))
+    assert learning_rate(given, module) == pytest.approx(lr)
+
+
 def test_truncation_is_told_once_with_numbers(make):
     X, y = ["word " * 100, "a b", "c", "d e f"], [0, 1, 0, 1]
     with pytest.warns(UserWarning, match="1 of 4 documents have more than max_length=16") as record:

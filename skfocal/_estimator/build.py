@@ -16,7 +16,12 @@ from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.head import cosine_scale, give_cosine_head, head_of
 from skfocal._encoder.module import load_module
 from skfocal._encoder.pretrained import load_tokenizer
-from skfocal._encoder.structure import default_length, has_token_types, length_limit
+from skfocal._encoder.structure import (
+    default_length,
+    has_token_types,
+    layers_of,
+    length_limit,
+)
 from skfocal._estimator import advice
 from skfocal._estimator.parameters import (
     as_callbacks,
@@ -42,6 +47,10 @@ from skfocal.callbacks import (
     takes_weight,
 )
 from skfocal.options import Windows
+
+# Of lr="auto".
+_HIGHEST_LR = 1e-3  # if a layer learns
+_HEAD_ALONE = 25  # times the rate of the whole encoder
 
 # -- the encoder ---------------------------------------------------------------------------
 
@@ -214,8 +223,17 @@ def learning_rate(parameters, module):
     """Return the peak learning rate."""
     if parameters.lr != "auto":
         return parameters.lr
-    lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, 1e-3)
-    return lr if parameters.peft is None else 10 * lr
+    lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, _HIGHEST_LR)
+    if parameters.peft is not None:
+        return 10 * lr
+    # The less that learns, the farther it must go: docs/benchmarks/frozen-rate.md.
+    n_layers = len(layers_of(module.model))
+    n_trained = n_layers - parameters.freeze
+    if not parameters.freeze:
+        return lr
+    if n_trained < 1:
+        return _HEAD_ALONE * lr
+    return min(lr * n_layers / n_trained, _HIGHEST_LR)
 
 
 def _precision(parameters, device):

@@ -43,7 +43,7 @@ TRAINING = {"max_length": 128, "epochs": 4, **contenders.TRAINING}
 PLAIN = {"pooling": "head", "loss": "cross_entropy"}
 REFIT = {"alpha": "balanced", "refit_head": "balanced"}
 REFIT_LABELS = {"refit_head": "balanced"}
-FROZEN = {"freeze": 3}
+FROZEN = {"freeze": 3, "lr": 4e-4}  # lr="auto" for so many layers
 SKFOCAL = {
     SINGLE: {
         "skfocal, cross-entropy": PLAIN,
@@ -271,8 +271,9 @@ def describe(rows, options):
     return (
         f"{part}; {tested}. Mean ± standard deviation over the seeds. Seconds are "
         "from texts to a fitted model, the reading of weights included, "
-        f"on {options.threads} thread{'s' * (options.threads > 1)} of {device_name()}, "
-        f"{options.jobs} at a time. skfocal {rows[-1]['version']}, "
+        f"on {options.threads} thread{'s' * (options.threads > 1)}, one fit for each core at a "
+        "time, and to be compared within a corpus: not all ran on the same machine. skfocal "
+        f"{rows[-1]['version']}, "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
         + f".\n\nAll encoders are MiniLM. Those that are trained have {_python(TRAINING)}. "
         "`skfocal, cross-entropy` has BERT's head, as Trainer and skorch have; the other settings "
@@ -298,10 +299,11 @@ def corpus_table(corpus, rows):
     if kind == SEVERAL:
         note = " Each document has several labels; balanced accuracy is the mean over labels."
     sizes = {key: _range(mine, key) for key in ("documents", "test_documents", "classes")}
+    devices = " and ".join(sorted({row["device"] for row in mine}))
     return (
         f"## {corpora.TITLES[corpus]}\n\n{sizes['documents']} training documents with "
-        f"{sizes['classes']} classes, {sizes['test_documents']} test documents.{note}\n\n"
-        + table(contenders_of(kind), mine, METRICS_OF[kind])
+        f"{sizes['classes']} classes, {sizes['test_documents']} test documents.{note} On "
+        f"{devices}.\n\n" + table(contenders_of(kind), mine, METRICS_OF[kind])
     )
 
 

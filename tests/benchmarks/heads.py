@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/heads.py --keep FOLDER \
         --paths ohsumed=FILE reuters90=FILE
 
-A seed takes about an hour on two cores. The features and logits of each training go into the folder
-of --keep, and a training that is there is not repeated. All heads are computed from them. Writes
-docs/benchmarks/heads.jsonl and heads.md.
+A seed takes about an hour on two cores, and 20 minutes with `--poolings mean --precision bfloat16`
+where the processor has matrix units for it. The features and logits of each training go into the
+folder of --keep, and a training that is there is not repeated. All heads are computed from them.
+Writes docs/benchmarks/heads.jsonl and heads.md.
 """
 
 import argparse
@@ -49,6 +50,7 @@ SINGLE = {
     "focal, balanced": {"alpha": "balanced"},
     "sqrt sampler": {"loss": "cross_entropy", "sampler": "sqrt"},
 }
+ONLY_MEAN = {"focal": {}, "focal, balanced, half frozen": {"alpha": "balanced", "freeze": 3}}
 SEVERAL = {
     "focal": {},
     "focal, effective": {"alpha": "effective"},
@@ -61,6 +63,11 @@ METRICS = {
     "ece": ("ECE %", 1, 100),
 }
 WEIGHTS = (None, "sqrt", "balanced")
+MEAN = {("mean", name) for name in SINGLE}
+RANKED = {
+    "Mean rank with the mean of the tokens": MEAN | {("mean", name) for name in ONLY_MEAN},
+    "Mean rank of both poolings": MEAN | {("head", name) for name in SINGLE},
+}
 
 
 def documents_of(data, seed, paths):
@@ -90,13 +97,13 @@ def file_of(folder, data, pooling, name, seed):
     return folder / f"{stem}.npz"
 
 
-def train(data, pooling, name, seed, paths, file):
+def train(data, pooling, name, seed, paths, precision, file):
     """Train an encoder; keep what its head is fitted to."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # truncation and missing classes are part of the protocol
     X, y, X_test, y_test = documents_of(data, seed, paths)
-    settings = {**(SINGLE | SEVERAL)[name], "pooling": pooling, "max_length": 64}
-    settings["precision"] = "float32"
+    settings = {**(SINGLE | ONLY_MEAN | SEVERAL)[name], "pooling": pooling, "max_length": 64}
+    settings["precision"] = precision
     if y.ndim == 1:
         settings["classes"] = np.unique([*y, *y_test])
     clf = encoder(settings, seed)
@@ -122,14 +129,14 @@ def train(data, pooling, name, seed, paths, file):
         W=weights,
         b=biases,
         seconds=seconds,
-        precision=clf.precision,
+        precision=precision,
     )
 
 
 # -- heads ---------------------------------------------------------------------------------
 
 
-def heads_of(data, pooling, name, seed, paths, file):
+def heads_of(data, pooling, name, seed, paths, precision, file):
     """Return a row for each head on the features of a training."""
     kept = dict(np.load(file, allow_pickle=True))
     answers = several_heads(kept) if kept["y"].ndim == 2 else single_heads(kept)
@@ -259,10 +266,14 @@ def table(rows):
         groups.setdefault(key, []).append(row)
     order = sorted(groups, key=lambda key: -np.mean([row["f1_macro"] for row in groups[key]]))
     titles = " | ".join(title for title, _, _ in METRICS.values())
-    lines = [f"| training | pooling | head | {titles} |", "|---|---|---|" + "---:|" * len(METRICS)]
+    lines = [f"| training | pooling | head | seeds | {titles} |"]
+    lines.append("|---|---|---|---:|" + "---:|" * len(METRICS))
     for head, pooling, name in order:
-        cells = [cell(groups[head, pooling, name], *metric) for metric in METRICS.items()]
-        lines.append(f"| {name} | {pooling} | {head} | " + " | ".join(cells) + " |")
+        mine = groups[head, pooling, name]
+        cells = [cell(mine, *metric) for metric in METRICS.items()]
+        n_seeds = len({row["seed"] for row in mine})
+        cells = [name, pooling, head, str(n_seeds), *cells]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -271,26 +282,32 @@ def key_of(row):
     return row["head"], row["pooling"], row["name"]
 
 
-def ranks(rows):
-    """Return the table of mean ranks by macro-F1 over the corpora with one label per document."""
-    rows = [row for row in rows if row["name"] in SINGLE and row["head"] != "words alone"]
+def ranks(rows, trainings):
+    """Return the table of mean ranks by macro-F1, and how many pairs of corpus and seed it is over.
+
+    Those count for which all trainings, pairs of pooling and name, are there, with the heads that
+    all of them have; and only the corpora with one label per document.
+    """
+    rows = [row for row in rows if (row["pooling"], row["name"]) in trainings]
+    rows = [row for row in rows if row["head"] != "words alone"]
     scores = {(key_of(row), row["data"], row["seed"]): row for row in rows}
     heads = {}
     for key, *run in scores:
         heads.setdefault(tuple(run), set()).add(key)
-    trainings = set(itertools.product(POOLINGS, SINGLE))
     runs = sorted(run for run, keys in heads.items() if {key[1:] for key in keys} == trainings)
     keys = sorted(set.intersection(*(heads[run] for run in runs))) if runs else []
-    found = {}
+    found, means = {}, {}
     for metric, sign in (("f1_macro", -1), ("accuracy", -1), ("log_loss", 1)):
-        values = [[sign * scores[key, *run][metric] for key in keys] for run in runs]
+        values = np.array([[sign * scores[key, *run][metric] for key in keys] for run in runs])
         found[metric] = np.mean([rankdata(each) for each in values], axis=0)
-    lines = ["| training | pooling | head | macro-F1 | accuracy | log-loss |"]
-    lines.append("|---|---|---|---:|---:|---:|")
+        means[metric] = sign * values.mean(axis=0)
+    lines = ["| training | pooling | head | macro-F1 | accuracy | log-loss | mean macro-F1 % |"]
+    lines.append("|---|---|---|---:|---:|---:|---:|")
     for i in np.argsort(found["f1_macro"]):
         head, pooling, name = keys[i]
         cells = " | ".join(f"{each[i]:.1f}" for each in found.values())
-        lines.append(f"| {name} | {pooling} | {head} | {cells} |")
+        mean = 100 * means["f1_macro"][i]
+        lines.append(f"| {name} | {pooling} | {head} | {cells} | {mean:.1f} |")
     return "\n".join(lines), len(runs)
 
 
@@ -302,6 +319,8 @@ def main():
     parser.add_argument(
         "--paths", nargs="+", default=[], type=corpora.named_path, metavar="CORPUS=PATH"
     )
+    parser.add_argument("--poolings", nargs="+", default=POOLINGS, choices=POOLINGS)
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--keep", type=Path, required=True, help="folder for features and logits")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only-kept", action="store_true", help="train nothing")
@@ -310,10 +329,13 @@ def main():
     options.keep.mkdir(parents=True, exist_ok=True)
     wanted = []
     for seed, data in itertools.product(options.seeds, options.corpora):
-        trainings = SEVERAL if data == "reuters90" else SINGLE
-        for name, pooling in itertools.product(trainings, POOLINGS):
+        trainings = SEVERAL if data == "reuters90" else SINGLE | ONLY_MEAN
+        for name, pooling in itertools.product(trainings, options.poolings):
+            if name in ONLY_MEAN and pooling != "mean":
+                continue
             training = (data, pooling, name, seed)
-            wanted.append((*training, paths, file_of(options.keep, *training)))
+            file = file_of(options.keep, *training)
+            wanted.append((*training, paths, options.precision, file))
     if not options.only_kept:
         missing = [each for each in wanted if not each[-1].exists()]
         Parallel(options.jobs)(delayed(train)(*each) for each in missing)
@@ -334,13 +356,15 @@ def with_earlier(rows):
 def write_page(rows):
     """Write the rows and the tables."""
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    ranked, n_runs = ranks(rows)
-    blocks = [f"## Mean rank\n\nOver {n_runs} pairs of corpus and seed.\n\n{ranked}"]
+    blocks = []
+    for title, trainings in RANKED.items():
+        ranked, n_runs = ranks(rows, trainings)
+        if n_runs:
+            blocks.append(f"## {title}\n\nOver {n_runs} pairs of corpus and seed.\n\n{ranked}")
     for data in DOCUMENTS:
         mine = [row for row in rows if row["data"] == data]
         if mine:
-            seeds = len({row["seed"] for row in mine})
-            title = f"## {corpora.TITLES[data]}, {DOCUMENTS[data]} documents, {seeds} seeds"
+            title = f"## {corpora.TITLES[data]}, {DOCUMENTS[data]} documents"
             blocks.append(f"{title}\n\n{table(mine)}")
     write_block(
         DOCS / "heads.md",
@@ -348,8 +372,10 @@ def write_page(rows):
         "MiniLM, 64 tokens, otherwise the defaults (the whole encoder, 4 epochs), other documents "
         "for each seed, published test split (2000 documents of it for Ohsumed and 20 Newsgroups), "
         "mean ± standard deviation over the seeds. Natural probabilities are those of log-loss and "
-        f"ECE; the decision is by the others. On {device_name()}, {os.cpu_count()} fits at a "
-        "time.\n\n" + "\n\n".join(blocks),
+        "ECE; the decision is by the others. `half frozen` trains the upper three of six layers. "
+        "Ranks count heads of all trainings in the table, 1 for the best. Seeds in float32 or "
+        f"bfloat16, the precision of each row is in heads.jsonl; on {device_name()}, "
+        f"{os.cpu_count()} fits at a time.\n\n" + "\n\n".join(blocks),
     )
 
 

@@ -102,7 +102,7 @@ def main():
         training = (data, POOLING, TRAINING, options.seed)
         file = heads.file_of(options.keep, *training)
         if not file.exists():
-            heads.train(*training, dict(options.paths), file)
+            heads.train(*training, dict(options.paths), "float32", file)
         plain, logits, codes = refitted(dict(np.load(file, allow_pickle=True)))
         title = f"{corpora.TITLES[data]}, {heads.DOCUMENTS[data]} documents"
         lines += lines_of(title, plain, logits, codes)
