@@ -65,7 +65,7 @@ METRICS = {
 WEIGHTS = (None, "sqrt", "balanced")
 MEAN = {("mean", name) for name in SINGLE}
 RANKED = {
-    "Mean rank with the mean of the tokens": MEAN | {("mean", name) for name in ONLY_MEAN},
+    "Mean rank with the mean of the tokens": MEAN,
     "Mean rank of both poolings": MEAN | {("head", name) for name in SINGLE},
 }
 
