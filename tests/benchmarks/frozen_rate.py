@@ -108,6 +108,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpora", nargs="+", default=CORPORA, choices=CORPORA)
     parser.add_argument("--freeze", nargs="+", type=int, default=list(RATES), choices=RATES)
+    parser.add_argument("--lr", nargs="+", type=float, help="some of the rates; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument(
@@ -121,7 +122,7 @@ def main():
         delayed(train)(data, freeze, lr, seed, options.precision, dict(options.paths))
         for seed, data, freeze in itertools.product(options.seeds, options.corpora, options.freeze)
         for lr in RATES[freeze]
-        if (data, freeze, lr, seed) not in done
+        if (data, freeze, lr, seed) not in done and (not options.lr or lr in options.lr)
     ]
     for row in Parallel(options.jobs, return_as="generator_unordered")(todo):
         append(RESULTS, [row])
