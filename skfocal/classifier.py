@@ -201,8 +201,9 @@ class BertFocalClassifier(
         Peak learning rate of AdamW. "auto": ``2e-4 * (384 / width)**2``, at most 1e-3, where
         ``width`` is the hidden size of the encoder. That is 2e-4 for MiniLM, 5e-5 for BERT-base
         and 3e-5 for BERT-large. With `freeze`, it is divided by the share of the layers that
-        learn, at most 1e-3; if all are frozen, it is 25 times as high. With `peft`, it is ten
-        times as high.
+        learn, at most 1e-3 (not with a decoder, which learns as a whole); if all are frozen, it
+        is 25 times as high, at most 5e-3. With `peft`, it is ten times as high, whatever is
+        frozen.
 
     layer_decay : float, default=1.0
         Factor in (0, 1] by which the learning rate shrinks with each layer from the head down.

@@ -7,9 +7,13 @@ import pytest
 import torch
 from conftest import imbalanced
 from sklearn.base import clone
+from tiny_encoders import FAMILIES
 
-from skfocal import cache_info, clear_cache
+from skfocal import BertFocalClassifier, cache_info, clear_cache
 from skfocal._encoder import frozen_layers
+from skfocal._encoder.module import load_module
+from skfocal._estimator.build import learning_rate
+from skfocal._estimator.parameters import parameters_of
 from skfocal._training.net import FocalNet
 
 
@@ -130,3 +134,32 @@ def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
     monkeypatch.setitem(frozen_layers._SHAPES, "cpu", (4, 8))
     for one, together in zip(alone, frozen.compute(ids), strict=True):
         np.testing.assert_allclose(together, one, atol=1e-5)
+
+
+# -- the rate ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("freeze", "lr"), [(0, 2e-4), (1, 2.4e-4), (3, 4e-4), (5, 1e-3), (6, 5e-3)]
+)
+def test_auto_rate_rises_with_the_frozen_layers(minilm, freeze, lr):
+    module = load_module(minilm, ["a", "b"], pad_token_id=0)
+    given = parameters_of(BertFocalClassifier(minilm))
+    assert learning_rate(given, module, freeze) == pytest.approx(lr)
+
+
+def test_auto_rate_knows_that_all_of_a_decoder_learns(tmp_path):
+    FAMILIES["bart"](tmp_path)
+    module = load_module(str(tmp_path), ["a", "b"], pad_token_id=1)
+    module.model.config.d_model = 384
+    given = parameters_of(BertFocalClassifier(tmp_path))
+    rates = [learning_rate(given, module, freeze) for freeze in (0, 1, 2)]
+    assert rates == pytest.approx([2e-4, 2e-4, 5e-3])
+
+
+def test_a_restored_net_keeps_the_rate_of_its_fit(make, data):
+    clf = make(freeze=1, lr="auto", max_epochs=1).fit(*data)
+    assert clf.net_.lr == clf.lr_ == 1e-3  # a narrow encoder has the highest rate
+    again = pickle.loads(pickle.dumps(clf.set_params(freeze=2)))
+    assert again.net_.lr == again.lr_ == 1e-3
+    assert again.fit(*data).net_.lr == again.lr_ == 5e-3

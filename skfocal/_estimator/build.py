@@ -48,9 +48,8 @@ from skfocal.callbacks import (
 )
 from skfocal.options import Windows
 
-# Of lr="auto".
-_HIGHEST_LR = 1e-3  # if a layer learns
-_HEAD_ALONE = 25  # times the rate of the whole encoder
+# Of lr="auto" without adapters, and where the head alone learns.
+_HIGHEST_LR, _HIGHEST_HEAD_LR = 1e-3, 5e-3
 
 # -- the encoder ---------------------------------------------------------------------------
 
@@ -219,21 +218,22 @@ def truncation(module, tokenizer, max_length, pairs, settings) -> TruncationSpec
 # -- the net -------------------------------------------------------------------------------
 
 
-def learning_rate(parameters, module):
-    """Return the peak learning rate."""
+def learning_rate(parameters, module, freeze):
+    """Return the peak learning rate of an encoder whose lowest `freeze` layers are frozen."""
     if parameters.lr != "auto":
         return parameters.lr
     lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, _HIGHEST_LR)
     if parameters.peft is not None:
         return 10 * lr
+    if not freeze:
+        return lr
     # The less that learns, the farther it must go: docs/benchmarks/frozen-rate.md.
     n_layers = len(layers_of(module.model))
-    n_trained = n_layers - parameters.freeze
-    if not parameters.freeze:
-        return lr
-    if n_trained < 1:
-        return _HEAD_ALONE * lr
-    return min(lr * n_layers / n_trained, _HIGHEST_LR)
+    if freeze >= n_layers:
+        return min(25 * lr, _HIGHEST_HEAD_LR)
+    if getattr(module.model.config, "is_encoder_decoder", False):
+        return lr  # all of the decoder learns
+    return min(lr * n_layers / (n_layers - freeze), _HIGHEST_LR)
 
 
 def _precision(parameters, device):
@@ -256,7 +256,7 @@ def make_net(parameters, module, loss, *, pad_id, device, freeze, pooling, **kwa
         "weight_decay": parameters.weight_decay,
         "layer_decay": parameters.layer_decay,
         "optimizer": torch.optim.AdamW,
-        "lr": learning_rate(parameters, module),
+        "lr": learning_rate(parameters, module, freeze),
         "max_epochs": parameters.max_epochs,
         "batch_size": parameters.batch_size,
         "train_split": None,

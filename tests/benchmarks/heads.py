@@ -366,17 +366,18 @@ def write_page(rows):
         if mine:
             title = f"## {corpora.TITLES[data]}, {DOCUMENTS[data]} documents"
             blocks.append(f"{title}\n\n{table(mine)}")
-    write_block(
-        DOCS / "heads.md",
-        "Pooling, losses and the second fit of the head",
+    about = (
         "MiniLM, 64 tokens, otherwise the defaults (the whole encoder, 4 epochs), other documents "
         "for each seed, published test split (2000 documents of it for Ohsumed and 20 Newsgroups), "
         "mean ± standard deviation over the seeds. Natural probabilities are those of log-loss and "
-        "ECE; the decision is by the others. `half frozen` trains the upper three of six layers. "
-        "Ranks count heads of all trainings in the table, 1 for the best. Seeds in float32 or "
-        f"bfloat16, the precision of each row is in heads.jsonl; on {device_name()}, "
-        f"{os.cpu_count()} fits at a time.\n\n" + "\n\n".join(blocks),
+        "ECE; the decision is by the others. Ranks count the heads that all trainings of the table "
+        "have, 1 for the best. In float32 or bfloat16, see heads.jsonl; on "
+        f"{device_name()}, {os.cpu_count()} fits at a time."
     )
+    if any("half frozen" in row["name"] for row in rows):
+        about += " `half frozen` trains the upper three of six layers."
+    title = "Pooling, losses and the second fit of the head"
+    write_block(RESULTS.with_suffix(".md"), title, "\n\n".join([about, *blocks]))
 
 
 if __name__ == "__main__":

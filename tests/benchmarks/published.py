@@ -120,6 +120,7 @@ def run(data, encoder_name, training, seed, precision, path, threads):
         "name": name_of(encoder_name, training),
         "seed": seed,
         **score(model, (X, y), (X_test, y_test)),
+        "lr": getattr(model, "lr_", None),
         "documents": len(X),
         "classes": len(np.unique(y)),
         "threads": threads,

@@ -69,6 +69,7 @@ def train(name, precision, path, file):
         proba_t=clf.predict_proba(X_test),
         seconds=seconds,
         precision=precision,
+        device=device_name(),
     )
 
 
@@ -139,7 +140,7 @@ def main():
             "documents": n,
             "labels": n_labels,
             "tail": int((kept["y"].sum(0) <= TAIL).sum()),
-            "device": device_name(),
+            "device": str(kept["device"]),
             "version": __version__,
         }
         rows += [{**common, "head": head, "scores": s} for head, s in rows_of(kept).items()]
