@@ -30,7 +30,7 @@ X, _, y, _ = train_test_split(X, y, train_size=400, stratify=y, random_state=0)
 
 # %%
 # With ``freeze=5``, the output of the frozen layers is computed once for the whole comparison.
-clf = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=3, max_length=64)
+clf = BertFocalClassifier(fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64)
 comparison = compare_losses(
     clf,
     X,

@@ -48,7 +48,9 @@ X_test, y_test = part("test", 400)
 # the largest probability. ``"prior"`` decides as if the classes had the shares in ``prior``.
 # ``"tuned"`` adds offsets that maximise ``scoring`` on held-out documents. ``fit`` looks for them,
 # so set ``"tuned"`` before ``fit``; you can set the other two afterwards.
-base = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=3, max_length=64, random_state=0)
+base = BertFocalClassifier(
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
+)
 clf = clone(base).set_params(decision="tuned", train_split=0.2, scoring="f1_macro").fit(X, y)
 ways = {"argmax": {}, "prior": {"prior": "uniform"}, "tuned": {}}
 each = {}

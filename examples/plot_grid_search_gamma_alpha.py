@@ -47,6 +47,7 @@ clf = BertFocalClassifier(
     fetch_minilm(),
     pooling="head",
     freeze=5,
+    lr=1e-3,
     max_epochs=3,
     max_length=64,
     random_state=0,

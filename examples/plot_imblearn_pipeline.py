@@ -49,7 +49,9 @@ print({str(label): int(n) for label, n in zip(classes, counts, strict=True)})
 
 # %%
 # ``as_column`` turns the list of texts into the column that the samplers need.
-clf = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=3, max_length=64, random_state=0)
+clf = BertFocalClassifier(
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=3, max_length=64, random_state=0
+)
 
 
 def resampled(sampler):

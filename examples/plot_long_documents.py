@@ -54,7 +54,7 @@ WAYS = {
     "head_tail": {"long_documents": "head_tail"},
     "windows": {"long_documents": "windows"},
 }
-settings = {"max_length": 64, "freeze": 5, "max_epochs": 6, "alpha": "balanced"}
+settings = {"max_length": 64, "freeze": 5, "lr": 1e-3, "max_epochs": 6, "alpha": "balanced"}
 answers = {}
 for name, way in WAYS.items():
     clf = BertFocalClassifier(fetch_minilm(), **settings, **way, random_state=0, verbose=0)

@@ -50,7 +50,9 @@ print(f"{len(X)} messages, for example {sorted(y[0])}")
 # Most documents lack most labels, so absent labels dominate the loss. With focal loss, easy ones
 # count less. ``alpha="effective"`` gives the presence of a label more weight the rarer the label
 # is. A label is predicted if its probability is above one half.
-base = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=15, max_length=64, random_state=0)
+base = BertFocalClassifier(
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=15, max_length=64, random_state=0
+)
 losses = {
     "cross-entropy": {"loss": "cross_entropy"},
     "focal": {"gamma": 2.0},

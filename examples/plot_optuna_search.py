@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", message=".*optuna.terminator")  # OptunaSearch
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=400, stratify=y, random_state=0)
-clf = BertFocalClassifier(fetch_minilm(), freeze=5, max_length=64, random_state=0)
+clf = BertFocalClassifier(fetch_minilm(), freeze=5, lr=1e-3, max_length=64, random_state=0)
 
 # %%
 # OptunaSearchCV

@@ -52,7 +52,9 @@ X_test, y_test = part("test", 600)
 # ---------------
 # We train one network with cross-entropy and one with focal loss. For the second we look at the
 # softmax and at the ``"natural"`` probabilities, which undo gamma in closed form.
-base = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=4, max_length=64, random_state=0)
+base = BertFocalClassifier(
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=4, max_length=64, random_state=0
+)
 plain = clone(base).set_params(loss="cross_entropy").fit(X, y)
 focal = clone(base).set_params(gamma=5.0).fit(X, y)
 probabilities = {

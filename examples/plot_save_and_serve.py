@@ -35,7 +35,9 @@ X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=300, stratify=y, random_state=0)
 X_test, y_test = fetch_reuters("r8", subset="test", return_X_y=True)
 X_test, y_test = X_test[:200], y_test[:200]
-clf = BertFocalClassifier(fetch_minilm(), alpha="balanced", freeze=5, max_length=64, random_state=0)
+clf = BertFocalClassifier(
+    fetch_minilm(), alpha="balanced", freeze=5, lr=1e-3, max_length=64, random_state=0
+)
 clf.fit(X, y)
 
 

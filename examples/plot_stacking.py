@@ -51,7 +51,9 @@ X_test, y_test = part("test", 500)
 words = make_pipeline(
     TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, class_weight="balanced")
 )
-encoder = BertFocalClassifier(fetch_minilm(), freeze=5, max_epochs=4, max_length=64, random_state=0)
+encoder = BertFocalClassifier(
+    fetch_minilm(), freeze=5, lr=1e-3, max_epochs=4, max_length=64, random_state=0
+)
 stack = StackingClassifier(
     [("words", words), ("encoder", encoder)],
     final_estimator=LogisticRegression(),

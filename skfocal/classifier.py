@@ -200,10 +200,8 @@ class BertFocalClassifier(
     lr : float or "auto", default="auto"
         Peak learning rate of AdamW. "auto": ``2e-4 * (384 / width)**2``, at most 1e-3, where
         ``width`` is the hidden size of the encoder. That is 2e-4 for MiniLM, 5e-5 for BERT-base
-        and 3e-5 for BERT-large. With `freeze`, it is divided by the share of the layers that
-        learn, at most 1e-3 (not with a decoder, which learns as a whole); if all are frozen, it
-        is 25 times as high, at most 5e-3. With `peft`, it is ten times as high, whatever is
-        frozen.
+        and 3e-5 for BERT-large. If `freeze` leaves only the head to learn, it is 25 times as
+        high, at most 5e-3. With `peft`, it is ten times as high.
 
     layer_decay : float, default=1.0
         Factor in (0, 1] by which the learning rate shrinks with each layer from the head down.

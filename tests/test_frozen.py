@@ -7,7 +7,6 @@ import pytest
 import torch
 from conftest import imbalanced
 from sklearn.base import clone
-from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, cache_info, clear_cache
 from skfocal._encoder import frozen_layers
@@ -139,22 +138,11 @@ def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
 # -- the rate ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("freeze", "lr"), [(0, 2e-4), (1, 2.4e-4), (3, 4e-4), (5, 1e-3), (6, 5e-3)]
-)
-def test_auto_rate_rises_with_the_frozen_layers(minilm, freeze, lr):
+@pytest.mark.parametrize(("freeze", "lr"), [(0, 2e-4), (5, 2e-4), (6, 5e-3)])
+def test_auto_rate_is_higher_for_the_head_alone(minilm, freeze, lr):
     module = load_module(minilm, ["a", "b"], pad_token_id=0)
     given = parameters_of(BertFocalClassifier(minilm))
     assert learning_rate(given, module, freeze) == pytest.approx(lr)
-
-
-def test_auto_rate_knows_that_all_of_a_decoder_learns(tmp_path):
-    FAMILIES["bart"](tmp_path)
-    module = load_module(str(tmp_path), ["a", "b"], pad_token_id=1)
-    module.model.config.d_model = 384
-    given = parameters_of(BertFocalClassifier(tmp_path))
-    rates = [learning_rate(given, module, freeze) for freeze in (0, 1, 2)]
-    assert rates == pytest.approx([2e-4, 2e-4, 5e-3])
 
 
 def test_a_restored_net_keeps_the_rate_of_its_fit(make, data):

@@ -225,15 +225,9 @@ def learning_rate(parameters, module, freeze):
     lr = min(2e-4 * (384 / module.model.config.hidden_size) ** 2, _HIGHEST_LR)
     if parameters.peft is not None:
         return 10 * lr
-    if not freeze:
-        return lr
-    # The less that learns, the farther it must go: docs/benchmarks/frozen-rate.md.
-    n_layers = len(layers_of(module.model))
-    if freeze >= n_layers:
-        return min(25 * lr, _HIGHEST_HEAD_LR)
-    if getattr(module.model.config, "is_encoder_decoder", False):
-        return lr  # all of the decoder learns
-    return min(lr * n_layers / (n_layers - freeze), _HIGHEST_LR)
+    if freeze and freeze >= len(layers_of(module.model)):
+        return min(25 * lr, _HIGHEST_HEAD_LR)  # docs/benchmarks/frozen-rate.md
+    return lr
 
 
 def _precision(parameters, device):

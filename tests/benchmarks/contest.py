@@ -43,7 +43,7 @@ TRAINING = {"max_length": 128, "epochs": 4, **contenders.TRAINING}
 PLAIN = {"pooling": "head", "loss": "cross_entropy"}
 REFIT = {"alpha": "balanced", "refit_head": "balanced"}
 REFIT_LABELS = {"refit_head": "balanced"}
-FROZEN = {"freeze": 3, "lr": 4e-4}  # lr="auto" for so many layers
+FROZEN = {"freeze": 3}
 SKFOCAL = {
     SINGLE: {
         "skfocal, cross-entropy": PLAIN,

@@ -36,7 +36,13 @@ RESULTS = DOCS / "held-out.jsonl"
 CORPORA = ("r8", "r52", "ohsumed", "20ng-lt")
 FOLDS = "two folds"  # a training on each, then one on all documents
 TEMPERATURES = (None, "auto", FOLDS)
-SETTINGS = {"alpha": "balanced", "refit_head": "balanced", "max_length": 64, "freeze": 3}
+SETTINGS = {
+    "alpha": "balanced",
+    "refit_head": "balanced",
+    "max_length": 64,
+    "freeze": 3,
+    "lr": 4e-4,
+}
 COLUMNS = {
     "temperature_": ("fitted", 2, 1),
     "best_temperature": ("best for the test", 2, 1),
