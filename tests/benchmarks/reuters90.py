@@ -106,14 +106,16 @@ def page(rows):
     for name, scores in PUBLISHED.items():
         lines.append(f"| {name} | published | {' | '.join(f'{x:.1f}' for x in scores)} | |")
     first = rows[0]
+    half = ""
+    if any("half frozen" in row["training"] for row in rows):
+        half = ", or half frozen with " + ", ".join(f"`{k}={v!r}`" for k, v in HALF_FROZEN.items())
     devices = " and ".join(sorted({f"{row['device']} in {row['precision']}" for row in rows}))
     return (
-        "MiniLM, `pooling='mean'`, 64 tokens, or half frozen with "
-        + ", ".join(f"`{key}={value!r}`" for key, value in HALF_FROZEN.items())
-        + f", otherwise the defaults; {first['documents']} documents, {first['labels']} labels, of "
-        f"which {first['tail']} are in the tail with at most {TAIL} training documents; published "
-        f"test split, one seed, one core. On {devices}. The published rows are those of Huang et "
-        "al. (EMNLP 2021, arXiv:2109.04712).\n\n" + "\n".join(lines)
+        f"MiniLM, `pooling='mean'`, 64 tokens{half}, otherwise the defaults; {first['documents']} "
+        f"documents, {first['labels']} labels, of which {first['tail']} are in the tail with at "
+        f"most {TAIL} training documents; published test split, one seed, one core. On {devices}. "
+        "The published rows are those of Huang et al. (EMNLP 2021, arXiv:2109.04712).\n\n"
+        + "\n".join(lines)
     )
 
 
