@@ -16,12 +16,7 @@ from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.head import cosine_scale, give_cosine_head, head_of
 from skfocal._encoder.module import load_module
 from skfocal._encoder.pretrained import load_tokenizer
-from skfocal._encoder.structure import (
-    default_length,
-    has_token_types,
-    layers_of,
-    length_limit,
-)
+from skfocal._encoder.structure import default_length, has_token_types, layers_of, length_limit
 from skfocal._estimator import advice
 from skfocal._estimator.parameters import (
     as_callbacks,

@@ -398,20 +398,20 @@ class Skfocal(Contender):
 
         settings = self.settings
         clear_cache()  # everybody tokenises and reads the weights each time
-        shared = {
-            "max_length": settings.max_length,
-            "max_epochs": settings.epochs,
-            "batch_size": settings.batch_size,
-            "lr": settings.lr,
-            "weight_decay": settings.weight_decay,
-            "warmup": settings.warmup,
-            "schedule": "linear",
-            "gradient_clip": settings.clip,
-            "precision": settings.precision,
-            "device": settings.device,
-        }
         self.model = BertFocalClassifier(
-            settings.model, random_state=seed, **shared | self.parameters()
+            settings.model,
+            max_length=settings.max_length,
+            max_epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            schedule="linear",
+            gradient_clip=settings.clip,
+            precision=settings.precision,
+            device=settings.device,
+            random_state=seed,
+            **self.parameters(),
         ).fit(texts, labels)
 
     def predict(self, texts, precision=None):

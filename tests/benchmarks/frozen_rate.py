@@ -20,11 +20,9 @@ from sklearn.metrics import f1_score, log_loss
 
 import corpora
 from common import DOCS, device_name, write_block
-from heads import documents_of
+from heads import documents_of, last_layer
 from probabilities import append, cell, read
 from skfocal import BertFocalClassifier, __version__, clear_cache, fetch_minilm
-from skfocal._encoder.head import head_of
-from skfocal._estimator.fitted_model import FittedModel
 from skfocal._estimator.refit import fit_linear
 from skfocal.balance import class_weight
 
@@ -62,9 +60,7 @@ def train(data, freeze, lr, seed, precision, paths):
     row = {"data": data, "freeze": freeze, "lr": lr, "seed": seed, "precision": precision}
     row["seconds"] = time.perf_counter() - start
     features, tested = clf.transform(X), clf.transform(X_test)
-    model = FittedModel.of(clf)
-    linear = getattr(*head_of(model.net.plain_module().model))
-    weights, biases = (p.detach().numpy() for p in (linear.weight, linear.bias))
+    model, weights, biases = last_layer(clf)
     proba = model.calibration.answers(tested @ weights.T + biases).predict_proba()
     row["f1_trained"], row["loss_trained"] = scores(y_test, proba, classes)
     codes = np.searchsorted(classes, y)

@@ -110,9 +110,7 @@ def train(data, pooling, name, seed, paths, precision, file):
     start = time.perf_counter()
     clf.fit(X, y)
     seconds = time.perf_counter() - start
-    model = FittedModel.of(clf)
-    linear = getattr(*head_of(model.net.plain_module().model))
-    weights, biases = (p.detach().numpy() for p in (linear.weight, linear.bias))
+    model, weights, biases = last_layer(clf)
     features, tested = clf.transform(X), clf.transform(X_test)
     logits = tested @ weights.T + biases
     np.savez(
@@ -131,6 +129,13 @@ def train(data, pooling, name, seed, paths, precision, file):
         seconds=seconds,
         precision=precision,
     )
+
+
+def last_layer(clf):
+    """Return a fitted classifier's model, and the weights and biases of its last layer."""
+    model = FittedModel.of(clf)
+    linear = getattr(*head_of(model.net.plain_module().model))
+    return model, *(p.detach().numpy() for p in (linear.weight, linear.bias))
 
 
 # -- heads ---------------------------------------------------------------------------------

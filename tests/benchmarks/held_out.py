@@ -13,6 +13,7 @@ import warnings
 
 import numpy as np
 import torch
+from contest import scores_single
 from joblib import Parallel, delayed
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
@@ -21,14 +22,13 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold
 
 import corpora
-from common import DOCS, device_name, scores_of, write_block
+from common import DOCS, device_name, write_block
 from heads import DOCUMENTS, documents_of
 from probabilities import append, cell, read
 from skfocal import (
     BertFocalClassifier,
     __version__,
     clear_cache,
-    expected_calibration_error,
     fetch_minilm,
 )
 
@@ -72,23 +72,17 @@ def train(data, temperature, seed, precision, paths):
     else:
         fitted = clf.set_params(temperature=temperature).fit(X, codes).temperature_
     seconds = time.perf_counter() - start
-    proba = clf.predict_proba(X_test).astype(float)
-    proba /= proba.sum(axis=1, keepdims=True)
+    proba = clf.predict_proba(X_test)
     trained = np.isin(y_test, classes)  # the others have no probability
-    truth, given = y_test[trained], proba[trained]
-    every = np.unique([*classes, *y_test])
-    wide = np.zeros((len(y_test), len(every)))
-    wide[:, np.searchsorted(every, classes)] = proba
+    best = best_temperature(y_test[trained], proba[trained], classes)
     return {
         "data": data,
         "temperature": temperature,
         "seed": seed,
         "temperature_": float(fitted),
-        "best_temperature": float(fitted) * best_temperature(truth, given, classes),
+        "best_temperature": float(fitted) * best,
         "seconds": seconds,
-        **scores_of(y_test, classes[proba.argmax(axis=1)]),
-        "log_loss": log_loss(truth, given, labels=classes),
-        "ece": expected_calibration_error(y_test, wide, classes=every),
+        **scores_single(y_test, {"classes": classes, "proba": proba}),
         "precision": precision,
         "device": device_name(),
         "version": __version__,

@@ -12,23 +12,20 @@ docs/benchmarks/published.md.
 import argparse
 import itertools
 import os
-import time
 import warnings
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from sklearn.metrics import log_loss
 
 import corpora
-from common import DOCS, METRICS, device_name, scores_of, table, write_block
+from common import DOCS, METRICS, device_name, measure, table, write_block
 from probabilities import append, read
 from quality import linear
 from skfocal import (
     BertFocalClassifier,
     __version__,
     clear_cache,
-    expected_calibration_error,
     fetch_minilm,
     fetch_mpnet,
 )
@@ -83,20 +80,6 @@ def name_of(encoder_name, training):
     return f"{ENCODERS[encoder_name][0]}, {training}"
 
 
-def score(model, train, test):
-    """Fit a model; return its scores."""
-    start = time.perf_counter()
-    model.fit(*train)
-    seconds = time.perf_counter() - start
-    X, y = test
-    scores = scores_of(y, model.predict(X)) | {"fit_seconds": seconds}
-    if hasattr(model, "predict_proba"):
-        proba = model.predict_proba(X)
-        scores["log_loss"] = log_loss(y, proba, labels=model.classes_)
-        scores["ece"] = expected_calibration_error(y, proba, classes=model.classes_)
-    return scores
-
-
 def run(data, encoder_name, training, seed, precision, path, threads):
     """Return the row of a training."""
     torch.set_num_threads(threads)
@@ -111,7 +94,7 @@ def run(data, encoder_name, training, seed, precision, path, threads):
         "data": data,
         "name": name_of(encoder_name, training),
         "seed": seed,
-        **score(model, (X, y), (X_test, y_test)),
+        **measure(model, (X, y), (X_test, y_test)),
         "lr": getattr(model, "lr_", None),
         "documents": len(X),
         "classes": len(np.unique(y)),
