@@ -586,6 +586,7 @@ class BertFocalClassifier(
             rng = checkpoints.random_state(given.random_state)
             texts = inputs.read_documents(self, X, reset=True)
             data = inputs.training_data(given, texts, y, sample_weight, groups, rng, processes)
+            inputs.check_frames(X, y, data)
             training = Training(given, data, rng, processes, checkpoints, earlier=Fit.of(self))
             training.run().keep_in(self)
         return self
@@ -638,6 +639,7 @@ class BertFocalClassifier(
             data = partial_fit.chunk_data(
                 given, texts, y, classes, sample_weight, earlier, processes
             )
+            inputs.check_frames(X, y, data)
             training = Training(given, data, chunks.rng, processes, earlier=earlier, chunks=chunks)
             training.run().keep_in(self)
         return self

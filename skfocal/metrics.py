@@ -1,9 +1,11 @@
 """Scores that scikit-learn does not have."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skfocal._utils.messages import excerpts
@@ -116,3 +118,122 @@ def confidence_bins(
         for values in (confidence, right)
     )
     return counts, mean_confidence, accuracy
+
+
+# -- scorers -----------------------------------------------------------------------------------
+
+
+def neg_log_loss_scorer(
+    estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the negative log-loss of a fitted classifier, also on a fold that lacks classes.
+
+    scikit-learn's scorer "neg_log_loss" takes the classes from y, so the score of a fold that
+    lacks one is NaN. This one takes those of the estimator. A label that the estimator does not
+    know gets probability 0, which counts as the smallest float64 above 1, less 1: a loss of 36.
+
+    Parameters
+    ----------
+    estimator : fitted classifier with ``predict_proba``
+    X : documents
+    y : array-like of shape (n,), or an indicator of shape (n, n_labels)
+        Labels. With several labels per document, the mean over the labels counts.
+    sample_weight : array-like of shape (n,), default=None
+
+    Returns
+    -------
+    float
+        At most 0; larger is better.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.model_selection import cross_val_score
+    >>> X, y = [[0]] * 6, ["a", "a", "a", "a", "a", "b"]
+    >>> clf, folds = DummyClassifier(strategy="prior"), [([0, 1, 2, 5], [3, 4])]
+    >>> cross_val_score(clf, X, y, cv=folds, scoring=neg_log_loss_scorer).round(3)
+    array([-0.288])
+    """
+    proba, truth = _proba_and_truth(estimator, X, y)
+    if np.ndim(y) == 2:
+        return -float(
+            np.mean(
+                [
+                    log_loss(applies, p, sample_weight=sample_weight, labels=[0, 1])
+                    for p, applies in zip(proba.T, truth.T, strict=True)
+                ]
+            )
+        )
+    codes, every = truth.argmax(axis=1), range(truth.shape[1])
+    return -float(log_loss(codes, proba, sample_weight=sample_weight, labels=every))
+
+
+def roc_auc_scorer(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    """Return the area under the ROC curve of each class against the others, as the mean.
+
+    Only the classes count that some but not all documents have. scikit-learn's scorer
+    "roc_auc_ovr" is NaN on a fold that lacks a class.
+
+    Parameters
+    ----------
+    estimator, X, y, sample_weight
+        As in :func:`neg_log_loss_scorer`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN only if all documents have the same labels.
+    """
+    proba, truth = _proba_and_truth(estimator, X, y)
+    mixed = truth.any(axis=0) & ~truth.all(axis=0)
+    return _mean_over_classes(roc_auc_score, mixed, proba, truth, sample_weight)
+
+
+def average_precision_scorer(
+    estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the average precision of each class against the others, as the mean.
+
+    Only the classes count that a document has. Of two classes, both count.
+
+    Parameters
+    ----------
+    estimator, X, y, sample_weight
+        As in :func:`neg_log_loss_scorer`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN only if no document has a label.
+    """
+    proba, truth = _proba_and_truth(estimator, X, y)
+    present = truth.any(axis=0)
+    return _mean_over_classes(average_precision_score, present, proba, truth, sample_weight)
+
+
+def _mean_over_classes(
+    score: Callable[..., float],
+    scored: NDArray[np.bool_],
+    proba: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    sample_weight: ArrayLike | None,
+) -> float:
+    """Return the mean score of the classes to be scored, or NaN if there are none."""
+    scores = [
+        score(truth[:, c], proba[:, c], sample_weight=sample_weight) for c in np.flatnonzero(scored)
+    ]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _proba_and_truth(
+    estimator: Any, X: Any, y: Any
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the probabilities and an indicator of y, with a column for each class of either."""
+    proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
+    if np.ndim(y) == 2:
+        return proba, np.asarray(y, dtype=np.int64)
+    labels = column_or_1d(y)
+    classes = np.union1d(estimator.classes_, labels)
+    wide = np.zeros((len(proba), len(classes)))
+    wide[:, np.searchsorted(classes, estimator.classes_)] = proba
+    return wide, (labels[:, None] == classes).astype(np.int64)

@@ -12,10 +12,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skfocal._data.texts import is_dataset, is_missing
+from skfocal._runtime.warnings import warn
 from skfocal._utils.messages import excerpt, excerpts
 
 # What `encode` takes as y.
 Labels: TypeAlias = Any
+
+_MARKS = (-1, -100)  # of documents without a label: scikit-learn's and torch's
+_LEAVE_OUT = "Leave such documents out."
+_NOT_PROBABILITIES = "Probabilities cannot be labels."
 
 
 def encode(y, texts, declared=None, multilabel=None):
@@ -54,9 +59,11 @@ def encode(y, texts, declared=None, multilabel=None):
             f"labels. Got {type(y).__name__}."
         )
     y = _lists_as_objects(_whole_column(y))
+    _check_not_masked(y)
     if _holds_rows_of_an_indicator(y):
         y = np.array([list(row) for row in y])
-    if _holds_collections(y, multilabel):
+    as_collections = _holds_collections(y)
+    if as_collections:
         classes, codes = _encode_collections(y, texts, declared)
     else:
         if sparse.issparse(y):
@@ -64,6 +71,8 @@ def encode(y, texts, declared=None, multilabel=None):
         shape = _shape(y)
         several = len(shape) == 2 and shape[1] > 1
         classes, codes = (_encode_indicator if several else _encode_classes)(y, texts, declared)
+    if multilabel is None and codes.ndim == 2 and (codes.sum(1) == 1).all():
+        _warn_one_each(as_collections)
     if multilabel not in (None, codes.ndim == 2):
         kinds = ["one label", "several labels"]
         raise ValueError(
@@ -88,7 +97,15 @@ def _whole_column(y):
 
 
 def _lists_as_objects(y):
-    """Return a polars or pyarrow column of lists as an array of lists."""
+    """Return rows of lists as an array of lists, in whatever they came.
+
+    In a list, rows of numbers that are all of one length above 1 are those of a table.
+    """
+    if isinstance(y, list | tuple):
+        if not y or not all(map(_is_collection, y)):
+            return y
+        has_names = any(isinstance(label, str) for row in y for label in row)
+        return _as_objects(y) if has_names or not _is_table(y) else np.asarray(y)
     if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
         return y
     return _as_objects(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list())
@@ -111,17 +128,22 @@ def _shape(rows):
 _COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
-def _holds_collections(y, multilabel=None):
-    """Say whether the elements are collections of labels, not rows of an array.
+def _is_table(rows):
+    """Say whether rows are all of one length above 1."""
+    lengths = {len(row) for row in rows}
+    return len(lengths) == 1 and min(lengths) > 1
 
-    Sets, and the elements of a Series or an array of objects, are always collections. Lists of
-    lists could be rows of an array. They are collections if their lengths differ, or if they
-    hold names and either do not all have length 1 or `multilabel` is true.
-    """
+
+def _is_collection(row):
+    return isinstance(row, _COLLECTIONS) and getattr(row, "ndim", 1) == 1
+
+
+def _holds_collections(y):
+    """Say whether the elements are collections of labels."""
     if sparse.issparse(y) or getattr(y, "ndim", 1) != 1:
         return False
     rows = list(y) if isinstance(y, list | tuple) or hasattr(y, "dtype") else []
-    found = [isinstance(row, _COLLECTIONS) and getattr(row, "ndim", 1) == 1 for row in rows]
+    found = list(map(_is_collection, rows))
     if not any(found):
         return False
     if not all(found):
@@ -130,11 +152,7 @@ def _holds_collections(y, multilabel=None):
             "y must have a collection of labels for each document. "
             f"Got {excerpt(rows[i])} in row {i}."
         )
-    if hasattr(y, "dtype") or any(isinstance(row, set | frozenset) for row in rows):
-        return True
-    lengths = {len(row) for row in rows}
-    names = any(isinstance(label, str) for row in rows for label in row)
-    return len(lengths) > 1 or bool(names and (lengths != {1} or multilabel))
+    return True
 
 
 def _holds_rows_of_an_indicator(y):
@@ -147,8 +165,7 @@ def _holds_rows_of_an_indicator(y):
         return False
     if not all(isinstance(row, list | tuple | np.ndarray) for row in y):
         return False
-    lengths = {len(row) for row in y}
-    if len(lengths) > 1 or lengths == {0} or lengths == {1}:
+    if not _is_table(y):
         return False
     return all(isinstance(v, Number | np.bool_) and v in (0, 1) for row in y for v in row)
 
@@ -158,11 +175,12 @@ def _encode_collections(y, texts, declared):
     check_consistent_length(texts, rows)
     for i, row in enumerate(rows):
         for label in row:
-            if is_missing(label) or isinstance(label, _COLLECTIONS):
-                raise ValueError(
-                    "y must hold collections of labels that are str or numbers. "
-                    f"Got {excerpt(label)} in row {i}."
-                )
+            _check_in_collection(label, i)
+        if len(set(row)) < len(row):
+            raise ValueError(
+                "y must hold collections without repeated labels, or rows of 0 and 1 that are all "
+                f"of one length. Got {excerpt(row)} in row {i}."
+            )
     try:
         found = sorted({label for row in rows for label in row})
     except TypeError as error:
@@ -174,6 +192,19 @@ def _encode_collections(y, texts, declared):
     _check_known(np.setdiff1d(found, classes), classes)
     binarizer = MultiLabelBinarizer(classes=classes.tolist())
     return classes, binarizer.fit_transform(rows).astype(np.float32)
+
+
+def _check_in_collection(label, row):
+    if is_missing(label) or isinstance(label, _COLLECTIONS):
+        raise ValueError(
+            "y must hold collections of labels that are str or numbers. "
+            f"Got {excerpt(label)} in row {row}."
+        )
+    if isinstance(label, float | np.floating) and label != int(label):
+        raise ValueError(
+            "y must hold collections of labels that are str or whole numbers. "
+            f"Got {label} in row {row}. {_NOT_PROBABILITIES}"
+        )
 
 
 def _encode_indicator(y, texts, declared):
@@ -191,6 +222,7 @@ def _encode_indicator(y, texts, declared):
         y = np.asarray(y)[:, [list(columns).index(name) for name in declared]]
     y = _as_numbers(y)
     check_consistent_length(texts, y)
+    _check_indicator_is_whole(y)
     # type_of_target also accepts indicators of two other integers, or columns of one value.
     if not np.isin(y, (0, 1)).all():
         kind = type_of_target(y, input_name="y")
@@ -200,6 +232,7 @@ def _encode_indicator(y, texts, declared):
             "y with several columns must be an indicator of 0 and 1, one column per label. If "
             "these are labels, give a set of them for each document, or an indicator made by "
             f"sklearn.preprocessing.MultiLabelBinarizer. Got {kind} data of shape {y.shape}."
+            f"{' ' + _NOT_PROBABILITIES if kind.startswith('continuous') else ''}"
         )
     classes = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
     if declared is not None:
@@ -216,21 +249,39 @@ def _as_numbers(y):
     """Return an array; objects, which nullable columns become, are converted to floats."""
     y = np.asarray(y)
     if y.dtype.kind != "O":
-        if y.dtype.kind == "f":
-            assert_all_finite(y, input_name="y")
         return y
     for i, row in enumerate(y):
         if any(is_missing(value) for value in row):
-            raise ValueError(f"y must have 0 or 1 for each label. Got a missing value in row {i}.")
+            raise ValueError(
+                f"y must have 0 or 1 for each label. Got a missing value in row {i}. {_LEAVE_OUT}"
+            )
     try:
         return y.astype(np.float64)
     except (TypeError, ValueError):
         return y
 
 
+def _check_indicator_is_whole(y):
+    """Raise ValueError, naming a row, if 0 or 1 stands open for a label of a document."""
+    if y.dtype.kind not in "if":
+        return
+    is_open = np.isnan(y)
+    if (y == 0).any():  # else -1 may be the other value
+        is_open |= np.isin(y, _MARKS)
+    if is_open.any():
+        row, column = np.argwhere(is_open)[0].tolist()
+        raise ValueError(
+            f"y must have 0 or 1 for each label. Got {y[row, column]:g} in row {row}, column "
+            f"{column}. {_LEAVE_OUT}"
+        )
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+
+
 def _encode_classes(y, texts, declared):
-    if hasattr(getattr(y, "dtype", None), "numpy_dtype") and not y.isna().any():
-        y = y.to_numpy(y.dtype.numpy_dtype)  # pandas' Int64 and boolean would become floats
+    if hasattr(getattr(y, "dtype", None), "numpy_dtype"):  # a nullable type of pandas
+        _check_no_missing(y)
+        y = y.to_numpy(y.dtype.numpy_dtype)  # Int64 and boolean would become floats
     if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
         _check_no_missing(y)  # an array of str would make a label "nan" of it
         _check_one_kind(y)  # and "1" of a number
@@ -240,7 +291,13 @@ def _encode_classes(y, texts, declared):
         _check_no_missing(y)
         y = _from_objects(y)
     elif y.dtype.kind == "f":
+        _check_no_missing(y)
         assert_all_finite(y, input_name="y")
+    elif y.dtype.kind in "Mm":
+        raise ValueError(
+            f"y must have labels that are str, bool or numbers. Got {y.dtype}: use y.astype(str)."
+        )
+    _check_marks(y, declared)
     check_classification_targets(y)
     present, codes = np.unique(y, return_inverse=True)
     if declared is None:
@@ -275,10 +332,52 @@ def _check_known(unknown, classes):
         raise error
 
 
+def _check_not_masked(y):
+    if np.ma.isMaskedArray(y) and np.ma.getmaskarray(y).any():
+        row = int(np.argwhere(np.ma.getmaskarray(y))[0][0])
+        raise ValueError(
+            f"y must have a label for each document. Row {row} is masked. {_LEAVE_OUT}"
+        )
+
+
 def _check_no_missing(y):
     for i, label in enumerate(y):
         if is_missing(label):
-            raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
+            raise ValueError(
+                f"y must have a label for each document. Got {label} in row {i}. {_LEAVE_OUT}"
+            )
+
+
+def _check_marks(y, declared):
+    """Refuse -100, and warn of -1, among labels of 0 and above, unless `classes` has them."""
+    if y.dtype.kind not in "if" or not len(y):
+        return
+    known = () if declared is None else np.unique(declared)
+    for mark in _MARKS:
+        rows = np.flatnonzero(y == mark)
+        if not len(rows) or mark in known or (np.delete(y, rows) < 0).any():
+            continue
+        found = f"Got {mark} in {len(rows)} rows, the first of them row {rows[0]}"
+        if mark == -100:
+            raise ValueError(
+                f"y must have a label for each document. {found}: in torch, it marks what has no "
+                f"label. {_LEAVE_OUT} If it is a class, name all classes in classes=."
+            )
+        if set(np.unique(y).tolist()) != {-1, 1}:
+            warn(
+                f"y has -1 beside labels of 0 and above, and it becomes a class. {found}. If it "
+                "stands for 'no label', leave those documents out; if it is a class, name all "
+                "classes in classes=, and this warning is gone."
+            )
+
+
+def _warn_one_each(as_collections):
+    how = "[label for (label,) in y]" if as_collections else "y.argmax(axis=1)"
+    warn(
+        "y has exactly one label in each row. As it is given, it means several labels per "
+        "document: each gets a probability of its own, and they do not sum to 1. If a document "
+        f"can have one label only, give an array of shape (n,), for example {how}."
+    )
 
 
 def _check_one_kind(labels):

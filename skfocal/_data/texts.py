@@ -201,10 +201,12 @@ def _columns(X):
     if not hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
         raise TypeError(_no_container(X))
     if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, 2)):
+        names = names_of_columns(X)
+        found = f"the columns {excerpts(names)}" if len(names) else f"shape {tuple(shape)}"
         raise ValueError(
             "X must have one column, the text, or two for pairs of texts: select it first, for "
             "example with X['text'], X.select_columns('text') or a ColumnTransformer. "
-            f"Got shape {tuple(shape)}."
+            f"Got {found}."
         )
     if hasattr(X, "columns") and hasattr(X, "iloc") and not X.columns.is_unique:
         raise ValueError(
@@ -216,6 +218,11 @@ def _columns(X):
 def is_dataset(X):
     """Say whether X is a table of the package `datasets` that allows random access."""
     return hasattr(X, "select_columns") and hasattr(X, "__len__") and not isinstance(X, Mapping)
+
+
+def names_of_columns(X):
+    """Return the names of the columns of a frame or table, and none of anything else."""
+    return list(getattr(X, "column_names", getattr(X, "columns", ())))
 
 
 def columns_named(X):
@@ -268,12 +275,14 @@ def _column(X, j):
 
 def is_missing(value):
     """Say whether a value is None, NaN or pandas' NA or NaT."""
-    is_nan = isinstance(value, float) and value != value
+    is_nan = isinstance(value, float | np.floating) and value != value
     return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _bad_row(i, row, column=""):
     message = f"X must hold str only. Got {type(row).__name__} in row {i}{column}: {excerpt(row)}."
+    if column and not is_missing(row):
+        return message + " Two columns are pairs of texts; for one text give X['text'] alone."
     if is_missing(row):
         return message + " Fill or drop missing texts first, for example X.fillna('')."
     if isinstance(row, bytes):

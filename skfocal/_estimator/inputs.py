@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import (
@@ -14,7 +15,7 @@ from sklearn.utils.validation import (
 
 from skfocal import balance
 from skfocal._data import labels
-from skfocal._data.texts import as_texts, check_kind, columns_named
+from skfocal._data.texts import as_texts, check_kind, columns_named, names_of_columns
 from skfocal._estimator.parameters import needs_held_out
 from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import describe
@@ -22,6 +23,7 @@ from skfocal._utils.hashing import digest
 from skfocal._utils.messages import excerpt, excerpts
 
 _AT_ONCE = 32_768  # documents read together to compute a fingerprint
+_LOOKED_AT = 1000  # documents that are enough to see labels among the texts
 # Parameters that may differ between the processes that train together.
 _OF_A_PROCESS = {"device", "random_state", "callbacks", "net_params", "verbose"}
 
@@ -89,6 +91,49 @@ def read_documents(estimator, X, *, reset, pairs=None):
     if pairs is not None:
         check_kind(texts, pairs)
     return texts
+
+
+def check_frames(X, y, data):
+    """Refuse labels that came along as a column of X, or whose rows have another order than X's.
+
+    Raises
+    ------
+    ValueError
+        If a column of X is y itself, or the index of y is that of X in another order.
+
+    Warns
+    -----
+    UserWarning
+        If a column of X has one text for each class of y.
+    """
+    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
+    if all(hasattr(index, "sort_values") for index in indexes):
+        index, other = indexes
+        if not index.equals(other) and index.sort_values().equals(other.sort_values()):
+            raise ValueError(
+                "X and y must have their rows in the same order. They have one index in two "
+                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
+            )
+    if data.pairs and not data.multilabel:
+        names = names_of_columns(X) or range(2)
+        seen = [str(label) for label in data.classes[data.codes[:_LOOKED_AT]]]
+        for name, column in zip(names, zip(*data.texts[:_LOOKED_AT], strict=True), strict=True):
+            _check_no_labels(name, list(column), seen)
+
+
+def _check_no_labels(name, column, seen):
+    if column == seen:
+        raise ValueError(
+            f"X must not hold the labels. Its column {name!r} is y itself, and would be read as a "
+            "second text of each document: give the column of the texts alone, for example "
+            "X['text']."
+        )
+    pairs = set(zip(column, seen, strict=True))
+    if len(set(column)) == len(set(seen)) == len(pairs) < len(seen) / 2:
+        warn(
+            f"Column {name!r} of X has one text for each class of y, so the labels may have been "
+            "left in X. If they were, give the column of the texts alone, for example X['text']."
+        )
 
 
 def training_data(parameters, texts, y, sample_weight, groups, rng, processes) -> TrainingData:

@@ -1,0 +1,127 @@
+"""Scorers that are finite on folds that lack classes."""
+
+import numpy as np
+import pytest
+from conftest import imbalanced
+from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, get_scorer, log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+
+from skfocal import BertFocalClassifier
+from skfocal.metrics import average_precision_scorer, neg_log_loss_scorer, roc_auc_scorer
+
+SCORERS = (neg_log_loss_scorer, roc_auc_scorer, average_precision_scorer)
+NAMES = np.array(["a", "b", "c", "d"])
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    X, y = make_classification(
+        400, n_classes=4, n_informative=6, weights=[0.6, 0.2, 0.15, 0.05], random_state=0
+    )
+    return X, NAMES[y], np.random.RandomState(0).uniform(0.1, 2, 400)
+
+
+def test_scores_are_scikit_learns_where_all_classes_are_there(numbers):
+    X, y, weight = numbers
+    clf = LogisticRegression().fit(X, y)
+    one_hot = (y[:, None] == NAMES).astype(int)
+    for given in (None, weight):
+        scores = [scorer(clf, X, y, sample_weight=given) for scorer in SCORERS]
+        proba = clf.predict_proba(X)
+        expected = [
+            -log_loss(y, proba, sample_weight=given),
+            roc_auc_score(one_hot, proba, sample_weight=given, average="macro"),
+            average_precision_score(one_hot, proba, sample_weight=given, average="macro"),
+        ]
+        np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    assert roc_auc_scorer(clf, X, y) == pytest.approx(get_scorer("roc_auc_ovr")(clf, X, y))
+
+
+def test_two_classes_have_scikit_learns_area_whatever_their_names(numbers):
+    X, y, _ = numbers
+    y = np.where(y == "a", "usual", "rare")
+    clf = LogisticRegression().fit(X, y)
+    assert roc_auc_scorer(clf, X, y) == pytest.approx(get_scorer("roc_auc")(clf, X, y))
+    p = clf.predict_proba(X)[:, list(clf.classes_).index("rare")]
+    both = [average_precision_score(y == "rare", p), average_precision_score(y == "usual", 1 - p)]
+    assert average_precision_scorer(clf, X, y) == pytest.approx(np.mean(both))
+
+
+def test_several_labels_are_means_over_the_labels():
+    X, y = make_multilabel_classification(200, n_classes=3, random_state=0)
+    clf = OneVsRestClassifier(LogisticRegression()).fit(X, y)
+    p = clf.predict_proba(X)
+    scores = [scorer(clf, X, y) for scorer in SCORERS]
+    expected = [
+        -np.mean([log_loss(y[:, j], p[:, j]) for j in range(3)]),
+        roc_auc_score(y, p, average="macro"),
+        average_precision_score(y, p, average="macro"),
+    ]
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    y = y.copy()
+    y[:, 1] = 0  # a label that no document has
+    assert np.isfinite([scorer(clf, X, y) for scorer in SCORERS]).all()
+    assert roc_auc_scorer(clf, X, y) == pytest.approx(
+        np.mean([roc_auc_score(y[:, j], p[:, j]) for j in (0, 2)])
+    )
+
+
+def test_a_fold_without_a_class_has_the_score_of_its_documents(numbers):
+    X, y, _ = numbers
+    clf = LogisticRegression().fit(X, y)
+    rows = np.flatnonzero(y != "d")
+    own = clf.predict_proba(X[rows])[np.arange(len(rows)), np.searchsorted(NAMES, y[rows])]
+    assert neg_log_loss_scorer(clf, X[rows], y[rows]) == pytest.approx(np.log(own).mean())
+    areas = [roc_auc_score(y[rows] == c, clf.predict_proba(X[rows])[:, j]) for j, c in
+             enumerate("abc")]  # fmt: skip
+    assert roc_auc_scorer(clf, X[rows], y[rows]) == pytest.approx(np.mean(areas))
+
+
+def test_a_label_that_the_classifier_does_not_know_has_probability_0(numbers):
+    X, y, _ = numbers
+    clf = LogisticRegression().fit(X[y != "d"], y[y != "d"])
+    share = (y == "d").mean()
+    known = neg_log_loss_scorer(clf, X[y != "d"], y[y != "d"])
+    smallest = np.log(np.finfo(float).eps)
+    expected = (1 - share) * known + share * smallest
+    assert neg_log_loss_scorer(clf, X, y) == pytest.approx(expected, rel=1e-6)
+    assert 0 < average_precision_scorer(clf, X, y) < 1
+
+
+def test_documents_of_one_class_have_no_area(numbers):
+    X, y, _ = numbers
+    clf = LogisticRegression().fit(X, y)
+    assert np.isnan(roc_auc_scorer(clf, X[y == "a"], y[y == "a"]))
+    assert np.isfinite(neg_log_loss_scorer(clf, X[y == "a"], y[y == "a"]))
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_class_that_is_rarer_than_the_folds_leaves_every_score_finite(tiny, scorer):
+    X, y = imbalanced(9, 9)
+    X, y = [*X, "one of a kind"], np.array([*y, "single"])
+    clf = BertFocalClassifier(
+        tiny, max_epochs=1, classes=np.unique(y), random_state=0, scoring=scorer
+    )
+    with pytest.warns(UserWarning, match="no document of 1 declared"):
+        scores = cross_val_score(
+            clf, X, y, scoring=scorer, cv=KFold(3, shuffle=True, random_state=0)
+        )
+    assert np.isfinite(scores).all()
+    with pytest.warns(UserWarning, match="no document of 1 declared"):
+        search = GridSearchCV(
+            clf, {"gamma": [0, 2]}, scoring=scorer, cv=KFold(3, shuffle=True, random_state=0)
+        ).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_scorer_scores_the_held_out_documents_of_each_epoch(tiny, scorer):
+    X, y = imbalanced(12, 4)
+    clf = BertFocalClassifier(
+        tiny, max_epochs=2, train_split=0.4, scoring=scorer, temperature=3.0, random_state=0
+    ).fit(X, y)
+    assert np.isfinite(clf.history_[:, "valid_score"]).all()
+    assert len(set(clf.history_[:, "valid_score"])) == 2 or scorer is not neg_log_loss_scorer
