@@ -1,8 +1,9 @@
 """Turn logits into calibrated probabilities and decisions."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +17,12 @@ from torch import Tensor
 from skfocal._runtime.warnings import warn
 from skfocal._utils.arrays import values_by_label
 from skfocal._utils.messages import excerpt, excerpts
+from skfocal._utils.offset_search import (
+    ClassCounts,
+    ClassDecisions,
+    LabelCounts,
+    LabelDecisions,
+)
 from skfocal.losses import Loss
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ DECISIONS = ("argmax", "prior", "tuned")
 _HALF_TRUST = 20
 # Standard deviation of the logarithm of a temperature, as expected before any document is seen.
 _TEMPERATURE_SPREAD = 0.25
+_AT_ONCE = 2**20  # scores that are computed together
 _OFFSETS: list[float] = sorted(np.linspace(-3, 3, 25), key=abs)
 _TAUS: list[float] = sorted(np.linspace(-1, 1.5, 11), key=abs)
 
@@ -67,6 +75,8 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
     decision_scores : ndarray of shape (n, n_classes), default=None
         The scores that `predict` decides by: it returns the class with the largest, or the labels
         with one above 0. None: `scores`.
+    decided : ndarray of shape (n,) or (n, n_classes), default=None
+        The decisions, as class codes or an indicator of labels. None: by `decision_scores`.
 
     Attributes
     ----------
@@ -80,11 +90,13 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         scores: NDArray[np.float64],
         multilabel: bool,
         decision_scores: NDArray[np.float64] | None = None,
+        decided: NDArray[Any] | None = None,
     ) -> None:
         self.classes_ = classes
         self.scores = scores
         self.multilabel = multilabel
         self.decision_scores = scores if decision_scores is None else decision_scores
+        self.decided = decided
         self.has_decided_ = False
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -120,10 +132,45 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         X : ignored, default=None
         """
         self.has_decided_ = True
+        decided = self.decided
         if self.multilabel:
-            return (self.decision_scores > 0).astype(np.int64)
-        predicted: NDArray[Any] = self.classes_[self.decision_scores.argmax(axis=1)]
+            applies = self.decision_scores > 0 if decided is None else decided
+            return applies.astype(np.int64)
+        if decided is None:
+            decided = self.decision_scores.argmax(axis=1)
+        predicted: NDArray[Any] = self.classes_[decided]
         return predicted
+
+
+class _Scored:
+    """The score of decisions by a scorer, which may ask for probabilities, too."""
+
+    def __init__(
+        self, scorer: Callable[[FixedPredictions], float], answers: FixedPredictions
+    ) -> None:
+        self.scorer = scorer
+        self.answers = answers
+        self.has_decided = False
+
+    def decide(self, decided: NDArray[Any], only: int | None = None) -> None:
+        """Take new decisions and score them."""
+        self.decided = decided
+        self.score = self._score_of(decided)
+
+    def after(self, c: int, rows: NDArray[np.int64], decisions: NDArray[Any]) -> float:
+        """Return the score if some documents were decided otherwise about class `c`."""
+        decided = self.decided.copy()
+        decided[(rows, c) if self.answers.multilabel else rows] = decisions
+        return self._score_of(decided)
+
+    def _score_of(self, decided: NDArray[Any]) -> float:
+        answers = copy.copy(self.answers)
+        answers.decided = decided
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # from the scorer, once per trial
+            score = self.scorer(answers)
+        self.has_decided |= answers.has_decided_
+        return score
 
 
 @dataclass(frozen=True)
@@ -244,19 +291,28 @@ class Calibration:
         ----------
         Guo et al.: On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599).
         """
-        with torch.no_grad():
-            scores = self._scores(torch.from_numpy(logits.astype(np.float64)), self.proba)
         weight = np.asarray(sample_weight, dtype=np.float64)
         if self.multilabel:  # a document counts once, however many labels there are
             weight = weight[:, None] / len(self.classes)
+        rows = max(_AT_ONCE // len(self.classes), 1)
+
+        def log_likelihood(temperature: float, some: slice) -> float:
+            with torch.no_grad():
+                scores = self._scores(torch.from_numpy(logits[some].astype(np.float64)), self.proba)
+                scaled = self._scaled(scores, temperature).numpy()
+            if self.multilabel:
+                own = log_expit(np.where(codes[some] > 0, scaled, -scaled))
+            else:
+                own = scaled[np.arange(len(scaled)), codes[some]]
+            total: float = (weight[some] * own).sum()
+            return total
 
         def penalised_log_loss(log_temperature: float) -> float:
-            scaled = self._scaled(scores, np.exp(log_temperature)).numpy()
-            if self.multilabel:
-                own = log_expit(np.where(codes > 0, scaled, -scaled))
-            else:
-                own = scaled[np.arange(len(codes)), codes]
-            total: float = (weight * own).sum()
+            temperature = float(np.exp(log_temperature))
+            total = sum(
+                log_likelihood(temperature, slice(start, start + rows))
+                for start in range(0, len(logits), rows)
+            )
             return (log_temperature / _TEMPERATURE_SPREAD) ** 2 / 2 - total
 
         return float(
@@ -270,6 +326,7 @@ class Calibration:
         n_documents: NDArray[np.int64],
         n_all: int,
         direction: NDArray[np.float64],
+        counts: ClassCounts | LabelCounts | None = None,
     ) -> NDArray[np.float64]:
         """Return the offsets for ``decision="tuned"`` with the best score on held-out documents.
 
@@ -290,6 +347,8 @@ class Calibration:
             Number of held-out documents.
         direction : ndarray of shape (n_classes,)
             The offsets of `prior_offset` for "uniform".
+        counts : ClassCounts or LabelCounts, default=None
+            The same score computed from counts, in place of `score`, which is much faster.
 
         Returns
         -------
@@ -300,38 +359,35 @@ class Calibration:
         UserWarning
             If the score does not depend on predictions, so that there is nothing to tune.
         """
-        trials = []
-
-        def score_of(offset: NDArray[np.float64]) -> float:
-            trials.append(replace(self, decision="tuned", offset=offset).answers(logits))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # from the scorer, once per trial
-                return score(trials[-1])
-
+        kind = LabelDecisions if self.multilabel else ClassDecisions
+        found = _Scored(score, self.answers(logits)) if counts is None else counts
         best, start = -np.inf, np.zeros(len(self.classes))
         for tau in _TAUS:
             common = tau * n_all / (n_all + _HALF_TRUST) * direction
-            found = score_of(common)
-            if found > best + 1e-12:
-                best, start = found, common + 0.0  # without -0
-        if not any(trial.has_decided_ for trial in trials):
+            found.decide(kind(logits, common).decided)
+            if found.score > best + 1e-12:
+                best, start = found.score, common + 0.0  # without -0
+        if isinstance(found, _Scored) and not found.has_decided:
             warn(
                 "decision='tuned' has no effect: the score depends on probabilities alone, which "
                 "the decision does not change. Set scoring to a score of predictions, such as "
                 "'f1_macro'."
             )
             return start
-        offset = start
+        decisions = kind(logits, start)
+        found.decide(decisions.decided)
         trust = n_documents / (n_documents + _HALF_TRUST)
         order = np.argsort(-n_documents, kind="stable")
         for c in [*order[n_documents[order] > 0]] * 2:
-            for value in _OFFSETS:
-                trial = offset.copy()
-                trial[c] = start[c] + trust[c] * value
-                found = score_of(trial)
-                if found > best + 1e-12:
-                    best, offset = found, trial
-        return offset
+            values, chosen = start[c] + trust[c] * np.array(_OFFSETS), None
+            for value, (rows, decided) in zip(values, decisions.trials(c, values), strict=True):
+                after = found.after(c, rows, decided) if len(rows) else best
+                if after > best + 1e-12:
+                    best, chosen = after, value
+            if chosen is not None:
+                decisions.move(c, chosen)
+                found.decide(decisions.decided, only=c)
+        return decisions.offset
 
 
 def prior_offset(

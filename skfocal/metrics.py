@@ -213,7 +213,7 @@ def average_precision_scorer(
 
 def _mean_over_classes(
     score: Callable[..., float],
-    scored: NDArray[np.bool_],
+    scored: ArrayLike,
     proba: NDArray[np.float64],
     truth: NDArray[np.int64],
     sample_weight: ArrayLike | None,

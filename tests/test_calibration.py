@@ -687,6 +687,7 @@ def test_of_equal_scores_the_first_epoch_is_the_best(make, data):
 def test_a_scorer_that_cannot_is_quoted(make):
     X, y = imbalanced(20, 8)
     several = np.stack([y == "ham", y == "spam", y == "eggs"], 1).astype(int)
+    several[0] = 0
     clf = make(scoring="balanced_accuracy", train_split=0.3)
     with (
         pytest.raises(ValueError, match="'balanced_accuracy' cannot .* multilabel-indicator .* If"),

@@ -33,6 +33,7 @@ from skfocal._runtime.devices import deterministic_algorithms, hold_device, seed
 from skfocal._runtime.process_group import Processes
 from skfocal._training.net import FocalNet
 from skfocal._utils.hashing import digest
+from skfocal._utils.offset_search import counted
 from skfocal.calibration import PROBAS, prior_offset, resolve_proba
 from skfocal.losses import Loss
 
@@ -383,6 +384,7 @@ class Training:
                 labels.positives(codes[weight > 0], len(plain.classes)),
                 int((weight > 0).sum()),
                 prior_offset("uniform", plain.classes, chosen.class_prior, plain.multilabel),
+                counted(self.parameters.scoring, codes, score.weight, len(plain.classes)),
             )
         return temperatures, offset
 

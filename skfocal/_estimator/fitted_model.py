@@ -23,6 +23,8 @@ from skfocal._training.net import FocalNet
 from skfocal.calibration import Calibration, FixedPredictions, prior_offset
 
 _SLICE = 32_768  # documents that are tokenised and sorted together for prediction
+_LOGITS = 2**24  # as many as are held at once; with many classes, a slice has fewer documents
+_ANSWERS = 2**20  # as many as are computed at once, in float64 and in several steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +82,19 @@ class FittedModel:
         X : container of texts, or iterator of such
         method : callable ``(FixedPredictions) -> ndarray``
         """
-        answers = self.calibration.answers
-        return concatenated([method(answers(logits)) for logits in self._slices(X)])
+        answers, rows = self.calibration.answers, max(_ANSWERS // self.n_classes, 1)
+        return concatenated(
+            [
+                method(answers(logits[start : start + rows]))
+                for logits in self._slices(X)
+                for start in range(0, len(logits), rows)
+            ]
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes or labels."""
+        return len(self.calibration.classes)
 
     def logits(self, X: Documents) -> np.ndarray:
         """Return the logits of documents, float32 of shape (n, n_classes)."""
@@ -102,7 +115,8 @@ class FittedModel:
         `compute` gives something else of tokens than the logits.
         """
         processes = process_group.current()
-        for texts in slices(X, self.read, _SLICE):
+        size = min(_SLICE, max(_LOGITS // self.n_classes, 1))
+        for texts in slices(X, self.read, size):
             processes.check_same(X=functools.partial(fingerprint, texts))
             keep = not is_stream(X) and _num_samples(X) <= CACHED_DOCUMENTS
             part = functools.partial(self._part, compute or self.net.logits, texts, keep)

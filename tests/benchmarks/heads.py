@@ -325,6 +325,8 @@ def main():
         "--paths", nargs="+", default=[], type=corpora.named_path, metavar="CORPUS=PATH"
     )
     parser.add_argument("--poolings", nargs="+", default=POOLINGS, choices=POOLINGS)
+    trainings = list(dict.fromkeys([*SINGLE, *ONLY_MEAN, *SEVERAL]))
+    parser.add_argument("--trainings", nargs="+", default=trainings, choices=trainings)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--keep", type=Path, required=True, help="folder for features and logits")
     parser.add_argument("--jobs", type=int, default=2)
@@ -336,7 +338,7 @@ def main():
     for seed, data in itertools.product(options.seeds, options.corpora):
         trainings = SEVERAL if data == "reuters90" else SINGLE | ONLY_MEAN
         for name, pooling in itertools.product(trainings, options.poolings):
-            if name in ONLY_MEAN and pooling != "mean":
+            if name not in options.trainings or (name in ONLY_MEAN and pooling != "mean"):
                 continue
             training = (data, pooling, name, seed)
             file = file_of(options.keep, *training)
