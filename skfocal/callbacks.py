@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -206,14 +206,14 @@ class ValidationScore(Callback):
 
     Parameters
     ----------
-    scorer : callable ``(estimator, X, y) -> float``
-        A scikit-learn scorer; larger is better.
-    name : str
-        Name of the score in the history and in the progress line.
+    scorers : dict of str -> callable ``(estimator, X, y) -> float``
+        scikit-learn scorers by name; larger is better. The first one decides, and its score is
+        "valid_score" in the history. With several, each is "valid_" and its name, too. A single
+        one may return a dict of scores by name.
     classes, X, y : ndarray, list of str, ndarray
         Class labels in the order of the logits; the held-out documents and their labels.
     weight : ndarray of shape (n,) or None
-        Sample weights of the documents, for a scorer that accepts them.
+        Sample weights of the documents, for scorers that accept them.
     answers : callable ``(logits) -> fitted classifier``
         Makes a classifier that answers for the held-out documents from their logits.
     patience : int, default=None
@@ -223,8 +223,7 @@ class ValidationScore(Callback):
 
     def __init__(
         self,
-        scorer: Callable[..., float],
-        name: str,
+        scorers: Mapping[str, Callable[..., Any]],
         classes: NDArray[Any],
         X: Sequence[Any],
         y: NDArray[Any],
@@ -232,8 +231,7 @@ class ValidationScore(Callback):
         answers: Callable[[NDArray[np.float32]], Any],
         patience: int | None = None,
     ) -> None:
-        self.scorer = scorer
-        self.name = name
+        self.scorers = scorers
         self.classes = classes
         self.X = X
         self.y = y
@@ -247,8 +245,13 @@ class ValidationScore(Callback):
         self.best_epoch_: int | None = None
         self.best_state_: dict[str, torch.Tensor] | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the score that decides."""
+        return next(iter(self.scorers))
+
     def score(self, answers: Any) -> float:
-        """Return the score of a classifier on the held-out documents.
+        """Return the score that decides.
 
         Parameters
         ----------
@@ -259,26 +262,55 @@ class ValidationScore(Callback):
         -------
         float
         """
-        weighted = {} if self.weight is None else {"sample_weight": self.weight}
+        return next(iter(self._named(self.name, answers).values()))
+
+    def scores(self, answers: Any) -> dict[str, float]:
+        """Return all scores by name, the one that decides first.
+
+        Parameters
+        ----------
+        answers : fitted classifier
+            As in `score`.
+
+        Returns
+        -------
+        dict of str -> float
+        """
+        named: dict[str, float] = {}
+        for name in self.scorers:
+            named |= self._named(name, answers)
+        return named
+
+    def _named(self, name: str, answers: Any) -> dict[str, float]:
+        scorer = self.scorers[name]
+        weighted = {}
+        if self.weight is not None and takes_weight(scorer):
+            weighted = {"sample_weight": self.weight}
         try:
-            return self.scorer(answers, self.X, self.y, **weighted)
+            score = scorer(answers, self.X, self.y, **weighted)
         except ValueError as error:
             several = np.ndim(self.y) == 2
             absent = self.classes[~self.y.any(0)] if several else np.setdiff1d(self.classes, self.y)
             if not len(absent):  # the error has another reason
                 raise
             raise ValueError(
-                f"scoring={self.name!r} cannot score the held-out documents: {error} If the reason "
+                f"scoring={name!r} cannot score the held-out documents: {error} If the reason "
                 f"is that they have no document of the classes {excerpts(absent.tolist())}, hold "
                 "out more, or use scoring='f1_macro'."
             ) from error
+        return dict(score) if isinstance(score, Mapping) else {name: score}
 
     def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Score the logits that the validation pass left in the net."""
         # In one process only: a scorer may draw random numbers.
-        score = net.processes.first(self.score, self.answers(net.loop_.valid_logits))
+        scores = net.processes.first(self.scores, self.answers(net.loop_.valid_logits))
+        self.names_ = list(scores)
+        score = next(iter(scores.values()))
         epoch = net.history[-1]["epoch"]
         net.history.record("valid_score", float(score))
+        if len(scores) > 1:
+            for name, value in scores.items():
+                net.history.record(f"valid_{name}", float(value))
         if self.patience is None:
             return
         is_best = not score <= self.best_score_ and not np.isnan(score)
@@ -360,6 +392,8 @@ class Progress(Callback):
         parts = [f"epoch {row['epoch']}/{net.max_epochs}", f"loss {row['train_loss']:.4f}"]
         if "valid_score" in row:
             parts.append(f"{self.score_name} {row['valid_score']:.4f}")
+            others = getattr(dict(net.callbacks_).get("score"), "names_", [])[1:]
+            parts += [f"{name} {row[f'valid_{name}']:.4f}" for name in others]
         parts.append(f"{self.n_documents_ / self.seconds_:.1f} documents/s")
         parts.append(f"{time.perf_counter() - self.start_:.0f} s")
         self.sink("  ".join(parts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import numpy as np
@@ -250,8 +250,10 @@ class BertFocalClassifier(
         Stop after this many epochs without a better score, and keep the weights of the best
         epoch. True means 3.
 
-    scoring : str or callable, default="f1_macro"
-        scikit-learn scorer, applied to the held-out documents.
+    scoring : str, callable, list of str or dict of str or callable by name, default="f1_macro"
+        scikit-learn scorer, applied to the held-out documents after each epoch. Of several, the
+        first decides for `early_stopping` and ``decision="tuned"``; all are in `history_`, the
+        first as ``valid_score``, each as ``valid_`` and its name.
 
     proba : {"auto", "softmax", "reweighted", "natural"}, default="auto"
         **Answers.**
@@ -357,7 +359,7 @@ class BertFocalClassifier(
     max_length_ : int
         Maximum number of tokens per document or window.
     n_truncated_ : int
-        Number of training documents that lost tokens.
+        Number of documents that lost tokens, held-out ones included.
     pretrained_head_ : bool
         Whether `model` is a published classifier of the same labels, whose head was trained
         further. Else the head is new.
@@ -369,6 +371,8 @@ class BertFocalClassifier(
         The model's tokenizer.
     history_ : skorch.history.History
         Losses and scores of each epoch.
+    best_epoch_ : int
+        The epoch whose weights are kept: with `early_stopping` the best, else the last.
     class_loss_ : ndarray of shape (n_epochs, n_classes)
         Share of each epoch's training loss that comes from each class, or from each label.
         :class:`~skfocal.ClassLossDisplay` draws it.
@@ -455,7 +459,10 @@ class BertFocalClassifier(
         # validation
         train_split: float | Splitter | None = None,
         early_stopping: bool | int = False,
-        scoring: str | Callable[..., float] = "f1_macro",
+        scoring: str
+        | Callable[..., float]
+        | Sequence[str]
+        | Mapping[str, str | Callable[..., float]] = "f1_macro",
         # answers
         proba: Literal["auto", "softmax", "reweighted", "natural"] = "auto",
         temperature: float | Literal["auto"] | None = None,
@@ -538,6 +545,7 @@ class BertFocalClassifier(
         y: Labels,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        eval_set: tuple[Documents, Labels] | tuple[Documents, Labels, ArrayLike] | None = None,
     ) -> Self:
         """Fine-tune the encoder on texts and labels.
 
@@ -557,6 +565,10 @@ class BertFocalClassifier(
             in the loss, in the class counts behind `alpha` and for the sampler.
         groups : array-like of shape (n,), default=None
             Group of each document, for a splitter in `train_split`.
+        eval_set : tuple (X, y) or (X, y, sample_weight), default=None
+            Documents of your own to score each epoch on, in place of those that `train_split`
+            holds out: for the scores in `history_`, `early_stopping`, ``temperature="auto"`` and
+            ``decision="tuned"``. Nothing is trained on them. A pipeline does not transform them.
 
         Returns
         -------
@@ -585,7 +597,8 @@ class BertFocalClassifier(
         with all_or_nothing(self), processes.together(), checkpoints:
             rng = checkpoints.random_state(given.random_state)
             texts = inputs.read_documents(self, X, reset=True)
-            data = inputs.training_data(given, texts, y, sample_weight, groups, rng, processes)
+            own = inputs.read_eval_set(self, eval_set, isinstance(texts[0], tuple))
+            data = inputs.training_data(given, texts, y, sample_weight, groups, rng, processes, own)
             inputs.check_frames(X, y, data)
             training = Training(given, data, rng, processes, checkpoints, earlier=Fit.of(self))
             training.run().keep_in(self)
@@ -818,6 +831,13 @@ class BertFocalClassifier(
         """The temperature of the present `proba`."""
         check_is_fitted(self)
         return fitted_model.present_temperature(self)
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch whose weights are kept: with `early_stopping` the best, else the last."""
+        rows = self.history_
+        best = [row["epoch"] for row in rows if row.get("valid_score_best")]
+        return int(best[-1] if best else len(rows))
 
     @property
     def history_(self) -> History:

@@ -90,8 +90,36 @@ class Texts(Sequence):
         return [check(int(row), document) for row, document in zip(rows, documents, strict=True)]
 
 
+class JoinedTexts(Sequence):
+    """The documents of two sequences, one after the other."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+    def __len__(self):
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, key):
+        n = len(self.first)
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step != 1:
+                return [self[row] for row in range(start, stop, step)]
+            return [*self.first[start:stop], *self.second[max(start - n, 0) : max(stop - n, 0)]]
+        row = range(len(self))[key]
+        return self.first[row] if row < n else self.second[row - n]
+
+
+def joined(first, second):
+    """Return the documents of both, as a list if both are in memory."""
+    both = isinstance(first, list) and isinstance(second, list)
+    return first + second if both else JoinedTexts(first, second)
+
+
 def take(texts, rows):
     """Return some of the documents: a list of a list, a view of :class:`Texts`."""
+    if isinstance(texts, JoinedTexts) and len(rows) and min(rows) >= len(texts.first):
+        return take(texts.second, np.asarray(rows) - len(texts.first))
     if not isinstance(texts, Texts):
         return [texts[row] for row in rows]
     return Texts(texts.columns, np.asarray(texts.rows)[rows])

@@ -6,7 +6,7 @@ from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
 from skfocal._data.tokens import count_equal, rows_with, unknown_characters
-from skfocal._estimator.parameters import n_deferred_epochs
+from skfocal._estimator.parameters import deciding_scoring, n_deferred_epochs
 from skfocal._estimator.plan import implied_weight
 from skfocal._runtime.warnings import warn
 from skfocal._utils.messages import excerpt
@@ -41,7 +41,9 @@ def advise(parameters, plan, answering):
     warn_reweighted_loss(parameters.callbacks, weight * adjustment)
     if parameters.early_stopping:
         proba = resolve_proba(parameters.proba, loss)
-        warn_reweighted_score(parameters.scoring, proba, plan.effective_class_weight)
+        warn_reweighted_score(
+            deciding_scoring(parameters.scoring), proba, plan.effective_class_weight
+        )
     proba = resolve_proba(parameters.proba, answering.loss)
     advise_answers(parameters, proba, answering.loss)
 

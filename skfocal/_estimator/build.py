@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import check_scoring
 
 from skfocal._data import labels
 from skfocal._data.texts import take
@@ -23,6 +22,7 @@ from skfocal._estimator.parameters import (
     n_deferred_epochs,
     parameters_of,
     renewed_descriptions,
+    scorers_of,
     validate,
 )
 from skfocal._runtime.devices import generator_kept
@@ -39,7 +39,6 @@ from skfocal.callbacks import (
     ValidationScore,
     WarmupSchedule,
     copies,
-    takes_weight,
 )
 from skfocal.options import Windows
 
@@ -300,19 +299,17 @@ def make_score(parameters, data, calibration) -> ValidationScore | None:
     """Return the callback that scores held-out documents after each epoch, or None."""
     if data.held_out is None:
         return None
-    scorer = check_scoring(scoring=parameters.scoring)
     weight = data.weight[data.held_out]
     even = np.allclose(weight, weight[0])
     proba = resolve_proba(parameters.proba, calibration.loss)
     if not calibration.loss.has_posterior:  # only that of refit_head may have one
         proba = "softmax"
     return ValidationScore(
-        scorer,
-        parameters.scoring if isinstance(parameters.scoring, str) else "score",
+        scorers_of(parameters.scoring),
         calibration.classes,
         take(data.texts, data.held_out),
         labels.decode(calibration.classes, data.codes[data.held_out]),
-        None if even or not takes_weight(scorer) else weight,
+        None if even else weight,
         replace(calibration, proba=proba).answers,
         parameters.early_stopping or None,
     )

@@ -25,7 +25,7 @@ from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
 from skfocal._estimator.inputs import TrainingData
-from skfocal._estimator.parameters import check_together, needs_held_out
+from skfocal._estimator.parameters import check_together, deciding_scoring, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
 from skfocal._estimator.refit import check_head, check_refit, fit_linear
@@ -384,7 +384,12 @@ class Training:
                 labels.positives(codes[weight > 0], len(plain.classes)),
                 int((weight > 0).sum()),
                 prior_offset("uniform", plain.classes, chosen.class_prior, plain.multilabel),
-                counted(self.parameters.scoring, codes, score.weight, len(plain.classes)),
+                counted(
+                    deciding_scoring(self.parameters.scoring),
+                    codes,
+                    score.weight,
+                    len(plain.classes),
+                ),
             )
         return temperatures, offset
 

@@ -1,5 +1,6 @@
 """Turn X, y and weights into the documents and labels of one training."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sklearn.utils.validation import (
 
 from skfocal import balance
 from skfocal._data import labels
-from skfocal._data.texts import as_texts, check_kind, columns_named, names_of_columns
+from skfocal._data.texts import as_texts, check_kind, columns_named, joined, names_of_columns
 from skfocal._estimator.parameters import needs_held_out
 from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import describe
@@ -136,22 +137,100 @@ def _check_no_labels(name, column, seen):
         )
 
 
-def training_data(parameters, texts, y, sample_weight, groups, rng, processes) -> TrainingData:
+@dataclass(frozen=True, eq=False)
+class EvalSet:
+    """Documents of the user's own to score each epoch on.
+
+    Attributes
+    ----------
+    texts : as in :class:`TrainingData`
+    y : array-like
+        Their labels.
+    sample_weight : array-like or None
+        Their weights.
+    """
+
+    texts: Sequence
+    y: Any
+    sample_weight: Any = None
+
+
+def read_eval_set(estimator, eval_set, pairs) -> EvalSet | None:
+    """Return the documents of the argument `eval_set`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no pair of documents and labels, or the documents are not of the same kind as X.
+    """
+    if eval_set is None:
+        return None
+    if isinstance(eval_set, list) and len(eval_set) == 1:  # the form of LightGBM and XGBoost
+        (eval_set,) = eval_set
+    if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
+        raise TypeError(
+            "eval_set must be one pair (X, y) of documents and labels, or (X, y, sample_weight). "
+            f"Got {excerpt(eval_set)}."
+        )
+    X, *rest = eval_set
+    with _of_eval_set():
+        return EvalSet(read_documents(estimator, X, reset=False, pairs=pairs), *rest)
+
+
+@contextlib.contextmanager
+def _of_eval_set():
+    """Say of errors that they are about the documents of `eval_set`."""
+    try:
+        yield
+    except labels.UnknownLabels as error:
+        raise ValueError(
+            f"eval_set has labels that y does not have: {excerpts(error.unknown)}. Name all "
+            "classes in classes=, or leave these documents out."
+        ) from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"In eval_set: {error}") from error
+
+
+def training_data(
+    parameters, texts, y, sample_weight, groups, rng, processes, eval_set=None
+) -> TrainingData:
     """Return what `fit` trains on: labels as codes, some documents held out, weights of mean 1.
 
     Raises
     ------
     TypeError, ValueError
-        If y, `sample_weight` or `groups` cannot be used; the message names a row.
+        If y, `sample_weight`, `groups` or `eval_set` cannot be used; the message names a row.
     """
     classes, codes = labels.encode(y, texts, parameters.classes)
     _warn_absent(classes, codes)
+    _check_groups(groups, parameters.train_split)
+    if eval_set is not None:
+        return _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, processes)
     check_same(parameters, texts, classes, codes, processes)
     # Only one process splits: a splitter may have a generator of its own.
     train, held_out = processes.first(_split, parameters, codes, texts, groups, rng)
     processes.sync_rng(rng)
     weight = checked_weight(sample_weight, texts, train, held_out)
     return TrainingData(texts, classes, codes, weight, train, held_out)
+
+
+def _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, processes):
+    """Return all documents of X to train on, and those of `eval_set` after them, held out."""
+    if parameters.train_split is not None:
+        raise ValueError(
+            "eval_set holds the documents to score, so train_split must be None. Got "
+            f"train_split={parameters.train_split!r}."
+        )
+    n, n_more = len(texts), len(eval_set.texts)
+    with _of_eval_set():
+        more = labels.encode(eval_set.y, eval_set.texts, classes, codes.ndim == 2)[1]
+        weight_of_more = checked_weight(eval_set.sample_weight, eval_set.texts, np.arange(n_more))
+    texts, codes = joined(texts, eval_set.texts), np.concatenate([codes, more])
+    check_same(parameters, texts, classes, codes, processes)
+    weight = checked_weight(sample_weight, texts[:n], np.arange(n))
+    weight = np.concatenate([weight, weight_of_more])
+    return TrainingData(texts, classes, codes, weight, np.arange(n), np.arange(n, n + n_more))
 
 
 def check_same(parameters, texts, classes, codes, processes):
@@ -195,26 +274,48 @@ def checked_weight(sample_weight, texts, train, held_out=None):
     return weight / weight[train].mean()
 
 
-def _split(parameters, codes, texts, groups, rng):
-    """Return the rows to train on and the rows to score, or None for the latter."""
-    split = parameters.train_split
+def _check_groups(groups, split):
     if groups is not None and not hasattr(split, "split"):
         raise ValueError(
             "groups are for a splitter in train_split, for example "
             f"GroupShuffleSplit(1, test_size=0.1). Got train_split={split!r}."
         )
+
+
+def _split(parameters, codes, texts, groups, rng):
+    """Return the rows to train on and the rows to score, or None for the latter."""
+    split = parameters.train_split
     if split is None and (parameters.early_stopping or needs_held_out(parameters)):
         split = 0.1
     if split is None:
         return np.arange(len(codes)), None
     if hasattr(split, "split"):
         check_consistent_length(texts, groups)
-        return next(split.split(np.zeros(len(texts)), codes, groups))
+        return _checked_rows(next(split.split(np.zeros(len(texts)), codes, groups)), len(texts))
     train, held_out = balance.stratified_holdout(labels.strata(codes), split, rng)
     if len(held_out) == 0:
         raise ValueError(
             f"train_split={split} of {len(codes)} documents leaves none to score: give more "
             "documents or a larger fraction."
+        )
+    return train, held_out
+
+
+def _checked_rows(split, n):
+    """Return the rows to train on and to score of a splitter, if they can be those of X."""
+    train, held_out = map(np.asarray, split)
+    last = max(train.max(initial=-1), held_out.max(initial=-1))
+    if last >= n:
+        raise ValueError(
+            f"train_split must split the {n} documents of X. Got row {last}: a split that was made "
+            "for other documents, as in a search, where X is a fold. Give documents of your own "
+            "as fit(X, y, eval_set=(X_val, y_val))."
+        )
+    if not len(train) or not len(held_out) or len(np.intersect1d(train, held_out)):
+        raise ValueError(
+            "train_split must leave documents to train on and others to score. Got "
+            f"{len(train)} and {len(held_out)}, {len(np.intersect1d(train, held_out))} of them "
+            "in both."
         )
     return train, held_out
 

@@ -100,7 +100,7 @@ CONSTRAINTS: dict = {
     # validation
     "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
     "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
-    "scoring": [StrOptions(set(get_scorer_names())), callable],
+    "scoring": [StrOptions(set(get_scorer_names())), callable, list, tuple, dict],
     # answers
     "proba": [StrOptions({"auto", *PROBAS})],
     "temperature": [None, StrOptions({"auto"}), Interval(Real, 1e-3, 1e3, closed="both")],
@@ -174,7 +174,7 @@ def check_settable(estimator):
 
 def check_together(parameters, given):
     """Raise if another library rejects an object of its own, or parameters conflict."""
-    check_scoring(scoring=parameters.scoring)
+    scorers_of(parameters.scoring)
     as_callbacks(parameters.callbacks)
     _check_net_params(parameters.net_params)
     if parameters.peft is not None:
@@ -260,6 +260,38 @@ def as_callbacks(callbacks):
 
 
 # -- derived values ------------------------------------------------------------------------
+
+
+def scorers_of(scoring) -> dict[str, Any]:
+    """Return the scorers of the parameter `scoring` by name; the first one decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a scorer is unknown, or a name is taken by another column of the history.
+    """
+    given = named_scoring(scoring)
+    taken = {"loss", "score", "score_best", "batch_count"} & set(given) if len(given) > 1 else set()
+    if not given or taken or not all(isinstance(name, str) for name in given):
+        raise ValueError(
+            "scoring must be a scorer, a list of names of scorers, or a dict of scorers by names "
+            f"other than 'loss' and 'score'. Got {excerpt(scoring)}."
+        )
+    return {name: check_scoring(scoring=scorer) for name, scorer in given.items()}
+
+
+def named_scoring(scoring) -> dict[str, Any]:
+    """Return what `scoring` has given by name: names of scorers, or callables."""
+    if isinstance(scoring, dict):
+        return scoring
+    if isinstance(scoring, list | tuple):
+        return {name: name for name in scoring}
+    return {scoring if isinstance(scoring, str) else "score": scoring}
+
+
+def deciding_scoring(scoring):
+    """Return the name of a scorer, or the callable, that early stopping and decisions go by."""
+    return next(iter(named_scoring(scoring).values()))
 
 
 def needs_held_out(parameters) -> bool:
