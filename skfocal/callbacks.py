@@ -30,7 +30,7 @@ class WarmupSchedule(Callback):
     ----------
     schedule : {"linear", "cosine", "constant"}, default="linear"
         How the rate falls from its peak to zero, which it reaches after the last update.
-        "constant": it stays at its peak.
+        "constant": it stays at its peak, and other callbacks may change it after the warm-up.
     warmup : float, default=0.1
         Fraction of all updates, in [0, 1), over which the rate rises to its peak.
     n_updates : int, default=None
@@ -82,10 +82,12 @@ class WarmupSchedule(Callback):
 
     def on_grad_computed(self, net: Net, named_parameters: Any, **kwargs: Any) -> None:
         """Set the learning rate of the next update."""
-        factor = self.factor(self.step_, self.n_steps_)
+        step, self.step_ = self.step_, self.step_ + 1
+        if self.schedule == "constant" and step > math.ceil(self.warmup * self.n_steps_):
+            return
+        factor = self.factor(step, self.n_steps_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = factor * peak
-        self.step_ += 1
 
 
 class DeferredWeight(Callback):

@@ -838,11 +838,10 @@ def _score_name(estimator: Any) -> str:
     An unpickled estimator has no callbacks left; its parameter `scoring` then gives the name.
     """
     score = dict(estimator.net_.callbacks_).get("score")
-    if score is not None:
-        return str(score.name)
-    from skfocal._estimator.parameters import named_scoring
-
-    return next(iter(named_scoring(estimator.scoring)), "score")
+    name = estimator.scoring if score is None else score.name
+    if isinstance(name, list | tuple | dict):
+        name = next(iter(name))
+    return name if isinstance(name, str) else "score"
 
 
 def _pyplot(display: object) -> Any:

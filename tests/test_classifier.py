@@ -703,7 +703,7 @@ def test_predict_before_fit(make, data, method):
         (["a", "b"], [0], "inconsistent numbers of samples"),
         (["a", "b"], [1, 1], r"at least two classes\. Got one class only: 1"),
         (["a", "b"], [0.5, 1.7], "Unknown label type: continuous"),
-        (["a", "b"], [0.0, np.nan], "Input y contains NaN"),
+        (["a", "b"], [0.0, np.nan], "y must have a label for each document. Got nan in row 1"),
         (["a", "b"], None, "requires y to be passed"),
         (["a", "b"], [[0, 2], [1, 0]], "must be an indicator of 0 and 1"),
         (np.array([["a", "b", "c"], ["d", "e", "f"]]), [0, 1], r"one column.*Got shape \(2, 3\)"),

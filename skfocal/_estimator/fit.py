@@ -24,6 +24,7 @@ from skfocal._encoder.head import has_bias, set_linear
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
+from skfocal._estimator.callback_checks import check_callbacks
 from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import check_together, deciding_scoring, needs_held_out
 from skfocal._estimator.partial_fit import Chunks
@@ -221,6 +222,7 @@ class Training:
             call = "warm_start=True" if self.chunks is None else "partial_fit"
             build.check_earlier(self.parameters, self.data.classes, self.earlier, call)
         check_together(self.parameters, self.parameters)
+        check_callbacks(self.parameters, self.data.held_out is not None)
         build.check_pairs(self.parameters, self.data.pairs)
         if self.parameters.refit_head is not None:
             check_refit(self.parameters, self.data)

@@ -5,7 +5,9 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils import ClassifierTags
 from skorch import NeuralNet
 
 from skfocal._data.batches import Collator, Shards
@@ -280,6 +282,39 @@ class FocalNet(NeuralNet):
         self._set_training(False)
         with torch.no_grad():
             return self.infer(batch[0], self.plain_module().features)
+
+    # -- what skorch's scoring callbacks ask -----------------------------------------------
+
+    def __sklearn_tags__(self):
+        """Return the tags of a classifier, so that scorers ask for classes and probabilities."""
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "classifier"
+        tags.classifier_tags = ClassifierTags(multi_label=True)
+        return tags
+
+    @property
+    def classes_(self):
+        """The codes of the classes."""
+        return np.arange(self.plain_module().model.config.num_labels)
+
+    @property
+    def _is_multilabel(self):
+        if self.loop_ is not None:  # a loss of the user's own may be for either
+            return self.loop_.dataset.codes.ndim == 2
+        return bool(self.criterion_.multilabel)
+
+    def _get_predict_nonlinearity(self):
+        """Return the softmax of the logits, or their sigmoid for labels."""
+        return self._nonlinearity
+
+    def _nonlinearity(self, logits):
+        logits = logits.float()
+        return logits.sigmoid() if self._is_multilabel else logits.softmax(1)
+
+    def predict(self, X):
+        """Return the codes of the classes, or an indicator of labels."""
+        proba = self.predict_proba(X)
+        return (proba > 0.5).astype(int) if self._is_multilabel else proba.argmax(axis=1)
 
     def frozen_layers(self):
         """Return the :class:`FrozenLayers`, or None where all layers have to run."""

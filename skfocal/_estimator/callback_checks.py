@@ -1,0 +1,58 @@
+"""Which callbacks of skorch cannot work here, or not with these settings, and what to use."""
+
+from skorch import callbacks as skorch_callbacks
+
+from skfocal._estimator.parameters import as_callbacks
+
+# What the history has with held-out documents.
+_HELD_OUT = ("valid_loss", "valid_loss_best", "valid_score")
+
+
+def check_callbacks(parameters, has_held_out):
+    """Raise ValueError for a callback of skorch that would fail in an epoch, or do nothing.
+
+    Parameters
+    ----------
+    parameters : SimpleNamespace
+        Those of the estimator.
+    has_held_out : bool
+        Whether documents are held out.
+    """
+    callbacks = [c[-1] if isinstance(c, tuple) else c for c in as_callbacks(parameters.callbacks)]
+    for callback in callbacks:
+        name = type(callback).__name__
+        own = type(callback).__module__.startswith("skorch.")
+        if isinstance(callback, skorch_callbacks.LRScheduler) and parameters.schedule != "constant":
+            raise ValueError(
+                f"{name} needs schedule='constant', which leaves the learning rate alone after the "
+                f"warm-up. Got schedule={parameters.schedule!r}, which sets it at every update."
+            )
+        if isinstance(callback, skorch_callbacks.InputShapeSetter):
+            raise ValueError("callbacks must not hold InputShapeSetter: an encoder has its sizes.")
+        scores = isinstance(callback, skorch_callbacks.EpochScoring | skorch_callbacks.BatchScoring)
+        if scores and not callback.use_caching:
+            raise ValueError(
+                f"{name} must have use_caching=True: without it, it would predict the documents "
+                "again, which come sorted by length. Give a list of scorers as scoring instead."
+            )
+        watched = getattr(callback, "monitor", None)
+        if own and isinstance(watched, str):
+            _check_watched(name, watched, callbacks, parameters, has_held_out)
+
+
+def _check_watched(name, watched, callbacks, parameters, has_held_out):
+    if watched in (_HELD_OUT if has_held_out else ()) or not watched.startswith("valid_"):
+        return
+    others = {getattr(callback, "name", None) or "" for callback in callbacks}
+    if watched.removesuffix("_best") in others:
+        return
+    if not has_held_out:
+        raise ValueError(
+            f"{name} watches {watched!r}, but no documents are held out. Give fit(X, y, "
+            "eval_set=(X_val, y_val)), or train_split=0.1."
+        )
+    if watched == "valid_score_best" and not parameters.early_stopping:
+        raise ValueError(
+            f"{name} watches 'valid_score_best', which the history has with early_stopping only. "
+            "Set early_stopping, which keeps the best weights by itself."
+        )
