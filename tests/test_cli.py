@@ -1,9 +1,14 @@
 """The command, from files to files, as somebody without Python uses it."""
 
+import bz2
+import codecs
 import contextlib
 import csv
+import gzip
 import html
+import io
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -13,12 +18,14 @@ import pyarrow.parquet as parquet
 import pytest
 from conftest import imbalanced
 from sklearn.metrics import classification_report
+from sklearn.preprocessing import MultiLabelBinarizer
 from typer.testing import CliRunner
 
+import skfocal
 from skfocal import BertFocalClassifier, EffectiveNumber, Windows
 from skfocal._training.net import FocalNet
 from skfocal.cli import app
-from skfocal.cli._tables import read_columns, write_columns
+from skfocal.cli._tables import Format, read_columns, write_columns
 
 X, y = imbalanced()
 SETTINGS = {"max_epochs": 4, "lr": 0.01, "random_state": 0, "batch_size": 8}
@@ -87,9 +94,34 @@ def test_several_labels_of_a_model_from_python_are_joined(make, fitted, tmp_path
     names = clf.classes_
     assert lines[1:] == [";".join(names[row > 0]) for row in clf.predict(X)]
     assert any(";" in line for line in lines)
-    for command in (["evaluate"], ["report", "--output", tmp_path / "r.html"]):
-        result = run(*command, tmp_path / "several", fitted[1], code=1)
-        assert f"{command[0]} is for models with one label per document" in result.stderr
+
+
+def test_a_model_of_several_labels_is_evaluated_and_reported(make, tmp_path):
+    labels = [["ham", "long"] if len(x) > 40 else [label] for x, label in zip(X, y, strict=True)]
+    labels[0] = []
+    clf = make(max_epochs=4, lr=0.01, alpha="balanced").fit(X, labels)
+    clf.save_pretrained(tmp_path / "several")
+    data = write(tmp_path / "test.csv", X, [";".join(row) for row in labels])
+    names = clf.classes_.tolist()
+    truth = MultiLabelBinarizer(classes=names).fit_transform(labels)
+    settings = {"target_names": names, "zero_division": 0.0}
+    expected = classification_report(truth, clf.predict(X), output_dict=True, **settings)
+    assert json.loads(run("evaluate", tmp_path / "several", data, "--json").stdout) == expected
+    printed = run("evaluate", tmp_path / "several", data).stdout
+    assert printed.strip() == classification_report(
+        truth, clf.predict(X), digits=3, **settings
+    ).strip()  # fmt: skip
+    write(tmp_path / "bars.csv", X, [" | ".join(row) for row in labels])
+    with_bars = ["--label-separator", "|", "--json"]
+    again = run("evaluate", tmp_path / "several", tmp_path / "bars.csv", *with_bars)
+    assert json.loads(again.stdout) == expected
+    run("report", tmp_path / "several", data, "--output", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert all(name in page for name in names)
+    result = run(
+        "evaluate", tmp_path / "several", write(tmp_path / "x.csv", X, ["x"] * len(X)), code=1
+    )
+    assert "must be a label of the model, 'ham', 'long', 'spam'. Got 'x'" in result.stderr
 
 
 def test_evaluate_gives_the_numbers_of_scikit_learn(fitted, tmp_path):
@@ -118,7 +150,7 @@ def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
     assert result.stdout == ""
     report = BertFocalClassifier.from_pretrained(folder).report(texts, labels, n_hardest=3)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert f"40 documents, {report.overall['accuracy']:.3f} of them right" in result.stderr
+    assert f"40 documents, accuracy {report.overall['accuracy']:.3f}" in result.stderr
     for row, document in zip(report.hardest["row"], report.hardest["document"], strict=True):
         assert f"row <b>{row}</b>" in page and html.escape(document) in page
     assert page.count('class="facts"') == 3 and "<script" not in page
@@ -154,6 +186,168 @@ def test_labels_of_numbers_are_found_again_in_a_csv_file(tiny, tmp_path):
     assert json.loads(run("evaluate", tmp_path / "m", test, "--json").stdout)["accuracy"] == 1.0
 
 
+# -- files as people have them ---------------------------------------------------------------
+
+ROWS = [("Grüße, alle", "ham"), ("free cash; now\ttab", "spam"), ('a "quoted"\r\nletter', "ham")]
+
+
+def cells(rows, delimiter, index=False, end="\r\n"):
+    """Return a CSV file's text, with the index of a frame as its first column on request."""
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
+    writer.writerow([""] * index + ["text", "label"])
+    writer.writerows([i] * index + list(row) for i, row in enumerate(rows))
+    return file.getvalue()
+
+
+FILES = {
+    "Excel, Unicode text": ("a.tsv", cells(ROWS, "\t").encode("utf-16")),
+    "Excel, UTF-16 and semicolons": ("a.csv", cells(ROWS, ";").encode("utf-16")),
+    "Excel, CSV UTF-8 in Europe": ("a.csv", cells(ROWS, ";").encode("utf-8-sig")),
+    "big-endian": ("a.csv", codecs.BOM_UTF16_BE + cells(ROWS, ",").encode("utf-16-be")),
+    "UTF-32": ("a.csv", cells(ROWS, ",").encode("utf-32")),
+    "pandas with an index": ("a.csv", cells(ROWS, ",", index=True, end="\n").encode()),
+    "pandas, tabs in .csv": ("a.csv", cells(ROWS, "\t", index=True, end="\n").encode()),
+    "bars": ("a.csv", cells(ROWS, "|").encode()),
+    "gzip": ("a.csv.gz", gzip.compress(cells(ROWS, ";").encode())),
+    "bzip2": ("a.tsv.bz2", bz2.compress(cells(ROWS, "\t").encode())),
+    "xz of UTF-16": ("A.CSV.XZ", lzma.compress(cells(ROWS, ",").encode("utf-16"))),
+    "JSON array": ("a.json", json.dumps([{"text": t, "label": y} for t, y in ROWS]).encode()),
+    "JSON array in UTF-16": (
+        "a.json",
+        json.dumps([{"text": t, "label": y} for t, y in ROWS], ensure_ascii=False).encode("utf-16"),
+    ),
+    "JSON lines in UTF-16": (
+        "a.jsonl",
+        "\n".join(json.dumps({"text": t, "label": y}) for t, y in ROWS).encode("utf-16"),
+    ),
+    "JSON lines, gzip": (
+        "a.jsonl.gz",
+        gzip.compress("\n".join(json.dumps({"text": t, "label": y}) for t, y in ROWS).encode()),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_as_people_have_them_are_read_as_they_are(tmp_path, kind):
+    name, content = FILES[kind]
+    (tmp_path / name).write_bytes(content)
+    assert read_columns(tmp_path / name, ["text"], "label") == (
+        [text for text, _ in ROWS],
+        [label for _, label in ROWS],
+    )
+
+
+def test_other_encodings_are_asked_for_and_taken(tiny, tmp_path):
+    text = cells([("Grüße", "ham"), ("dinero € gratis", "spam")] * 6, ";")
+    (tmp_path / "a.csv").write_bytes(text.encode("cp1252"))
+    fit = ["fit", tmp_path / "a.csv", "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet"]
+    result = run(*fit, code=1)
+    assert "a.csv, line 2: must be UTF-8. Say the encoding, for example --encoding" in result.stderr
+    run(*fit, "--encoding", "cp1252")
+    found = read_columns(tmp_path / "a.csv", ["text"], "label", form=Format("cp1252"))
+    assert found[0][:2] == ["Grüße", "dinero € gratis"]
+    result = run(*fit, "--encoding", "cp1253000", code=1)
+    assert "must be one that Python knows, such as 'cp1252'. Got 'cp1253000'" in result.stderr
+    result = run(*fit, "--encoding", "utf-16", code=1)
+    assert "a.csv must be in the encoding 'utf-16'" in result.stderr
+
+
+def test_a_delimiter_can_be_given(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text#label\na,b;c#ham\n")
+    with pytest.raises(ValueError, match=r"one column 'text'\. Got the columns \['text#label'\]"):
+        read_columns(path, ["text"], "label")
+    assert read_columns(path, ["text"], "label", form=Format(delimiter="#")) == (["a,b;c"], ["ham"])
+    path.write_text("text\tlabel\na\tham\n")
+    assert read_columns(path, ["text"], "label", form=Format(delimiter="\\t")) == (["a"], ["ham"])
+    with pytest.raises(ValueError, match=r"delimiter must be one character\. Got '::'"):
+        read_columns(path, ["text"], "label", form=Format(delimiter="::"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xlsx", b"", "Save the sheet as 'CSV UTF-8'"),
+        ("a.zip", b"", "Unpack it, or compress"),
+        ("a.csv.gz", b"text,label", "a.csv.gz cannot be unpacked"),
+        ("a.csv.xz", b"text,label", "a.csv.xz cannot be unpacked"),
+        ("a.csv.gz", gzip.compress(b"text,label\nx,ham\n")[:-9], "cannot be unpacked"),
+        ("a.json", b'{"text": "x"}', "must be an array of JSON objects. Got dict"),
+        ("a.json", b'{"text": "x"}\n{"text": "y"}', "give the file the ending .jsonl"),
+        ("a.json", b'[{"text": "x", "label": 1}, 5]', "object 2 has no 'text'"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_columns(tmp_path / name, ["text"], "label")
+
+
+@pytest.mark.parametrize("end", [".csv.gz", ".json", ".jsonl.xz"])
+def test_answers_are_written_as_the_ending_says(fitted, tmp_path, end):
+    run("predict", fitted[0], fitted[1], "--output", tmp_path / f"answers{end}")
+    lines = run("predict", fitted[0], fitted[1]).stdout.splitlines()
+    rows = [{"text": label, "label": label} for label in lines[1:]]
+    found = read_columns(tmp_path / f"answers{end}", ["label"])[0]
+    assert found == [row["label"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["separator", "lists"])
+def test_fit_takes_several_labels(tiny, tmp_path, kind):
+    labels = [["ham", "long"] if len(x) > 40 else [label] for x, label in zip(X, y, strict=True)]
+    labels[1] = []
+    if kind == "lists":
+        data, options = tmp_path / "a.json", []
+        rows = [{"text": x, "label": row} for x, row in zip(X, labels, strict=True)]
+        data.write_text(json.dumps(rows))
+    else:
+        data, options = tmp_path / "a.csv", ["--label-separator", ";"]
+        write(data, X, ["; ".join(row) for row in labels])
+    run("fit", data, "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet", *options)
+    clf = BertFocalClassifier.from_pretrained(tmp_path / "m")
+    same = BertFocalClassifier(tiny, **SETTINGS).fit(X, labels)
+    assert clf.multilabel_ and (clf.predict_proba(X) == same.predict_proba(X)).all()
+
+
+def test_fit_scores_each_epoch_on_other_data(tiny, tmp_path):
+    train, test = (
+        write(tmp_path / "a.csv", X[:24], y[:24]),
+        write(tmp_path / "b.csv", X[24:], y[24:]),
+    )
+    fit = ["fit", train, "--output", tmp_path / "m", "--model", tiny, *SET, "--eval-data", test]
+    result = run(*fit, "--set", "early_stopping=1", "--set", 'scoring=["f1_macro", "accuracy"]')
+    clf = BertFocalClassifier.from_pretrained(tmp_path / "m")
+    same = BertFocalClassifier(tiny, **SETTINGS, early_stopping=1)
+    same.fit(X[:24], y[:24], eval_set=(X[24:], y[24:]))
+    assert (clf.predict_proba(X) == same.predict_proba(X)).all()
+    assert f"accuracy {clf.history_[-1, 'valid_accuracy']:.4f}" in result.stderr
+
+
+def test_rows_that_are_left_out_are_counted_and_written(tiny, tmp_path):
+    data = write(tmp_path / "a.csv")
+    with data.open("a") as file:
+        file.write("one cell\nno label,\n")
+    fit = ["fit", data, "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet"]
+    bad = tmp_path / "bad.csv"
+    result = run(*fit, "--skip-bad-rows", "--bad-rows", bad)
+    assert f"left out: 2 of {len(X) + 2} rows" in result.stderr
+    with bad.open() as file:
+        rows = list(csv.DictReader(file))
+    n = len(X)
+    assert [row["row"] for row in rows] == [f"{data}, line {n + 2}", f"{data}, line {n + 3}"]
+    assert rows[1]["problem"] == "'label' must be a label. Got nothing."
+    assert "--bad-rows needs --skip-bad-rows" in run(*fit, "--bad-rows", bad, code=2).stderr
+
+
+def test_the_version_is_shown():
+    assert run("--version").stdout == f"skfocal {skfocal.__version__}\n"
+
+
+def test_shells_can_complete_the_command():
+    assert "--install-completion" in run("--help").stdout
+
+
 BAD = {
     "csv, a short row": ("a.csv", "text,label\nx,a\nonly\n", "a.csv, line 3: 2 cells are needed"),
     "csv, a long row": ("a.csv", "text,label\nx,a,b\n", "line 2: 2 cells are needed. Got 3"),
@@ -172,9 +366,9 @@ BAD = {
     "json, a key missing": ("a.jsonl", '\n{"text": "x"}\n', "line 2 has no 'label'"),
     "json, no object": ("a.jsonl", "[1]\n", "line 1 has no 'text'"),
     "json, a number as text": ("a.jsonl", '{"text": 1, "label": 1}\n', "a text. Got int"),
-    "json, a list as label": ("a.jsonl", '{"text": "x", "label": []}\n', "a label. Got list"),
+    "json, a dict as label": ("a.jsonl", '{"text": "x", "label": {}}\n', "a label. Got dict"),
     "no Parquet": ("a.parquet", "text,label\nx,a\n", "is not a readable Parquet file"),
-    "an unknown end": ("a.txt", "text\n", "must end in one of .csv, .tsv, .jsonl"),
+    "an unknown end": ("a.txt", "text\n", "must end in one of .csv, .tsv, .json, .jsonl"),
     "one class": ("a.csv", "text,label\nx,a\ny,a\n", "Got one class only: 'a'"),
 }  # fmt: skip
 
@@ -204,7 +398,7 @@ def test_bad_rows_can_be_left_out_and_are_named(tiny, tmp_path):
         file.write("no label,\none cell\n")
     args = ["fit", data, "--output", tmp_path / "m", "--model", tiny, *SET, "--quiet"]
     result = run(*args, "--skip-bad-rows")
-    assert result.stderr.count("left out: ") == 2
+    assert result.stderr.count("left out: ") == 3  # the last one counts them
     assert "40 documents of 2 classes" in result.stderr
 
 

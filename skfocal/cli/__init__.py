@@ -1,6 +1,7 @@
 """The command ``skfocal``: fit, predict, evaluate and report on files, without Python."""
 
 import contextlib
+import dataclasses
 import json
 import sys
 import warnings
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skfocal._storage.renamed import refuse
-from skfocal.cli._tables import BadRow, check_writable, read_columns, write_columns
+from skfocal._version import __version__
+from skfocal.cli._tables import BadRow, Format, check_writable, read_columns, write_columns
 
 if TYPE_CHECKING:
     from skfocal.classifier import BertFocalClassifier
 
+SEPARATOR = ";"  # between several labels of a document, where none is given
+
 __all__ = ["app", "evaluate", "fit", "main", "predict", "report"]
 
 app = typer.Typer(
-    help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON lines "
-    "(.jsonl) or Parquet, as their extension says.",
+    help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON (.json), JSON "
+    "lines (.jsonl) or Parquet, as their extension says, and may be compressed (.gz, .bz2, .xz).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -37,7 +40,40 @@ _Text = Annotated[
 ]
 _Label = Annotated[str, typer.Option(help="Column with the labels.")]
 _Skip = Annotated[bool, typer.Option(help="Leave out unusable rows, and report each.")]
+_BadRows = Annotated[
+    Path | None, typer.Option(help="CSV file for the rows that --skip-bad-rows leaves out.")
+]
+_Encoding = Annotated[
+    str | None,
+    typer.Option(help="Of text files, for example cp1252. Default: by byte-order mark, or UTF-8."),
+]
+_Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Of CSV files. Default: that which separates the columns in the first line."),
+]
+_Separator = Annotated[
+    str | None,
+    typer.Option(help="Between several labels of a document in one cell, for example ';'."),
+]
 _Folder = Annotated[Path, typer.Argument(help="Folder that fit wrote.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"skfocal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -58,7 +94,15 @@ def fit(
             "max_epochs=2 or alpha__beta=0.99. The value is JSON or text. May be repeated.",
         ),
     ] = None,
+    eval_data: Annotated[
+        Path | None,
+        typer.Option(help="File with other texts and labels, to score each epoch on."),
+    ] = None,
+    label_separator: _Separator = None,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
     skip_bad_rows: _Skip = False,
+    bad_rows: _BadRows = None,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
     """Train a classifier and write it into a folder.
@@ -74,10 +118,15 @@ def fit(
         settings = {"verbose": 0 if quiet else 1, **_settings(set_ or [])}
         if model is not None:
             settings["model"] = model
-        X, y = _read(data, text_column, label_column, skip_bad_rows)
+        reader = Reader(
+            text_column, Format(encoding, delimiter, label_separator), skip_bad_rows, bad_rows
+        )
         clf = _made(BertFocalClassifier, settings)
+        X, y = reader.read(data, label_column)
+        eval_set = None if eval_data is None else reader.read(eval_data, label_column)
+        reader.end()
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            clf.fit(X, y)
+            clf.fit(X, y, eval_set=eval_set)
         clf.save_pretrained(output)
         _say(f"{output}: {len(X)} documents of {len(clf.classes_)} classes")
 
@@ -93,6 +142,8 @@ def predict(
     proba: Annotated[
         bool, typer.Option(help="Also write a column of probabilities for each class.")
     ] = False,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
 ) -> None:
     """Predict the label of each text.
 
@@ -105,7 +156,7 @@ def predict(
         if output is not None:
             check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
-        X, _ = _read(data, text_column, None, False)
+        X, _ = Reader(text_column, Format(encoding, delimiter)).read(data)
         with _bar(clf, len(X)), predicting(clf) as fitted:
             found = fitted.logits_and_answers(X)[1]
         answers = found.predict()
@@ -113,7 +164,7 @@ def predict(
         if answers.ndim == 2:
             names = clf.classes_[None].repeat(len(X), 0)
             pairs = zip(names, answers > 0, strict=True)
-            columns = {"label": [";".join(map(str, row[some])) for row, some in pairs]}
+            columns = {"label": [SEPARATOR.join(map(str, row[some])) for row, some in pairs]}
         else:
             columns = {"label": answers.tolist()}
         if chances is not None:
@@ -129,7 +180,11 @@ def evaluate(
     text_column: _Text,
     label_column: _Label = "label",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    label_separator: _Separator = None,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
     skip_bad_rows: _Skip = False,
+    bad_rows: _BadRows = None,
 ) -> None:
     """Compare predictions with labels.
 
@@ -137,19 +192,28 @@ def evaluate(
     """
     with _errors_in_words():
         from sklearn.metrics import balanced_accuracy_score, classification_report
+        from sklearn.preprocessing import MultiLabelBinarizer
 
-        clf = _loaded(model, "evaluate")
-        X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
+        clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist())
+        X, y = reader.read(data, label_column)
+        reader.end()
         with _bar(clf, len(X)):
             predicted = clf.predict(X)
         settings: dict[str, Any] = {"zero_division": 0.0}
-        report = classification_report(y, predicted, output_dict=True, **settings)
-        balanced = float(balanced_accuracy_score(y, predicted))
+        others = {}
+        if clf.multilabel_:
+            y = MultiLabelBinarizer(classes=clf.classes_.tolist()).fit_transform(y)
+            settings["target_names"] = list(map(str, clf.classes_))
+        else:
+            others["balanced accuracy"] = float(balanced_accuracy_score(y, predicted))
         if as_json:
-            typer.echo(json.dumps({**report, "balanced accuracy": balanced}, indent=1))
+            scores = classification_report(y, predicted, output_dict=True, **settings)
+            typer.echo(json.dumps({**scores, **others}, indent=1))
         else:
             typer.echo(classification_report(y, predicted, digits=3, **settings))
-            typer.echo(f"balanced accuracy {balanced:.3f}")
+            for name, score in others.items():
+                typer.echo(f"{name} {score:.3f}")
 
 
 @app.command()
@@ -162,7 +226,11 @@ def report(
     hardest: Annotated[
         int, typer.Option(min=0, help="Number of the hardest documents to show.")
     ] = 20,
+    label_separator: _Separator = None,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
     skip_bad_rows: _Skip = False,
+    bad_rows: _BadRows = None,
 ) -> None:
     """Write an HTML page about a model.
 
@@ -171,12 +239,15 @@ def report(
     """
     with _errors_in_words():
         check_writable(output, known=False)
-        clf = _loaded(model, "report")
-        X, y = _read(data, text_column, label_column, skip_bad_rows, clf.classes_.tolist())
+        clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist())
+        X, y = reader.read(data, label_column)
+        reader.end()
         with _bar(clf, len(X)):
             page = clf.report(X, y, n_hardest=hardest)
         page.save(output)
-        _say(f"{output}: {len(X)} documents, {page.overall['accuracy']:.3f} of them right")
+        name, score = next(iter(page.overall.items()))
+        _say(f"{output}: {len(X)} documents, {name} {score:.3f}")
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -204,25 +275,70 @@ def _made(kind: "type[BertFocalClassifier]", settings: dict[str, Any]) -> "BertF
     return kind().set_params(**settings)
 
 
-def _read(
-    path: Path, text: list[str], label: str | None, skip: bool, classes: list[Any] | None = None
-) -> tuple[list[Any], list[Any]]:
-    def tell(error: BadRow) -> None:
+class Reader:
+    """Reads files of one form, and keeps account of the rows that it leaves out.
+
+    Parameters
+    ----------
+    text : list of str
+        Names of the columns with texts.
+    form : Format
+    skip : bool, default=False
+        Whether to leave out bad rows. False: the first one is an error.
+    bad_rows : path, default=None
+        CSV file for the bad rows.
+    classes : list, default=None
+        The allowed labels. None: any.
+    """
+
+    def __init__(
+        self,
+        text: list[str],
+        form: Format,
+        skip: bool = False,
+        bad_rows: Path | None = None,
+        classes: list[Any] | None = None,
+    ) -> None:
+        if bad_rows is not None and not skip:
+            raise typer.BadParameter("--bad-rows needs --skip-bad-rows.")
+        if bad_rows is not None:
+            check_writable(bad_rows)
+        self.text, self.form, self.skip, self.classes = text, form, skip, classes
+        self.bad_rows, self.n_read = bad_rows, 0
+        self.left_out: list[BadRow] = []
+
+    def read(self, path: Path, label: str | None = None) -> tuple[list[Any], list[Any]]:
+        """Return the texts and labels of a file."""
+        on_bad = self._leave_out if self.skip else None
+        X, y = read_columns(path, self.text, label, on_bad, self.classes, self.form)
+        self.n_read += len(X)
+        return X, y
+
+    def _leave_out(self, error: BadRow) -> None:
+        self.left_out.append(error)
         _say(f"left out: {error}")
 
-    return read_columns(path, text, label, tell if skip else None, classes)
+    def end(self) -> None:
+        """Tell how many rows were left out, and write them."""
+        n = len(self.left_out)
+        if n:
+            _say(f"left out: {n} of {n + self.n_read} rows")
+        if self.bad_rows is not None:
+            columns = {
+                "row": [row.place for row in self.left_out],
+                "problem": [row.problem for row in self.left_out],
+            }
+            write_columns(self.bad_rows, columns)
 
 
-def _loaded(model: Path, command: str) -> "BertFocalClassifier":
-    """Return a model with one label per document."""
+def _loaded(model: Path, form: Format) -> "tuple[BertFocalClassifier, Format]":
+    """Return a model, and the form of the files that hold its labels."""
     from skfocal.classifier import BertFocalClassifier
 
     clf = BertFocalClassifier.from_pretrained(model)
-    if clf.class_weight_.ndim == 2:
-        raise ValueError(
-            f"{command} is for models with one label per document. Got a model with several."
-        )
-    return clf
+    if clf.multilabel_ and form.separator is None:
+        form = dataclasses.replace(form, separator=SEPARATOR)
+    return clf, form
 
 
 @contextlib.contextmanager

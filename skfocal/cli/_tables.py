@@ -1,64 +1,81 @@
-"""Columns of CSV, TSV, JSON lines and Parquet files; errors name the line of a bad row."""
+"""Columns of CSV, TSV, JSON and Parquet files; errors name the line of a bad row."""
 
 import csv
+import io
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from skfocal._utils.optional import import_optional
-
-KINDS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
-# The longest cell of a CSV file; Python's own limit of 131,072 is less than a long document.
-_LONGEST = 2**30
-
-_Path = str | os.PathLike[str]
+from skfocal.cli._files import (
+    DELIMITERS,
+    Name,
+    delimiter_of,
+    encoding_of,
+    kind_of,
+    open_bytes,
+    open_text,
+    reading,
+)
 
 
 class BadRow(ValueError):
-    """A row that cannot be used; the message names the file and the line."""
+    """A row that cannot be used.
+
+    Parameters
+    ----------
+    place : str
+        The file and the line.
+    problem : str
+        What is wrong, a sentence whose subject is the place.
+    """
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}{problem}")
+        self.place, self.problem = place, problem.removeprefix(":").strip()
 
 
+_SAY_ENCODING = "Say the encoding, for example --encoding cp1252."
 _Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]  # with the place of each in the file
 
 
-def kind_of(path: _Path) -> str:
-    """Return the kind of a file, by the extension of its name.
+@dataclass(frozen=True)
+class Format:
+    """How a file is written, where its name and content do not tell.
 
-    Raises
-    ------
-    ValueError
-        If the extension is not one of :data:`KINDS`.
+    Attributes
+    ----------
+    encoding : str or None
+        None: by the byte-order mark, else UTF-8.
+    delimiter : str or None
+        Between the cells. None: that which the head has the columns with.
+    separator : str or None
+        Between several labels of a cell. None: a cell has one label, or is a list.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in KINDS:
-        raise ValueError(f"{str(path)!r} must end in one of {', '.join(KINDS)}. Got {suffix!r}.")
-    return KINDS[suffix]
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    separator: str | None = None
 
 
 def read_columns(
-    path: _Path,
+    path: Name,
     text: list[str],
     label: str | None = None,
     on_bad: Callable[[BadRow], None] | None = None,
     classes: list[Any] | None = None,
+    form: Format = Format(),
 ) -> tuple[list[Any], list[Any]]:
     """Return the texts in a file and, on request, their labels.
 
     Parameters
     ----------
     path : str or path
-        A CSV or TSV file with a header line, JSON lines, or Parquet; text is UTF-8.
+        A CSV or TSV file with a header line, JSON lines, an array of JSON objects, or Parquet.
     text : list of str
         Names of the one or two columns with texts.
     label : str, default=None
@@ -67,10 +84,12 @@ def read_columns(
         Called with each row that cannot be used; the row is then left out. None: raise.
     classes : list, default=None
         The allowed labels, which the file may hold as strings. None: any.
+    form : Format, default=Format()
 
     Returns
     -------
     texts, labels : list of str or of (str, str), list
+        Several labels of a document are a list.
 
     Raises
     ------
@@ -83,14 +102,15 @@ def read_columns(
     known = None if classes is None else {str(value): value for value in classes}
     texts: list[Any] = []
     labels: list[Any] = []
-    for where, row in _ROWS[kind_of(path)](path, names):
+    for where, row in _ROWS[kind_of(path)](path, names, form):
         try:
             if isinstance(row, BadRow):
                 raise row
             parts = [_checked_text(row[name], f"{path}, {where}", name) for name in text]
             document = parts[0] if len(parts) == 1 else tuple(parts)
             if label is not None:
-                labels.append(_checked_label(row[label], f"{path}, {where}", label, known))
+                place = f"{path}, {where}"
+                labels.append(_checked_labels(row[label], place, label, known, form.separator))
             texts.append(document)
         except BadRow as error:
             if on_bad is None:
@@ -103,17 +123,30 @@ def read_columns(
 
 def _checked_text(value: Any, where: str, name: str) -> str:
     if not isinstance(value, str):
-        raise BadRow(f"{where}: {name!r} must be a text. Got {type(value).__name__}.")
+        raise BadRow(where, f": {name!r} must be a text. Got {type(value).__name__}.")
     return value
+
+
+def _checked_labels(
+    value: Any, where: str, name: str, known: dict[str, Any] | None, separator: str | None
+) -> Any:
+    """Return the label of a cell, or the list of its labels."""
+    if separator is not None and isinstance(value, str):
+        value = [part.strip() for part in value.split(separator) if part.strip()]
+    elif separator is not None and value is None:
+        value = []
+    if not isinstance(value, list):
+        return _checked_label(value, where, name, known)
+    return [_checked_label(each, where, name, known) for each in value]
 
 
 def _checked_label(value: Any, where: str, name: str, known: dict[str, Any] | None) -> Any:
     if value is None or value == "" or value != value:
-        raise BadRow(f"{where}: {name!r} must be a label. Got nothing.")
+        raise BadRow(where, f": {name!r} must be a label. Got nothing.")
     if not isinstance(value, str | int | float):
-        raise BadRow(f"{where}: {name!r} must be a label. Got {type(value).__name__}.")
+        raise BadRow(where, f": {name!r} must be a label. Got {type(value).__name__}.")
     if isinstance(value, str) and not _is_unicode(value):
-        raise BadRow(f"{where}: {name!r} must be a label in Unicode. Got {value!r}.")
+        raise BadRow(where, f": {name!r} must be a label in Unicode. Got {value!r}.")
     if known is None:
         return value
     # Integers become floats in a column with a missing value.
@@ -122,14 +155,14 @@ def _checked_label(value: Any, where: str, name: str, known: dict[str, Any] | No
         if key in known:
             return known[key]
     labels = ", ".join(map(repr, list(known)[:10])) + (", ..." if len(known) > 10 else "")
-    raise BadRow(f"{where}: {name!r} must be a label of the model, {labels}. Got {value!r}.")
+    raise BadRow(where, f": {name!r} must be a label of the model, {labels}. Got {value!r}.")
 
 
-def _delimited(path: _Path, names: Sequence[str]) -> _Rows:
-    csv.field_size_limit(_LONGEST)
-    # Bytes that are not UTF-8 become lone surrogates, so that the error can name their row.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=_DELIMITERS[kind_of(path)], strict=True)
+def _delimited(path: Name, names: Sequence[str], form: Format) -> _Rows:
+    encoding = encoding_of(path, form.encoding)
+    delimiter = delimiter_of(path, encoding, names, form.delimiter)
+    with reading(path, encoding), open_text(path, encoding) as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
         last = 0
         try:
             head = next(reader, [])
@@ -138,12 +171,12 @@ def _delimited(path: _Path, names: Sequence[str]) -> _Rows:
             for cells in reader:
                 where = f"line {reader.line_num}"
                 if not all(map(_is_unicode, cells)):
-                    yield where, BadRow(f"{path}, {where}: must be UTF-8.")
+                    yield where, BadRow(f"{path}, {where}", f": must be UTF-8. {_SAY_ENCODING}")
                 elif len(cells) == len(head):
                     yield where, dict(zip(head, cells, strict=True))
                 elif cells:  # an empty line is no row
                     needed = f"{len(head)} cells are needed"
-                    yield where, BadRow(f"{path}, {where}: {needed}. Got {len(cells)}.")
+                    yield where, BadRow(f"{path}, {where}", f": {needed}. Got {len(cells)}.")
                 last = reader.line_num
         except csv.Error as error:
             raise ValueError(f"{path}, the row from line {last + 1} on: {error}.") from error
@@ -157,22 +190,46 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _json_lines(path: _Path, names: Sequence[str]) -> _Rows:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+def _json_lines(path: Name, names: Sequence[str], form: Format) -> _Rows:
+    encoding = encoding_of(path, form.encoding)
+    with reading(path, encoding), open_bytes(path) as file:
+        # Lines of UTF-8 as bytes, so that the error of a broken one can name it.
+        is_utf8 = encoding.startswith("utf-8")
+        lines: Any = file if is_utf8 else io.TextIOWrapper(file, encoding=encoding)
+        for number, line in enumerate(lines, start=1):
             where = f"line {number}"
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield where, BadRow(f"{path}, {where} is not JSON: {error}.")
+                yield where, BadRow(f"{path}, {where}", f" is not JSON: {error}.")
                 continue
-            missing = [name for name in names if not isinstance(row, dict) or name not in row]
-            if missing:
-                yield where, BadRow(f"{path}, {where} has no {missing[0]!r}.")
-            else:
-                yield where, row
+            yield where, _with_columns(row, f"{path}, {where}", names)
+
+
+def _json_array(path: Name, names: Sequence[str], form: Format) -> _Rows:
+    encoding = encoding_of(path, form.encoding)
+    with reading(path, encoding), open_bytes(path) as file:
+        content = file.read().decode(encoding)
+    try:
+        rows = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} must be an array of JSON objects: {error}. If each line is an object, give "
+            "the file the ending .jsonl."
+        ) from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} must be an array of JSON objects. Got {type(rows).__name__}.")
+    for number, row in enumerate(rows, start=1):
+        where = f"object {number}"
+        yield where, _with_columns(row, f"{path}, {where}", names)
+
+
+def _with_columns(row: Any, place: str, names: Sequence[str]) -> Any:
+    """Return an object that has the columns, or what is wrong with it."""
+    missing = [name for name in names if not isinstance(row, dict) or name not in row]
+    return BadRow(place, f" has no {missing[0]!r}.") if missing else row
 
 
 def _pyarrow() -> list[Any]:
@@ -198,7 +255,7 @@ def check_writable(path: Path, known: bool = True) -> None:
         pass  # some folders exist but nothing can be created in them
 
 
-def _parquet(path: _Path, names: list[str]) -> _Rows:
+def _parquet(path: Name, names: list[str], form: Format) -> _Rows:
     pyarrow, parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
@@ -212,7 +269,7 @@ def _parquet(path: _Path, names: list[str]) -> _Rows:
         raise ValueError(f"{path} is not a readable Parquet file: {error}.") from error
 
 
-def _check_columns(path: _Path, head: Sequence[str], names: Sequence[str]) -> None:
+def _check_columns(path: Name, head: Sequence[str], names: Sequence[str]) -> None:
     for name in names:
         if list(head).count(name) != 1:
             raise ValueError(
@@ -220,15 +277,16 @@ def _check_columns(path: _Path, head: Sequence[str], names: Sequence[str]) -> No
             )
 
 
-_ROWS: dict[str, Callable[[_Path, list[str]], _Rows]] = {
+_ROWS: dict[str, Callable[[Name, list[str], Format], _Rows]] = {
     "csv": _delimited,
     "tsv": _delimited,
+    "json": _json_array,
     "jsonl": _json_lines,
     "parquet": _parquet,
 }
 
 
-def write_columns(path: _Path | None, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_columns(path: Name | None, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length.
 
     Parameters
@@ -243,13 +301,19 @@ def write_columns(path: _Path | None, columns: Mapping[str, Sequence[Any]]) -> N
         pyarrow, parquet = _pyarrow()
         parquet.write_table(pyarrow.table(columns), path)
     else:
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            if kind == "jsonl":
-                for row in zip(*columns.values(), strict=True):
-                    line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
-                    file.write(line + "\n")
+        with io.TextIOWrapper(open_bytes(path, "wb"), encoding="utf-8", newline="") as file:
+            if kind in ("json", "jsonl"):
+                _write_json(file, columns, as_array=kind == "json")
             else:
-                _write_delimited(file, columns, _DELIMITERS[kind])
+                _write_delimited(file, columns, DELIMITERS[kind])
+
+
+def _write_json(file: IO[str], columns: Mapping[str, Sequence[Any]], as_array: bool) -> None:
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if as_array:
+        json.dump(rows, file, ensure_ascii=False, indent=1)
+    else:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _write_delimited(file: IO[str], columns: Mapping[str, Sequence[Any]], delimiter: str) -> None:
