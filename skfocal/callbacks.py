@@ -128,6 +128,37 @@ class DeferredWeight(Callback):
             )
 
 
+class KeepOnInterrupt(Callback):
+    """Let Ctrl-C end the training in good order, and keep what was learned.
+
+    Without this callback, an interrupted fit raises KeyboardInterrupt and leaves the estimator as
+    it was. With it, the epoch ends after the present update; the held-out documents are scored,
+    early stopping restores the best epoch, and `fit` returns with a warning. "interrupted" is True
+    in the last row of the history. A second Ctrl-C raises KeyboardInterrupt at once, as does any
+    in several processes, before the first update or after the last.
+
+    Examples
+    --------
+    >>> from skfocal import BertFocalClassifier
+    >>> from skfocal.callbacks import KeepOnInterrupt
+    >>> clf = BertFocalClassifier("some/folder", callbacks=[KeepOnInterrupt()])
+    """
+
+    def interrupted(self, net: Net) -> None:
+        """Record and warn that the epoch ends early.
+
+        Parameters
+        ----------
+        net : FocalNet
+        """
+        rows = net.history[-1]
+        net.history.record("interrupted", True)
+        warn(
+            f"fit was interrupted in epoch {rows['epoch']}, after {net.loop_.n_batches} of "
+            f"{len(net.loop_.batches)} batches, and keeps what was learned until then."
+        )
+
+
 class SkippedUpdates(Callback):
     """Count the skipped updates of each epoch, and leave their batches out of its loss."""
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 
+from skfocal.callbacks import KeepOnInterrupt
+
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
@@ -165,3 +167,108 @@ def test_errors_of_the_user_come_through_with_their_place(make, data, params, fu
     assert caught.value.__cause__ is None
     assert not hasattr(clf, "net_")
     assert torch.is_grad_enabled()
+
+
+# -- where it is asked for, what was learned is kept -----------------------------------------
+
+
+KEPT = "fit was interrupted in epoch {}, after {} of {} batches, and keeps what was learned"
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_ctrl_c_keeps_the_updates_until_then(make, data, accumulate):
+    """As a fit that a callback stops after the same updates, by zero rates from then on."""
+    X, y = data
+    settings = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+    settings |= {"accumulate": accumulate, "max_epochs": 3}
+    with pytest.warns(UserWarning, match=KEPT.format(1, 2 * accumulate, 5)):
+        clf = make(callbacks=[KeepOnInterrupt(), Presses("on_grad_computed", 2)], **settings)
+        clf.fit(X, y)
+
+    class Stands(Callback):
+        n_updates = 0
+
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            self.n_updates += 1
+            if self.n_updates > 2:
+                for group in net.optimizer_.param_groups:
+                    group["lr"] = 0.0
+
+    plain = make(callbacks=[Stands()], **settings | {"max_epochs": 1}).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))
+    assert len(clf.history_) == 1 and clf.history_[-1, "interrupted"]
+    assert len(clf.history_[-1]["batches"]) == 2 * accumulate
+    assert clf.class_loss_.shape == (1, 2)
+
+
+def test_after_ctrl_c_the_epoch_is_scored_and_the_best_one_restored(make, data):
+    scores = iter([0.9, 0.2])
+    clf = make(
+        callbacks=[KeepOnInterrupt(), Presses("on_batch_begin", 8)],
+        scoring=lambda *args: next(scores),
+        early_stopping=5,
+        max_epochs=9,
+        train_split=0.3,
+    )
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        clf.fit(*data)
+    assert [row["valid_score"] for row in clf.history_] == [0.9, 0.2]
+    assert clf.best_epoch_ == 1
+    assert [row.get("interrupted") for row in clf.history_] == [None, True]
+
+
+@pytest.mark.parametrize(("method", "n"), [("on_epoch_end", 1), ("on_epoch_end", 2)])
+def test_ctrl_c_at_the_end_of_an_epoch_begins_no_other(make, data, method, n):
+    clf = make(callbacks=[KeepOnInterrupt(), Presses(method, n)], max_epochs=2)
+    with pytest.warns(UserWarning, match=KEPT.format(n, 5, 5)):
+        clf.fit(*data)
+    plain = make(max_epochs=2, callbacks=[StopsAfter(n)]).fit(*data)
+    np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
+
+
+class StopsAfter(Callback):
+    def __init__(self, n):
+        self.n = n
+
+    def on_epoch_end(self, net, **kwargs):
+        net.loop_.stop = len(net.history) == self.n
+
+
+@pytest.mark.parametrize(("method", "n"), [MOMENTS[0], MOMENTS[-1]])
+def test_before_and_after_the_training_nothing_is_held(make, data, method, n):
+    clf = make(callbacks=[KeepOnInterrupt(), Presses(method, n)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert state(clf) == {}
+
+
+def test_a_second_ctrl_c_interrupts_at_once(make, data):
+    callbacks = [
+        KeepOnInterrupt(),
+        Presses("on_batch_begin", 2),
+        ("again", Presses("on_grad_computed", 2)),
+    ]
+    clf = make(callbacks=callbacks)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert state(clf) == {}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupted_fit_with_a_checkpoint_is_kept_and_goes_on_later(make, data, tmp_path):
+    settings = {"checkpoint": tmp_path / "run", "max_epochs": 2}
+    with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+        make(callbacks=[KeepOnInterrupt(), Presses("on_batch_begin", 7)], **settings).fit(*data)
+    plain = [KeepOnInterrupt(), Presses("on_batch_begin", 999)]
+    again = make(callbacks=plain, **settings).fit(*data)
+    whole = make(max_epochs=2).fit(*data)
+    np.testing.assert_array_equal(again.predict_proba(data[0]), whole.predict_proba(data[0]))
+
+
+def test_later_steps_work_on_what_was_kept(make, data):
+    callbacks = [KeepOnInterrupt(), Presses("on_batch_begin", 3)]
+    clf = make(callbacks=callbacks, refit_head="balanced", temperature="auto", train_split=0.3)
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        clf.fit(*data)
+    assert clf.temperature_ != 1 and clf.score(*data) > 0.5

@@ -21,6 +21,7 @@ from skfocal._training.optimization import Updates, advice, make_scaler
 from skfocal._training.snapshot import capture, of_callbacks, restore
 from skfocal._training.strategies import hold
 from skfocal._utils.hashing import digest
+from skfocal.callbacks import KeepOnInterrupt
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
@@ -145,16 +146,24 @@ class TrainingLoop:
             done = self.resumed["history"][:-1]
             self.net.history = History(done)
             n_epochs -= len(done)
-        with kept_memory(), watched_signals(self.checkpoints.folder is not None) as self.signals:
+        writes, keeps = self.checkpoints.folder is not None, self._keeper() is not None
+        with kept_memory(), watched_signals(writes, keeps) as self.signals:
             try:
                 self.net.fit_loop(self.dataset, epochs=n_epochs)
             except StopTraining:
                 pass
+            self.signals.holds_interrupt = False  # from here on, nothing is to be ended early
             self.net.notify("on_train_end", X=self.dataset, y=None)
             if not all(full(p.isfinite().all()) for p in self.net.module_.parameters()):
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
-            if self.checkpoints.folder is not None:
+            if writes and not self.signals.interrupted:  # else the same call goes on later
                 self.checkpoints.write(capture(self.net, 0, complete=True))
+
+    def _keeper(self):
+        """Return the callback that asks to keep what was learned until Ctrl-C, or None."""
+        callbacks = [callback for _, callback in self.net.callbacks_]
+        found = next((c for c in callbacks if isinstance(c, KeepOnInterrupt)), None)
+        return found if self.processes.size == 1 else None
 
     def _drops_fast(self):
         """Say whether there is dropout that can be drawn the fast way.
@@ -205,7 +214,8 @@ class TrainingLoop:
             self.net.history.record_batch(f"{prefix}_batch_size", len(rows))
             losses.append(step["loss"].detach())
             writes = self._writes_checkpoint(training)
-            if len(losses) == every or is_last or writes:
+            ends = training and self.is_update and self._ends_early()
+            if len(losses) == every or is_last or writes or ends:
                 self._record_losses(prefix, losses, n_done)
                 losses = []
             if not training:
@@ -213,10 +223,26 @@ class TrainingLoop:
             self.net.notify("on_batch_end", batch=batch, training=training, **step)
             if writes:
                 self._write_checkpoint()
+            if ends:
+                break
         self.before_validation = None
         self.net.history.record(f"{prefix}_batch_count", n_done)
         if not training:
             self.valid_logits = in_order(outputs, iterator.batch_sampler, self.processes)
+
+    def _ends_early(self):
+        """Say whether a Ctrl-C that was held back ends the epoch, and the training after it."""
+        if not self.signals.held:
+            return False
+        if not self.stop:
+            self._keeper().interrupted(self.net)
+        self.stop = True
+        return True
+
+    def end_epoch(self):
+        """Say whether the training ends after this epoch, in all processes."""
+        self._ends_early()
+        return self.processes.any(self.stop)
 
     def _record_losses(self, prefix, losses, n_done):
         """Read losses and norms from the device; raise if one of them is not finite."""

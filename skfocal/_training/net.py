@@ -187,10 +187,10 @@ class FocalNet(NeuralNet):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
-            if method_name != "on_epoch_end" or loop.signals.interrupted:
+            if method_name != "on_epoch_end" or loop.signals.raised:
                 raise
             loop.stop = True
-        if method_name == "on_epoch_end" and loop.processes.any(loop.stop):
+        if method_name == "on_epoch_end" and loop.end_epoch():
             raise StopTraining
 
     def get_iterator(self, dataset, training=False):
