@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from skfocal._version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers
+    from skfocal._data.soft_labels import expand_soft_labels
     from skfocal._data.texts import as_column
     from skfocal._runtime.process_group import alone
     from skfocal.balance import EffectiveNumber
@@ -66,6 +67,7 @@ _HOME = {
     "TrainingHistoryDisplay": "displays",
     "LossComparison": "comparison",
     "compare_losses": "comparison",
+    "expand_soft_labels": "_data.soft_labels",
     "expected_calibration_error": "metrics",
     "alone": "_runtime.process_group",
     "as_column": "_data.texts",
@@ -142,6 +144,7 @@ __all__ = [
     "cross_entropy",
     "dice_loss",
     "distribution_balanced_loss",
+    "expand_soft_labels",
     "expected_calibration_error",
     "fetch_20newsgroups_cachopo",
     "fetch_minilm",
