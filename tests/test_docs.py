@@ -101,6 +101,15 @@ def test_first_block_of_a_page_with_clusters_runs(page, four_classes, monkeypatc
     assert "BertFocalClassifier" in scope
 
 
+def test_the_block_on_scorers_runs(four_classes):
+    X, y = four_classes
+    scope = {"X_text": X, "y": y, "fetch_minilm": skfocal.fetch_minilm}
+    scope["BertFocalClassifier"] = skfocal.BertFocalClassifier
+    (block,) = [b for b in blocks_of(DOCS / "grid-search.md") if "neg_log_loss_scorer" in b]
+    with pytest.warns(UserWarning, match="no document of 1 declared"):
+        exec(compile(block, "grid-search.md", "exec"), scope)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(experimental|optuna.terminator)")
 def test_blocks_on_optuna_run(four_classes):

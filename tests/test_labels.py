@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.model_selection import cross_val_predict
 
 from skfocal import BertFocalClassifier
 from skfocal._data.labels import encode
@@ -176,3 +177,13 @@ def test_one_hot_rows_are_told_at_the_line_of_the_user(tiny):
         clf.fit(TEXTS, np.eye(2, dtype=int)[[0, 1, 1, 0]])
     assert clf.multilabel_
     assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_labels_that_scikit_learn_has_replaced_by_codes_are_explained(tiny):
+    clf = BertFocalClassifier(tiny, max_epochs=1, classes=["ham", "spam"], random_state=0)
+    X, y = TEXTS * 3, np.array(["ham", "spam"] * 6)
+    with pytest.raises(ValueError, match="cross_val_predict and Calib.* replace labels by 0, 1"):
+        cross_val_predict(clf, X, y, method="predict_proba", cv=2)
+    codes = np.unique(y, return_inverse=True)[1]
+    clf.set_params(classes=[0, 1])
+    assert cross_val_predict(clf, X, codes, method="predict_proba", cv=2).shape == (12, 2)

@@ -324,9 +324,15 @@ class UnknownLabels(ValueError):
 
 def _check_known(unknown, classes):
     if len(unknown) or len(classes) < 2:
+        hint = ""
+        if len(unknown) and unknown.dtype.kind in "iu" and classes.dtype.kind in "OUS":
+            hint = (
+                " cross_val_predict and CalibratedClassifierCV(ensemble=False) replace labels by "
+                "0, 1, ...: name these codes in classes, or leave it out."
+            )
         error = UnknownLabels(
             "classes must name at least two labels, all of those in y among them. Got "
-            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y."
+            f"{excerpts(classes.tolist())}, without {excerpts(unknown.tolist())} of y.{hint}"
         )
         error.unknown = unknown.tolist()
         raise error
