@@ -217,7 +217,8 @@ class ReliabilityDisplay:
     Parameters
     ----------
     counts, confidence, accuracy : ndarray of shape (n_bins,)
-        Number of documents in each bin, their mean confidence and their accuracy.
+        Number of documents in each bin, or the sum of their weights, their mean confidence and
+        their accuracy.
     name : str, default=None
         Name in the legend.
 
@@ -240,7 +241,7 @@ class ReliabilityDisplay:
 
     def __init__(
         self,
-        counts: NDArray[np.int64],
+        counts: NDArray[Any],
         confidence: NDArray[np.float64],
         accuracy: NDArray[np.float64],
         *,
@@ -259,6 +260,7 @@ class ReliabilityDisplay:
         X: Any,
         y: ArrayLike,
         *,
+        sample_weight: ArrayLike | None = None,
         n_bins: int = 15,
         name: str | None = None,
         ax: "Axes | None" = None,
@@ -270,7 +272,9 @@ class ReliabilityDisplay:
         ----------
         estimator : fitted classifier with predict_proba
         X, y : array-like of shape (n,)
-            Documents and their labels.
+            Documents and their labels. With several labels per document, y is an indicator, and
+            each decision on a label counts.
+        sample_weight : array-like of shape (n,), default=None
         n_bins : int, default=15
             Number of bins of equal width.
         name : str, default=None
@@ -288,6 +292,7 @@ class ReliabilityDisplay:
             y,
             estimator.predict_proba(X),
             classes=estimator.classes_,
+            sample_weight=sample_weight,
             n_bins=n_bins,
             name=name or type(estimator).__name__,
             ax=ax,
@@ -301,6 +306,7 @@ class ReliabilityDisplay:
         proba: ArrayLike,
         *,
         classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         n_bins: int = 15,
         name: str | None = None,
         ax: "Axes | None" = None,
@@ -310,12 +316,13 @@ class ReliabilityDisplay:
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n,), or an indicator of shape (n, n_labels)
             Labels.
         proba : array-like of shape (n, n_classes)
             Probabilities.
         classes : array-like of shape (n_classes,), default=None
             Labels of the columns. None: the sorted labels in `y_true`.
+        sample_weight : array-like of shape (n,), default=None
         n_bins : int, default=15
             Number of bins of equal width.
         name : str, default=None
@@ -336,7 +343,9 @@ class ReliabilityDisplay:
         >>> round(display.ece, 3)
         0.35
         """
-        bins = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
+        bins = confidence_bins(
+            y_true, proba, classes=classes, n_bins=n_bins, sample_weight=sample_weight
+        )
         return cls(*bins, name=name).plot(ax=ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
@@ -418,7 +427,7 @@ class ClassPrecisionRecallDisplay:
         ----------
         estimator : fitted classifier with predict_proba
         X, y : array-like of shape (n,)
-            Documents and their labels.
+            Documents and their labels; y may be an indicator of several labels.
         sample_weight : array-like of shape (n,), default=None
         top : int, default=8
             Number of classes, the most frequent ones, with a colour and a name; the rest is grey.
@@ -457,7 +466,7 @@ class ClassPrecisionRecallDisplay:
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n,), or an indicator of shape (n, n_classes)
             Labels.
         proba : array-like of shape (n, n_classes)
             Probabilities.
@@ -487,22 +496,28 @@ class ClassPrecisionRecallDisplay:
         >>> ClassPrecisionRecallDisplay.from_predictions(["a", "a", "b"], proba).average_precision
         {'a': 1.0, 'b': 1.0}
         """
-        y, p = column_or_1d(y_true), np.asarray(proba)
-        labels = np.unique(y) if classes is None else np.asarray(classes)
-        unknown = np.setdiff1d(y, labels).tolist()
-        if p.ndim != 2 or len(labels) != p.shape[1] or unknown or not len(y):
+        p = np.asarray(proba)
+        several = np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1
+        y = np.asarray(y_true) if several else column_or_1d(y_true)
+        found = np.arange(y.shape[1]) if several else np.unique(y)
+        labels = found if classes is None else np.asarray(classes)
+        unknown = [] if several else np.setdiff1d(y, labels).tolist()
+        right = p.ndim == 2 and len(labels) == p.shape[1] and (not several or y.shape == p.shape)
+        if not right or unknown or not len(y):
             raise ValueError(
                 "proba must have one row for each document, with at least one document, and one "
                 f"column for each of the classes {excerpts(labels.tolist())}. Got shape {p.shape} "
                 f"for {len(y)} documents, and labels {excerpts(unknown)} without a column."
             )
-        counts = {label: int((y == label).sum()) for label in labels.tolist()}
+        truth = y > 0 if several else y[:, None] == labels
+        counts = dict(zip(labels.tolist(), truth.sum(axis=0).tolist(), strict=True))
         order = sorted((c for c in counts if counts[c]), key=lambda c: -counts[c])
-        columns = {label: p[:, labels.tolist().index(label)] for label in order}
+        places = {label: labels.tolist().index(label) for label in order}
+        columns = {label: (truth[:, j], p[:, j]) for label, j in places.items()}
         weighted = {"sample_weight": sample_weight}
         return cls(
-            {c: precision_recall_curve(y == c, columns[c], **weighted)[:2] for c in order},
-            {c: float(average_precision_score(y == c, columns[c], **weighted)) for c in order},
+            {c: precision_recall_curve(*columns[c], **weighted)[:2] for c in order},
+            {c: float(average_precision_score(*columns[c], **weighted)) for c in order},
             {c: counts[c] for c in order},
         ).plot(ax=ax, top=top, **kwargs)
 

@@ -17,6 +17,7 @@ def expected_calibration_error(
     *,
     classes: ArrayLike | None = None,
     n_bins: int = 15,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Return the mean gap between confidence and accuracy, over bins of equal width.
 
@@ -27,14 +28,17 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-        Labels.
+    y_true : array-like of shape (n,), or an indicator of shape (n, n_labels)
+        Labels. Of several labels per document, each decision on one of them counts, with the
+        larger of ``p`` and ``1 - p`` as its confidence.
     proba : array-like of shape (n, n_classes)
         Probabilities.
     classes : array-like of shape (n_classes,), default=None
         Labels of the columns. None: the sorted labels in `y_true`.
     n_bins : int, default=15
         Number of bins, at least 1.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the documents.
 
     Returns
     -------
@@ -57,7 +61,9 @@ def expected_calibration_error(
     >>> expected_calibration_error(["a", "b"], [[0.9, 0.1], [0.6, 0.4]])
     0.35
     """
-    counts, confidence, accuracy = confidence_bins(y_true, proba, classes=classes, n_bins=n_bins)
+    counts, confidence, accuracy = confidence_bins(
+        y_true, proba, classes=classes, n_bins=n_bins, sample_weight=sample_weight
+    )
     return float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
 
 
@@ -67,14 +73,16 @@ def confidence_bins(
     *,
     classes: ArrayLike | None = None,
     n_bins: int = 15,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    sample_weight: ArrayLike | None = None,
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
     """Return the number of documents, the mean confidence and the accuracy of each bin.
 
     Parameters
     ----------
     y_true, proba : array-like
-    classes, n_bins : array-like and int, default=None, 15
-        As in :func:`expected_calibration_error`.
+    classes, n_bins, sample_weight : array-like, int and array-like, default=None, 15, None
+        As in :func:`expected_calibration_error`. The number of documents is the sum of their
+        weights.
 
     Returns
     -------
@@ -93,9 +101,12 @@ def confidence_bins(
     >>> counts.tolist(), confidence.tolist(), accuracy.tolist()
     ([0, 2], [0.0, 0.75], [0.0, 0.5])
     """
+    if np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1:
+        y_true, proba, sample_weight = _each_decision(y_true, proba, sample_weight)
+        classes = [0, 1]
     labels: NDArray[Any] = column_or_1d(y_true)
     p: NDArray[np.float64] = check_array(proba)
-    check_consistent_length(labels, p)
+    check_consistent_length(labels, p, sample_weight)
     columns = np.unique(labels) if classes is None else np.asarray(classes)
     if len(columns) != p.shape[1]:
         raise ValueError(
@@ -112,12 +123,30 @@ def confidence_bins(
     confidence = p.max(axis=1)
     right = columns[p.argmax(axis=1)] == labels
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    counts = np.bincount(bins, minlength=n_bins)
+    weight = 1 if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    counts = np.bincount(bins, None if sample_weight is None else weight, minlength=n_bins)
     mean_confidence, accuracy = (
-        np.bincount(bins, weights=values, minlength=n_bins) / np.maximum(counts, 1)
+        np.bincount(bins, weights=weight * values, minlength=n_bins)
+        / np.where(counts > 0, counts, 1)
         for values in (confidence, right)
     )
     return counts, mean_confidence, accuracy
+
+
+def _each_decision(
+    y_true: Any, proba: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Any, Any, Any]:
+    """Return the decision on each label as a document of two classes."""
+    truth, p = np.asarray(y_true), np.asarray(proba)
+    if truth.shape != p.shape:
+        raise ValueError(
+            "proba must have the shape of the indicator y_true, one column for each label. Got "
+            f"{p.shape} and {truth.shape}."
+        )
+    if sample_weight is not None:
+        check_consistent_length(truth, sample_weight)
+        sample_weight = np.repeat(np.asarray(sample_weight), truth.shape[1])
+    return (truth.ravel() > 0).astype(int), np.stack([1 - p.ravel(), p.ravel()], 1), sample_weight
 
 
 # -- scorers -----------------------------------------------------------------------------------

@@ -202,3 +202,43 @@ def test_rare_classes_share_a_bar(make):
     np.testing.assert_allclose(display.losses[:, 3], clf.class_loss_[:, 3:].sum(1))
     np.testing.assert_allclose(display.documents, np.array([8, 7, 6, 5 + 4 + 3]) / 33)
     assert ClassLossDisplay.from_estimator(clf, top=5).labels[-1] == "c5"
+
+
+def test_several_labels_are_drawn_label_by_label():
+    rng = np.random.RandomState(0)
+    truth = (rng.uniform(size=(60, 3)) < [0.5, 0.2, 0.0]).astype(int)
+    p = np.clip(truth * 0.3 + rng.uniform(size=(60, 3)) * 0.7, 0, 1)
+    display = ClassPrecisionRecallDisplay.from_predictions(truth, p, classes=["a", "b", "never"])
+    assert display.counts == {"a": truth[:, 0].sum(), "b": truth[:, 1].sum()}
+    for j, name in enumerate("ab"):
+        expected = average_precision_score(truth[:, j], p[:, j])
+        assert display.average_precision[name] == pytest.approx(expected)
+    reliability = ReliabilityDisplay.from_predictions(truth, p, n_bins=10)
+    confidence, right = np.maximum(p, 1 - p).ravel(), ((p > 0.5) == truth).ravel()
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [
+        (bins == b).mean() * abs(right[bins == b].mean() - confidence[bins == b].mean())
+        for b in np.unique(bins)
+    ]
+    assert reliability.ece == pytest.approx(sum(gaps))
+    with pytest.raises(
+        ValueError, match=r"the shape of the indicator .* Got \(60, 2\) and \(60, 3\)"
+    ):
+        ReliabilityDisplay.from_predictions(truth, p[:, :2])
+    with pytest.raises(ValueError, match="one column for each of the classes"):
+        ClassPrecisionRecallDisplay.from_predictions(truth, p[:, :2])
+
+
+def test_weights_of_reliability_are_repeated_documents():
+    rng = np.random.RandomState(1)
+    y, p = rng.randint(0, 3, 40), rng.dirichlet(np.ones(3), 40)
+    weight = rng.randint(0, 4, 40)
+    weighted = ReliabilityDisplay.from_predictions(y, p, sample_weight=weight)
+    repeated = ReliabilityDisplay.from_predictions(y.repeat(weight), p.repeat(weight, 0))
+    np.testing.assert_allclose(weighted.counts, repeated.counts)
+    np.testing.assert_allclose(weighted.accuracy, repeated.accuracy)
+    assert weighted.ece == pytest.approx(repeated.ece)
+    both = {"sample_weight": weight, "classes": [0, 1, 2]}
+    assert expected_calibration_error(y, p, **both) == pytest.approx(repeated.ece)
+    halves = ReliabilityDisplay.from_predictions(y, p, sample_weight=weight / 2)
+    assert halves.ece == pytest.approx(repeated.ece)

@@ -224,3 +224,19 @@ def test_groups_without_a_splitter_or_of_another_length_are_refused(make, data):
         make(train_split=0.2).fit(X, y, groups=np.arange(40))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         make(train_split=GroupShuffleSplit(1)).fit(X, y, groups=np.arange(39))
+
+
+def test_another_optimizer_than_before_is_refused_and_leaves_the_estimator_as_it_was(make, data):
+    X, y = data
+    clf = make().partial_fit(X[:20], y[:20], classes=["ham", "spam"])
+    before = clf.predict_proba(X)
+    again = pickle.loads(pickle.dumps(clf))
+    for each in (clf, again):
+        each.set_params(net_params={"optimizer": torch.optim.SGD})
+        with pytest.raises(ValueError, match=r"optimizer, AdamW\. Got SGD: keep the optimizer"):
+            each.partial_fit(X[20:], y[20:])
+        np.testing.assert_array_equal(each.predict_proba(X), before)
+    with_sgd = make(net_params={"optimizer": torch.optim.SGD})
+    with_sgd.partial_fit(X[:20], y[:20], classes=["ham", "spam"]).partial_fit(X[20:], y[20:])
+    clf.fit(X, y)  # starts anew
+    assert type(clf.net_.optimizer_) is torch.optim.SGD

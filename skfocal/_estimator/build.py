@@ -67,6 +67,17 @@ def check_earlier(parameters, classes, earlier, call="warm_start=True"):
         )
 
 
+def check_optimizer(parameters, earlier):
+    """Raise ValueError if the moments to go on from are those of another optimizer."""
+    wanted = (parameters.net_params or {}).get("optimizer", torch.optim.AdamW)
+    had = type(earlier.net_.optimizer_)
+    if wanted is not had:
+        raise ValueError(
+            f"partial_fit goes on with the moments of the last call's optimizer, {had.__name__}. "
+            f"Got {wanted.__name__}: keep the optimizer in net_params, or start anew with fit."
+        )
+
+
 def load_encoder(parameters, classes, multilabel=False):
     """Return the pretrained encoder with a new head, as a module, and its tokenizer."""
     tokenizer = load_tokenizer(parameters.model, trust_remote_code=parameters.trust_remote_code)

@@ -221,6 +221,8 @@ class Training:
         if self.goes_on:
             call = "warm_start=True" if self.chunks is None else "partial_fit"
             build.check_earlier(self.parameters, self.data.classes, self.earlier, call)
+            if self.chunks is not None and self.chunks.n_updates:
+                build.check_optimizer(self.parameters, self.earlier)
         check_together(self.parameters, self.parameters)
         check_callbacks(self.parameters, self.data.held_out is not None)
         build.check_pairs(self.parameters, self.data.pairs)

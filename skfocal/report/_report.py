@@ -247,11 +247,8 @@ class Report:
 
     def _bins(self) -> _Bins:
         """Return the bins of a reliability diagram; with several labels, each is a decision."""
-        codes, proba = self._codes, self._proba
-        if self.multilabel:
-            p = proba.ravel()
-            codes, proba = self._truth.ravel(), np.stack([1 - p, p], 1)
-        bins: _Bins = confidence_bins(codes, proba, classes=np.arange(proba.shape[1]))
+        every = np.arange(self._proba.shape[1])
+        bins: _Bins = confidence_bins(self._codes, self._proba, classes=every)
         return bins
 
     def _per_class(self, prior: NDArray[np.float64] | None) -> dict[str, NDArray[Any]]:
