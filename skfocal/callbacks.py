@@ -250,8 +250,10 @@ class ValidationScore(Callback):
     answers : callable ``(logits) -> fitted classifier``
         Makes a classifier that answers for the held-out documents from their logits.
     patience : int, default=None
-        Stop after this many epochs without a better score, and restore the weights of the best
-        epoch. None: only score.
+        Stop after this many scores without a better one, and restore the weights of the best.
+        None: only score.
+    steps : int, default=None
+        Score after every so many updates, too. None: after each epoch only.
     """
 
     def __init__(
@@ -263,6 +265,7 @@ class ValidationScore(Callback):
         weight: NDArray[np.float64] | None,
         answers: Callable[[NDArray[np.float32]], Any],
         patience: int | None = None,
+        steps: int | None = None,
     ) -> None:
         self.scorers = scorers
         self.classes = classes
@@ -271,11 +274,14 @@ class ValidationScore(Callback):
         self.weight = weight
         self.answers = answers
         self.patience = patience
+        self.steps = steps
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Forget an earlier training."""
+        self.n_updates_ = self.n_misses_ = 0
         self.best_score_ = -np.inf
         self.best_epoch_: int | None = None
+        self.best_step_: int | None = None
         self.best_state_: dict[str, torch.Tensor] | None = None
 
     @property
@@ -333,27 +339,43 @@ class ValidationScore(Callback):
             ) from error
         return dict(score) if isinstance(score, Mapping) else {name: score}
 
+    def on_batch_end(self, net: Net, training: bool = False, **kwargs: Any) -> None:
+        """Count the updates, and score after every `steps` of them."""
+        if not training or not net.loop_.is_update:
+            return
+        self.n_updates_ += 1
+        is_last = net.loop_.n_batches == len(net.loop_.batches)  # which the epoch's end scores
+        if self.steps and self.n_updates_ % self.steps == 0 and not is_last:
+            self._score(net, net.loop_.held_out_logits(), net.history.record_batch)
+
     def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Score the logits that the validation pass left in the net."""
+        self._score(net, net.loop_.valid_logits, net.history.record)
+        if self.patience is not None:
+            net.history.record("best_epoch", self.best_epoch_)
+            net.history.record("best_step", self.best_step_)
+
+    def _score(self, net: Net, logits: Any, record: Callable[[str, Any], None]) -> None:
         # In one process only: a scorer may draw random numbers.
-        scores = net.processes.first(self.scores, self.answers(net.loop_.valid_logits))
+        scores = net.processes.first(self.scores, self.answers(logits))
         self.names_ = list(scores)
         score = next(iter(scores.values()))
-        epoch = net.history[-1]["epoch"]
-        net.history.record("valid_score", float(score))
+        record("valid_score", float(score))
         if len(scores) > 1:
             for name, value in scores.items():
-                net.history.record(f"valid_{name}", float(value))
+                record(f"valid_{name}", float(value))
         if self.patience is None:
             return
         is_best = not score <= self.best_score_ and not np.isnan(score)
         is_best = is_best or self.best_epoch_ is None
-        net.history.record("valid_score_best", bool(is_best))
+        record("valid_score_best", bool(is_best))
+        self.n_misses_ = 0 if is_best else self.n_misses_ + 1
         if is_best:
-            self.best_score_, self.best_epoch_ = score, epoch
+            self.best_score_, self.best_step_ = score, self.n_updates_
+            self.best_epoch_ = net.history[-1]["epoch"]
             self.best_state_ = {k: v.detach().cpu().clone() for k, v in net.state().items()}
-        elif epoch - self.best_epoch_ >= self.patience:
-            net.loop_.stop = True
+        elif self.n_misses_ >= self.patience:
+            net.loop_.stop = net.loop_.stop_at_once = True
 
     def on_train_end(self, net: Net, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Restore the weights of the best epoch."""

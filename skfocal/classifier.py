@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
@@ -248,7 +249,11 @@ class BertFocalClassifier(
 
     early_stopping : bool or int, default=False
         Stop after this many epochs without a better score, and keep the weights of the best
-        epoch. True means 3.
+        epoch. True means 3. With `eval_steps`, scores count in place of epochs.
+
+    eval_steps : int, default=None
+        Score the held-out documents after every so many updates, too, not only after each epoch.
+        Each time takes a prediction of these documents.
 
     scoring : str, callable, list of str or dict of str or callable by name, default="f1_macro"
         scikit-learn scorer, applied to the held-out documents after each epoch. Of several, the
@@ -373,6 +378,9 @@ class BertFocalClassifier(
         Losses and scores of each epoch.
     best_epoch_ : int
         The epoch whose weights are kept: with `early_stopping` the best, else the last.
+    best_step_ : int
+        Number of the update after which the kept weights were taken, counted from the first of
+        the training.
     class_loss_ : ndarray of shape (n_epochs, n_classes)
         Share of each epoch's training loss that comes from each class, or from each label.
         :class:`~skfocal.ClassLossDisplay` draws it.
@@ -459,6 +467,7 @@ class BertFocalClassifier(
         # validation
         train_split: float | Splitter | None = None,
         early_stopping: bool | int = False,
+        eval_steps: int | None = None,
         scoring: str
         | Callable[..., float]
         | Sequence[str]
@@ -519,6 +528,7 @@ class BertFocalClassifier(
         # validation
         self.train_split = train_split
         self.early_stopping = early_stopping
+        self.eval_steps = eval_steps
         self.scoring = scoring
         # answers
         self.proba = proba
@@ -837,7 +847,15 @@ class BertFocalClassifier(
         """The epoch whose weights are kept: with `early_stopping` the best, else the last."""
         rows = self.history_
         best = [row["epoch"] for row in rows if row.get("valid_score_best")]
-        return int(best[-1] if best else len(rows))
+        return int(rows[-1].get("best_epoch", best[-1] if best else len(rows)) if rows else 0)
+
+    @property
+    def best_step_(self) -> int:
+        """Number of the update after which the kept weights were taken, from 1."""
+        rows = self.history_
+        accumulate = self.net_.accumulate
+        n_updates = sum(math.ceil(row["train_batch_count"] / accumulate) for row in rows)
+        return int(rows[-1].get("best_step", n_updates) if rows else 0)
 
     @property
     def history_(self) -> History:

@@ -12,8 +12,10 @@ from sklearn.metrics import check_scoring, f1_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
 
-from skfocal import BertFocalClassifier, TrainingHistoryDisplay
+from skfocal import BertFocalClassifier, Checkpoint, TrainingHistoryDisplay
+from skfocal.metrics import neg_log_loss_scorer
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,118 @@ def test_a_class_that_only_the_declared_labels_name(make, parts):
     with pytest.warns(UserWarning, match=r"no document of 1 declared classes: \['eggs'\]"):
         clf.fit(X, y, eval_set=(X_val, y_val))
     assert clf.class_prior_[0] == 0
+
+
+# -- within an epoch -------------------------------------------------------------------------
+
+
+def test_scores_within_an_epoch_change_nothing_that_is_learned(make, parts):
+    (X, y), eval_set = parts
+    plain = make(dropout=0.1, batch_size=4).fit(X, y, eval_set=eval_set)
+    clf = make(dropout=0.1, batch_size=4, eval_steps=2).fit(X, y, eval_set=eval_set)
+    same(clf, plain)
+    assert scored(clf) == [[2, 4, 6, 8], [1, 3, 5, 7]]  # nine updates an epoch
+    assert scored(plain) == [[], []]
+    accumulated = make(batch_size=4, eval_steps=2, accumulate=2).fit(X, y, eval_set=eval_set)
+    assert scored(accumulated) == [[4, 8], [2, 6]]  # batches; five updates
+
+
+def scored(clf):
+    """Return by epoch which training batches have a score of the held-out documents."""
+    return [
+        [i for i, batch in enumerate(row["batches"], start=1) if "valid_score" in batch]
+        for row in clf.history_
+    ]
+
+
+class Keeps(Callback):
+    """Keeps the weights after an update."""
+
+    def __init__(self, step):
+        self.step = step
+        self.n_updates = 0
+
+    def on_batch_end(self, net, training, **kwargs):
+        self.n_updates += training
+        if training and self.n_updates == self.step:
+            self.weights = {k: v.clone() for k, v in net.module_.state_dict().items()}
+
+
+def test_the_weights_of_the_best_step_are_kept(make, parts):
+    (X, y), eval_set = parts
+    scores = iter([0.2, 0.4, 0.9, 0.8, 0.7, 0.6, 0.5])
+    keeps = Keeps(6)
+    clf = make(
+        batch_size=4,
+        eval_steps=2,
+        early_stopping=3,
+        max_epochs=5,
+        callbacks=[("keeps", keeps)],
+        scoring=lambda *args: next(scores),
+    ).fit(X, y, eval_set=eval_set)
+    assert (clf.best_epoch_, clf.best_step_) == (1, 6)
+    assert scored(clf) == [[2, 4, 6, 8], [1]]  # 0.8, then 0.7 at the epoch's end, then 0.6
+    assert clf.history_[-1, "valid_score"] == 0.5  # of the epoch that ended early
+    kept = dict(clf.net_.callbacks_)["keeps"].weights
+    for name, value in clf.net_.module_.state_dict().items():
+        assert (value == kept[name]).all()
+    again = pickle.loads(pickle.dumps(clf.set_params(scoring="f1_macro", callbacks=None)))
+    assert (again.best_epoch_, again.best_step_) == (1, 6)
+
+
+def test_the_score_of_a_step_is_that_of_its_weights(make, parts):
+    (X, y), (X_val, y_val) = parts
+    settings = {"batch_size": 4, "scoring": neg_log_loss_scorer, "proba": "softmax"}
+    settings["schedule"] = "constant"
+    clf = make(**settings, eval_steps=4, early_stopping=99).fit(X, y, eval_set=(X_val, y_val))
+    batch = clf.history_[0, "batches"][3]
+    stopped = make(**settings, callbacks=[Stops(4)]).fit(X, y, eval_set=(X_val, y_val))
+    expected = neg_log_loss_scorer(stopped, X_val, y_val)
+    assert batch["valid_score"] == pytest.approx(expected, rel=1e-5)
+
+
+class Stops(Callback):
+    def __init__(self, step):
+        self.step = step
+        self.n_updates = 0
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.n_updates += 1
+        if self.n_updates > self.step:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = group["weight_decay"] = 0.0
+
+
+class Fails(Callback):
+    left = 0  # updates; of the class, so that a checkpoint sees the same callback
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        Fails.left -= 1
+        if Fails.left == 0:
+            raise RuntimeError("power cut")
+
+
+def test_a_killed_fit_goes_on_between_two_scores(make, parts, tmp_path):
+    (X, y), eval_set = parts
+    settings = {"batch_size": 4, "eval_steps": 2, "early_stopping": 99, "max_epochs": 3}
+    checkpoint = Checkpoint(tmp_path / "fit", steps=3)
+    Fails.left = 13
+    with pytest.raises(RuntimeError, match="power cut"):
+        make(**settings, checkpoint=checkpoint, callbacks=[("c", Fails())]).fit(
+            X, y, eval_set=eval_set
+        )
+    clf = make(**settings, checkpoint=checkpoint, callbacks=[("c", Fails())])
+    clf.fit(X, y, eval_set=eval_set)
+    whole = make(**settings).fit(X, y, eval_set=eval_set)
+    same(clf, whole)
+    assert clf.best_step_ == whole.best_step_ and scored(clf) == scored(whole)
+
+
+def test_steps_need_documents_to_score(make, parts):
+    with pytest.raises(ValueError, match=r"eval_steps needs documents to score: .* eval_steps=2\."):
+        make(eval_steps=2).fit(*parts[0])
+    with pytest.raises(ValueError, match="partial_fit needs eval_steps=None"):
+        make(eval_steps=2).partial_fit(*parts[0], classes=["ham", "spam"])
 
 
 # -- several scores --------------------------------------------------------------------------

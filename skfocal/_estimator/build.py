@@ -323,4 +323,5 @@ def make_score(parameters, data, calibration) -> ValidationScore | None:
         None if even else weight,
         replace(calibration, proba=proba).answers,
         parameters.early_stopping or None,
+        parameters.eval_steps,
     )

@@ -225,6 +225,11 @@ class Training:
                 build.check_optimizer(self.parameters, self.earlier)
         check_together(self.parameters, self.parameters)
         check_callbacks(self.parameters, self.data.held_out is not None)
+        if self.parameters.eval_steps is not None and self.data.held_out is None:
+            raise ValueError(
+                "eval_steps needs documents to score: give fit(X, y, eval_set=(X_val, y_val)), or "
+                f"train_split=0.1. Got eval_steps={self.parameters.eval_steps}."
+            )
         build.check_pairs(self.parameters, self.data.pairs)
         if self.parameters.refit_head is not None:
             check_refit(self.parameters, self.data)

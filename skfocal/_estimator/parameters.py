@@ -100,6 +100,7 @@ CONSTRAINTS: dict = {
     # validation
     "train_split": [None, Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
     "early_stopping": ["boolean", Interval(Integral, 1, None, closed="left")],
+    "eval_steps": [None, Interval(Integral, 1, None, closed="left")],
     "scoring": [StrOptions(set(get_scorer_names())), callable, list, tuple, dict],
     # answers
     "proba": [StrOptions({"auto", *PROBAS})],
@@ -377,5 +378,6 @@ def renewed_descriptions(described):
     values = {name: from_plain(name, value) for name, value in renewed(values).items()}
     described = {name: describe(spelled_out(name, value)) for name, value in values.items()}
     # A fit of those versions had no other; what "auto" stands for now shows in the weights.
-    since = {"pooling": describe("auto"), "refit_head": describe(None)}
+    since = {"pooling": describe("auto")}
+    since |= {name: describe(None) for name in ("refit_head", "eval_steps")}
     return {**since, **kept, **described}

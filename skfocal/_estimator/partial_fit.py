@@ -15,6 +15,7 @@ from skfocal._utils.messages import excerpts
 _NEED_ALL_EPOCHS = {
     "early_stopping": False,
     "train_split": None,
+    "eval_steps": None,
     "defer": 0,
     "checkpoint": None,
     "refit_head": None,

@@ -55,6 +55,8 @@ class TrainingLoop:
     ----------
     stop : bool
         Whether the training ends after this epoch; set by callbacks.
+    stop_at_once : bool
+        Whether the epoch ends after this update; the same in all processes.
     strategy : SingleProcess
         How the processes share the module.
     updates : Updates
@@ -74,7 +76,7 @@ class TrainingLoop:
         self.processes = processes
         self.checkpoints = checkpoints
         self.globals_at_begin = globals_at_begin
-        self.stop = False
+        self.stop = self.stop_at_once = False
         self.strategy: Any = None
         self.updates: Any = None
         self.signals: Any = None
@@ -214,8 +216,7 @@ class TrainingLoop:
             self.net.history.record_batch(f"{prefix}_batch_size", len(rows))
             losses.append(step["loss"].detach())
             writes = self._writes_checkpoint(training)
-            ends = training and self.is_update and self._ends_early()
-            if len(losses) == every or is_last or writes or ends:
+            if len(losses) == every or is_last or writes:
                 self._record_losses(prefix, losses, n_done)
                 losses = []
             if not training:
@@ -223,21 +224,35 @@ class TrainingLoop:
             self.net.notify("on_batch_end", batch=batch, training=training, **step)
             if writes:
                 self._write_checkpoint()
-            if ends:
+            if training and self.is_update and self._ends_early():
                 break
+        if losses:
+            self._record_losses(prefix, losses, n_done)
         self.before_validation = None
         self.net.history.record(f"{prefix}_batch_count", n_done)
         if not training:
             self.valid_logits = in_order(outputs, iterator.batch_sampler, self.processes)
 
+    def held_out_logits(self):
+        """Return the logits of the held-out documents with the present weights.
+
+        Neither the training nor its callbacks notice.
+        """
+        _, held_out = self.net.get_split_datasets(self.dataset)
+        iterator, rows, is_update = self.net.get_iterator(held_out), self.batch_rows, self.is_update
+        outputs = []
+        for i, batch in enumerate(iterator):
+            self.batch_rows = iterator.batch_sampler.whole(i)
+            outputs.append(self.net.validation_step(batch)["y_pred"])
+        self.batch_rows, self.is_update = rows, is_update
+        return in_order(outputs, iterator.batch_sampler, self.processes)
+
     def _ends_early(self):
-        """Say whether a Ctrl-C that was held back ends the epoch, and the training after it."""
-        if not self.signals.held:
-            return False
-        if not self.stop:
+        """Say whether the epoch ends here: a callback stops, or a Ctrl-C was held back."""
+        if self.signals.held and not self.stop:
             self._keeper().interrupted(self.net)
-        self.stop = True
-        return True
+            self.stop = self.stop_at_once = True
+        return self.stop_at_once
 
     def end_epoch(self):
         """Say whether the training ends after this epoch, in all processes."""
