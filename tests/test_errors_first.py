@@ -78,6 +78,7 @@ WRONG = {
     ],
     "train_split": [(1.0, "Got 1.0"), (1e-9, "leaves none to score")],
     "early_stopping": [(0.5, "Got 0.5"), (-1, "Got -1")],
+    "eval_steps": [(0, "Got 0"), (2, "eval_steps needs documents to score")],
     "scoring": [("f1_makro", "Got 'f1_makro'"), (f1_score, "scoring")],
     "proba": [("sigmoid", "Got 'sigmoid'")],
     "temperature": [("best", "Got 'best'"), (0.0, "Got 0.0")],
@@ -128,7 +129,12 @@ def no_model(monkeypatch):
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_a_wrong_value_is_named_before_the_model_is_looked_up(name, value, words, method, tmp_path):
-    if method == "partial_fit" and name in ("train_split", "checkpoint", "early_stopping"):
+    if method == "partial_fit" and name in (
+        "train_split",
+        "checkpoint",
+        "early_stopping",
+        "eval_steps",
+    ):
         pytest.skip("partial_fit has none")
     if isinstance(value, Checkpoint):
         value.folder = tmp_path
@@ -153,7 +159,7 @@ def test_what_does_not_go_together_is_named_before_the_model_is_looked_up(params
 def test_several_labels_and_a_sampler_are_refused_before_the_model_is_looked_up():
     clf = BertFocalClassifier("nobody/no-such-model", sampler="balanced")
     with pytest.raises(ValueError, match="sampler must be None for multi-label y"):
-        clf.fit(X, np.eye(3)[np.arange(len(X)) % 3])
+        clf.fit(X, np.eye(4)[np.arange(len(X)) % 4][:, :3])
 
 
 def test_windows_of_pairs_are_refused_before_the_model_is_looked_up():

@@ -52,6 +52,7 @@ def test_names_are_sorted_classes_in_whatever_they_come(y):
         (pd.Series([3, 5, 3, 3], dtype="Float64"), [3.0, 5.0]),
         (pd.Series([False, True, False, False], dtype="boolean"), [False, True]),
         ([-1, 1, -1, -1], [-1, 1]),
+        ([-1, 0, -1, -1], [-1, 0]),
         ([-2, -1, -2, -2], [-2, -1]),
     ],
 )

@@ -369,7 +369,7 @@ def _check_marks(y, declared):
                 f"y must have a label for each document. {found}: in torch, it marks what has no "
                 f"label. {_LEAVE_OUT} If it is a class, name all classes in classes=."
             )
-        if set(np.unique(y).tolist()) != {-1, 1}:
+        if len(np.unique(y)) > 2:  # of two labels, both are classes
             warn(
                 f"y has -1 beside labels of 0 and above, and it becomes a class. {found}. If it "
                 "stands for 'no label', leave those documents out; if it is a class, name all "
