@@ -20,6 +20,8 @@ from skfocal._utils.messages import excerpts
 
 Net: TypeAlias = Any  # a FocalNet, which is made with these callbacks
 
+# What the history calls otherwise with "valid_" before it.
+RESERVED_SCORES = {"loss", "loss_best", "score", "score_best", "batch_count", "batch_size"}
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -135,7 +137,7 @@ class KeepOnInterrupt(Callback):
     it was. With it, the epoch ends after the present update; the held-out documents are scored,
     early stopping restores the best epoch, and `fit` returns with a warning. "interrupted" is True
     in the last row of the history. A second Ctrl-C raises KeyboardInterrupt at once, as does any
-    in several processes, before the first update or after the last.
+    in several processes, before the first batch or after the last epoch.
 
     Examples
     --------
@@ -337,7 +339,14 @@ class ValidationScore(Callback):
                 f"is that they have no document of the classes {excerpts(absent.tolist())}, hold "
                 "out more, or use scoring='f1_macro'."
             ) from error
-        return dict(score) if isinstance(score, Mapping) else {name: score}
+        if not isinstance(score, Mapping):
+            return {name: score}
+        if not score or RESERVED_SCORES & set(score):
+            raise ValueError(
+                "scoring must return a number, or scores by names other than "
+                f"{excerpts(sorted(RESERVED_SCORES))}. Got {excerpts(score)}."
+            )
+        return dict(score)
 
     def on_batch_end(self, net: Net, training: bool = False, **kwargs: Any) -> None:
         """Count the updates, and score after every `steps` of them."""

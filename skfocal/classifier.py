@@ -844,10 +844,15 @@ class BertFocalClassifier(
 
     @property
     def best_epoch_(self) -> int:
-        """The epoch whose weights are kept: with `early_stopping` the best, else the last."""
+        """The epoch whose weights are kept: with `early_stopping` the best, else the last.
+
+        Callbacks that restore other weights are not looked at.
+        """
         rows = self.history_
+        if not rows or "valid_score_best" not in rows[-1]:  # or a partial_fit came last
+            return len(rows)
         best = [row["epoch"] for row in rows if row.get("valid_score_best")]
-        return int(rows[-1].get("best_epoch", best[-1] if best else len(rows)) if rows else 0)
+        return int(rows[-1]["best_epoch"] if "best_epoch" in rows[-1] else best[-1])
 
     @property
     def best_step_(self) -> int:

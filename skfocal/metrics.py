@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skfocal._utils.messages import excerpts
@@ -184,7 +186,7 @@ def neg_log_loss_scorer(
     array([-0.288])
     """
     proba, truth = _proba_and_truth(estimator, X, y)
-    if np.ndim(y) == 2:
+    if _indicator(y, np.asarray(estimator.classes_)) is not None:
         return -float(
             np.mean(
                 [
@@ -259,10 +261,42 @@ def _proba_and_truth(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the probabilities and an indicator of y, with a column for each class of either."""
     proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
-    if np.ndim(y) == 2:
-        return proba, np.asarray(y, dtype=np.int64)
+    known = np.asarray(estimator.classes_)
+    indicator = _indicator(y, known)
+    if indicator is not None:
+        return proba, indicator
     labels = column_or_1d(y)
-    classes = np.union1d(estimator.classes_, labels)
+    missing = [i for i, label in enumerate(labels) if label is None or label != label]
+    kinds = {kind in "OUS" for kind in (labels.dtype.kind, known.dtype.kind)}
+    if missing or len(kinds) > 1:
+        found = f"none in row {missing[0]}" if missing else f"labels of type {labels.dtype}"
+        raise ValueError(
+            f"y must have a label for each document, of the kind of {excerpts(known.tolist())}. "
+            f"Got {found}."
+        )
+    classes = np.union1d(known, labels)
     wide = np.zeros((len(proba), len(classes)))
-    wide[:, np.searchsorted(classes, estimator.classes_)] = proba
+    wide[:, np.searchsorted(classes, known)] = proba
     return wide, (labels[:, None] == classes).astype(np.int64)
+
+
+def _indicator(y: Any, classes: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Return y as an indicator of several labels, or None if there is one per document."""
+    if sparse.issparse(y):
+        y = y.toarray()
+    rows = y if isinstance(y, list | tuple) else []
+    if any(isinstance(row, set | frozenset | list | tuple) for row in rows) and (
+        any(isinstance(row, set | frozenset) for row in rows) or len({len(row) for row in rows}) > 1
+    ):
+        found: NDArray[np.int64] = MultiLabelBinarizer(classes=classes.tolist()).fit_transform(y)
+        return found
+    if np.ndim(y) != 2 or np.shape(y)[1] == 1:
+        return None
+    if {*getattr(y, "columns", ())} == {*classes.tolist()}:
+        y = y[classes.tolist()]  # in the order of the classifier
+    if np.shape(y)[1] != len(classes):
+        raise ValueError(
+            f"y must have a column for each of the labels {excerpts(classes.tolist())}. "
+            f"Got {np.shape(y)[1]} columns."
+        )
+    return np.asarray(y).astype(np.int64)

@@ -254,11 +254,11 @@ def test_labels_weights_and_groups_are_columns_too(make, rows):
 
 
 def test_a_column_of_lists_is_several_labels_a_document(make):
-    labels = [["a"], ["b"]] * 8  # as a list these could be rows of one column
+    labels = [["a", "b"], *[["a"], ["b"]] * 7, ["b"]]
     rows = datasets.Dataset.from_dict({"text": ["some text"] * 16, "labels": labels})
     clf = make(**QUICK).fit(rows["text"], rows["labels"])
     assert clf.classes_.tolist() == ["a", "b"]
-    X, indicator = rows["text"][:], np.array([[1, 0], [0, 1]] * 8)
+    X, indicator = rows["text"][:], np.array([[1, 1], *[[1, 0], [0, 1]] * 7, [0, 1]])
     expected = make(**QUICK).fit(X, indicator)
     np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
     right = (clf.predict(X) == indicator).all(axis=1)

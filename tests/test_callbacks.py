@@ -189,6 +189,30 @@ def test_what_watches_held_out_documents_that_there_are_not_is_refused(fit, name
         fit(watching)
 
 
+@pytest.mark.parametrize("callback", [EpochScoring("accuracy"), BatchScoring("accuracy")])
+def test_scores_of_held_out_documents_that_there_are_not_are_refused(fit, callback):
+    with pytest.raises(ValueError, match="scores held-out documents, and none are held out"):
+        fit(callback, held_out=False)
+
+
+def test_an_early_stop_by_a_score_must_not_wait_for_it_to_fall(fit):
+    for watched, scoring in (
+        ("valid_score", "f1_macro"),
+        ("valid_accuracy", ["f1_macro", "accuracy"]),
+    ):
+        with pytest.raises(
+            ValueError, match=f"watches '{watched}', which is better if it is larger"
+        ):
+            fit(skorch_callbacks.EarlyStopping(watched), scoring=scoring)
+
+
+def test_classes_of_callbacks_are_checked_as_their_objects(fit):
+    with pytest.raises(ValueError, match="LRScheduler needs schedule='constant'"):
+        fit(skorch_callbacks.LRScheduler)
+    with pytest.raises(ValueError, match="EarlyStopping watches 'valid_loss'"):
+        fit(skorch_callbacks.EarlyStopping, held_out=False)
+
+
 @pytest.mark.parametrize("kind", [EpochScoring, BatchScoring])
 def test_scores_without_a_cache_are_refused(fit, kind):
     with pytest.raises(ValueError, match=f"{kind.__name__} must have use_caching=True.*scoring"):

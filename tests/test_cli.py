@@ -272,7 +272,7 @@ def test_a_delimiter_can_be_given(tmp_path):
         ("a.zip", b"", "Unpack it, or compress"),
         ("a.csv.gz", b"text,label", "a.csv.gz cannot be unpacked"),
         ("a.csv.xz", b"text,label", "a.csv.xz cannot be unpacked"),
-        ("a.csv.gz", gzip.compress(b"text,label\nx,ham\n")[:-9], "cannot be unpacked"),
+        ("a.csv.gz", gzip.compress(b"text,label\nx,ham\n", mtime=0)[:-9], "cannot be unpacked"),
         ("a.json", b'{"text": "x"}', "must be an array of JSON objects. Got dict"),
         ("a.json", b'{"text": "x"}\n{"text": "y"}', "give the file the ending .jsonl"),
         ("a.json", b'[{"text": "x", "label": 1}, 5]', "object 2 has no 'text'"),

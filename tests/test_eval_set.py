@@ -342,7 +342,7 @@ def test_tuned_decisions_go_by_the_first_score(make, parts):
 def test_names_of_scores_are_checked_before_the_training(make, parts, scoring):
     with pytest.raises(ValueError, match="scoring must be a scorer, a list of names of scorers"):
         make(scoring=scoring).fit(*parts[0])
-    with pytest.raises(ValueError, match="acuracy"):
+    with pytest.raises(ValueError, match="Got 'acuracy': did you mean 'accuracy'"):
         make(scoring=["f1_macro", "acuracy"]).fit(*parts[0])
 
 

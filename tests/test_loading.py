@@ -220,9 +220,9 @@ def test_a_few_unknown_tokens_are_not_worth_a_warning(minilm):
 
 
 def test_unknown_tokens_of_second_texts_count(minilm):
-    pairs = [("good", "สวัสดี"), ("bad", "ครับ")] * 4
+    pairs = [("good", "สวัสดี"), ("bad", "ครับ"), ("so so", "ครับ")] * 4
     with pytest.warns(UserWarning, match="unknown to the model's tokenizer"):
-        fit(minilm, (pairs, [0, 1] * 4), freeze=6)
+        fit(minilm, (pairs, [0, 1] * 6), freeze=6)
 
 
 # -- the weights ---------------------------------------------------------------------------

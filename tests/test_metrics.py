@@ -1,9 +1,14 @@
 """Scorers that are finite on folds that lack classes."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import imbalanced
+from scipy import sparse
 from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, get_scorer, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
@@ -89,6 +94,45 @@ def test_a_label_that_the_classifier_does_not_know_has_probability_0(numbers):
     expected = (1 - share) * known + share * smallest
     assert neg_log_loss_scorer(clf, X, y) == pytest.approx(expected, rel=1e-6)
     assert 0 < average_precision_scorer(clf, X, y) < 1
+
+
+def test_every_form_of_y_has_the_same_scores(numbers):
+    X, y, _ = numbers
+    clf = LogisticRegression().fit(X, y)
+    for form in (y.tolist(), y[:, None], pd.Series(y), pd.DataFrame({"y": y})):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataConversionWarning)
+            assert [f(clf, X, form) for f in SCORERS] == [f(clf, X, y) for f in SCORERS]
+    rows = np.stack([y == "a", y != "c"], 1).astype(int)
+    several = OneVsRestClassifier(LogisticRegression()).fit(X, rows)
+
+    class Named:
+        classes_ = np.array(["a", "no c"])
+        predict_proba = several.predict_proba
+
+    frame = pd.DataFrame(rows, columns=["a", "no c"])
+    sets = [{n for n, has in zip(Named.classes_, row, strict=True) if has} for row in rows]
+    for form in (frame, frame[["no c", "a"]], sparse.csr_matrix(rows), sets, rows.tolist()):
+        assert [f(Named(), X, form) for f in SCORERS] == [f(several, X, rows) for f in SCORERS]
+
+
+def test_labels_that_are_missing_or_of_another_kind_are_refused(numbers):
+    X, y, _ = numbers
+    clf = LogisticRegression().fit(X, y)
+    gap = y.astype(object)
+    gap[3] = None
+    codes = np.unique(y, return_inverse=True)[1]
+    for scorer in SCORERS:
+        with pytest.raises(ValueError, match="Got none in row 3"):
+            scorer(clf, X, gap)
+        with pytest.raises(ValueError, match="Got labels of type int64"):
+            scorer(clf, X, codes)
+        with pytest.raises(ValueError, match="Got 2 columns"):
+            scorer(clf, X, np.eye(2)[codes % 2])
+    with pytest.raises(ValueError, match="Got none in row 0"):
+        roc_auc_scorer(
+            LogisticRegression().fit(X, codes), X, np.where(codes == codes[0], np.nan, codes)
+        )
 
 
 def test_documents_of_one_class_have_no_area(numbers):

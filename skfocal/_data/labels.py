@@ -105,7 +105,8 @@ def _lists_as_objects(y):
         if not y or not all(map(_is_collection, y)):
             return y
         has_names = any(isinstance(label, str) for row in y for label in row)
-        return _as_objects(y) if has_names or not _is_table(y) else np.asarray(y)
+        has_sets = any(isinstance(row, set | frozenset) for row in y)
+        return _as_objects(y) if has_names or has_sets or not _is_table(y) else np.asarray(y)
     if not str(getattr(y, "type", getattr(y, "dtype", ""))).lower().startswith(("list", "large_l")):
         return y
     return _as_objects(y.to_pylist() if hasattr(y, "to_pylist") else y.to_list())
@@ -176,7 +177,7 @@ def _encode_collections(y, texts, declared):
     for i, row in enumerate(rows):
         for label in row:
             _check_in_collection(label, i)
-        if len(set(row)) < len(row):
+        if len(set(row)) < len(row) and not any(isinstance(label, str) for label in row):
             raise ValueError(
                 "y must hold collections without repeated labels, or rows of 0 and 1 that are all "
                 f"of one length. Got {excerpt(row)} in row {i}."
@@ -200,7 +201,7 @@ def _check_in_collection(label, row):
             "y must hold collections of labels that are str or numbers. "
             f"Got {excerpt(label)} in row {row}."
         )
-    if isinstance(label, float | np.floating) and label != int(label):
+    if isinstance(label, float | np.floating) and not float(label).is_integer():
         raise ValueError(
             "y must hold collections of labels that are str or whole numbers. "
             f"Got {label} in row {row}. {_NOT_PROBABILITIES}"

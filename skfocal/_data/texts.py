@@ -109,6 +109,10 @@ class JoinedTexts(Sequence):
         row = range(len(self))[key]
         return self.first[row] if row < n else self.second[row - n]
 
+    def __iter__(self):
+        yield from self.first
+        yield from self.second
+
 
 def joined(first, second):
     """Return the documents of both, as a list if both are in memory."""

@@ -2,8 +2,9 @@
 
 from skorch import callbacks as skorch_callbacks
 
-from skfocal._estimator.parameters import as_callbacks
+from skfocal._estimator.parameters import as_callbacks, named_scoring
 
+_HOLD_OUT = "Give fit(X, y, eval_set=(X_val, y_val)), or train_split=0.1."
 # What the history has with held-out documents.
 _HELD_OUT = ("valid_loss", "valid_loss_best", "valid_score")
 
@@ -19,6 +20,7 @@ def check_callbacks(parameters, has_held_out):
         Whether documents are held out.
     """
     callbacks = [c[-1] if isinstance(c, tuple) else c for c in as_callbacks(parameters.callbacks)]
+    callbacks = [c() if isinstance(c, type) else c for c in callbacks]  # skorch takes classes, too
     for callback in callbacks:
         name = type(callback).__name__
         own = type(callback).__module__.startswith("skorch.")
@@ -35,24 +37,42 @@ def check_callbacks(parameters, has_held_out):
                 f"{name} must have use_caching=True: without it, it would predict the documents "
                 "again, which come sorted by length. Give a list of scorers as scoring instead."
             )
+        if scores and not callback.on_train and not has_held_out:
+            raise ValueError(
+                f"{name} scores held-out documents, and none are held out. {_HOLD_OUT}"
+            )
         watched = getattr(callback, "monitor", None)
         if own and isinstance(watched, str):
             _check_watched(name, watched, callbacks, parameters, has_held_out)
 
 
 def _check_watched(name, watched, callbacks, parameters, has_held_out):
+    own = ["score", *named_scoring(parameters.scoring)]
+    rising = watched.removeprefix("valid_") in own and watched.startswith("valid_")
+    if name == "EarlyStopping" and rising and _falls(callbacks, watched):
+        raise ValueError(
+            f"EarlyStopping watches {watched!r}, which is better if it is larger: set "
+            "lower_is_better=False, or use early_stopping."
+        )
     if watched in (_HELD_OUT if has_held_out else ()) or not watched.startswith("valid_"):
         return
     others = {getattr(callback, "name", None) or "" for callback in callbacks}
     if watched.removesuffix("_best") in others:
         return
     if not has_held_out:
-        raise ValueError(
-            f"{name} watches {watched!r}, but no documents are held out. Give fit(X, y, "
-            "eval_set=(X_val, y_val)), or train_split=0.1."
-        )
+        raise ValueError(f"{name} watches {watched!r}, but no documents are held out. {_HOLD_OUT}")
     if watched == "valid_score_best" and not parameters.early_stopping:
         raise ValueError(
             f"{name} watches 'valid_score_best', which the history has with early_stopping only. "
             "Set early_stopping, which keeps the best weights by itself."
         )
+
+
+def _falls(callbacks, watched):
+    """Say whether an early stop by a score waits for it to fall."""
+    return any(
+        isinstance(callback, skorch_callbacks.EarlyStopping)
+        and callback.monitor == watched
+        and callback.lower_is_better
+        for callback in callbacks
+    )

@@ -204,7 +204,7 @@ class Training:
                 torch.manual_seed(seed + self.processes.rank)
             batches = self._batches(prepared)
             self._train(net, prepared, batches)
-            chunks = self._merge(net, prepared, len(batches))
+            chunks = self._merge(net, prepared)
             if self.parameters.refit_head is not None:
                 prepared = self._refit(net, prepared)
             temperatures, offset = self._calibrated(net, prepared, score)
@@ -336,11 +336,12 @@ class Training:
             return None
         return (adapters and adapters.moments) or self.earlier.net_.moments()
 
-    def _merge(self, net, prepared, n_batches) -> Chunks | None:
+    def _merge(self, net, prepared) -> Chunks | None:
         """Merge trained adapters into the weights; return the state for the next chunk."""
         adapters, chunks = prepared.adapters, None
         if self.chunks is not None:
             kept = adapters and adapters.keep(net.moments())
+            n_batches = net.history[-1]["train_batch_count"]  # fewer after an interrupt
             n_updates = math.ceil(n_batches / net.accumulate)
             chunks = self.chunks.after(prepared.plan, n_updates, kept)
         if adapters is not None:

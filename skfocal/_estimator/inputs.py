@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +95,22 @@ def read_documents(estimator, X, *, reset, pairs=None):
     return texts
 
 
+def check_order(X, y):
+    """Raise ValueError if the index of y is that of X in another order."""
+    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
+    if all(hasattr(index, "sort_values") for index in indexes):
+        index, other = indexes
+        if not index.equals(other) and Counter(index) == Counter(other):
+            raise ValueError(
+                "X and y must have their rows in the same order. They have one index in two "
+                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
+            )
+
+
 def check_frames(X, y, data):
     """Refuse labels that came along as a column of X, or whose rows have another order than X's.
+
+    Labels are looked for if there is one per document.
 
     Raises
     ------
@@ -107,14 +122,7 @@ def check_frames(X, y, data):
     UserWarning
         If a column of X has one text for each class of y.
     """
-    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
-    if all(hasattr(index, "sort_values") for index in indexes):
-        index, other = indexes
-        if not index.equals(other) and index.sort_values().equals(other.sort_values()):
-            raise ValueError(
-                "X and y must have their rows in the same order. They have one index in two "
-                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
-            )
+    check_order(X, y)
     if data.pairs and not data.multilabel:
         names = names_of_columns(X) or range(2)
         seen = [str(label) for label in data.classes[data.codes[:_LOOKED_AT]]]
@@ -174,6 +182,7 @@ def read_eval_set(estimator, eval_set, pairs) -> EvalSet | None:
         )
     X, *rest = eval_set
     with _of_eval_set():
+        check_order(X, rest[0])
         return EvalSet(read_documents(estimator, X, reset=False, pairs=pairs), *rest)
 
 
@@ -226,9 +235,9 @@ def _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, p
     with _of_eval_set():
         more = labels.encode(eval_set.y, eval_set.texts, classes, codes.ndim == 2)[1]
         weight_of_more = checked_weight(eval_set.sample_weight, eval_set.texts, np.arange(n_more))
+    weight = checked_weight(sample_weight, range(n), np.arange(n))
     texts, codes = joined(texts, eval_set.texts), np.concatenate([codes, more])
     check_same(parameters, texts, classes, codes, processes)
-    weight = checked_weight(sample_weight, texts[:n], np.arange(n))
     weight = np.concatenate([weight, weight_of_more])
     return TrainingData(texts, classes, codes, weight, np.arange(n), np.arange(n, n + n_more))
 
@@ -291,7 +300,8 @@ def _split(parameters, codes, texts, groups, rng):
         return np.arange(len(codes)), None
     if hasattr(split, "split"):
         check_consistent_length(texts, groups)
-        return _checked_rows(next(split.split(np.zeros(len(texts)), codes, groups)), len(texts))
+        parts = next(iter(split.split(np.zeros(len(texts)), codes, groups)), ((), ()))
+        return _checked_rows(parts, len(texts))
     train, held_out = balance.stratified_holdout(labels.strata(codes), split, rng)
     if len(held_out) == 0:
         raise ValueError(
@@ -303,7 +313,14 @@ def _split(parameters, codes, texts, groups, rng):
 
 def _checked_rows(split, n):
     """Return the rows to train on and to score of a splitter, if they can be those of X."""
-    train, held_out = map(np.asarray, split)
+    train, held_out = (
+        np.arange(n)[np.asarray(rows, dtype=bool)]
+        if np.asarray(rows).dtype == bool
+        else np.asarray(rows, dtype=np.int64)
+        for rows in split
+    )
+    if min(train.min(initial=0), held_out.min(initial=0)) < 0:
+        raise ValueError("train_split must give numbers of rows from 0. Got a negative one.")
     last = max(train.max(initial=-1), held_out.max(initial=-1))
     if last >= n:
         raise ValueError(

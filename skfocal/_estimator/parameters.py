@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from numbers import Integral, Real
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from skfocal._utils.messages import excerpt, short_errors
 from skfocal._utils.settings import Settings
 from skfocal.balance import EffectiveNumber
 from skfocal.calibration import DECISIONS, PROBAS
-from skfocal.callbacks import SCHEDULES
+from skfocal.callbacks import RESERVED_SCORES, SCHEDULES
 from skfocal.losses import LOSSES, MULTILABEL_LOSSES
 from skfocal.options import Checkpoint, Windows
 
@@ -272,12 +273,19 @@ def scorers_of(scoring) -> dict[str, Any]:
         If a scorer is unknown, or a name is taken by another column of the history.
     """
     given = named_scoring(scoring)
-    taken = {"loss", "score", "score_best", "batch_count"} & set(given) if len(given) > 1 else set()
+    taken = RESERVED_SCORES & set(given) if len(given) > 1 else set()
     if not given or taken or not all(isinstance(name, str) for name in given):
         raise ValueError(
             "scoring must be a scorer, a list of names of scorers, or a dict of scorers by names "
             f"other than 'loss' and 'score'. Got {excerpt(scoring)}."
         )
+    for scorer in given.values():
+        if isinstance(scorer, str) and scorer not in get_scorer_names():
+            near = get_close_matches(scorer, get_scorer_names())
+            raise ValueError(
+                f"scoring must name scorers of scikit-learn. Got {scorer!r}"
+                + (f": did you mean {near[0]!r}?" if near else ".")
+            )
     return {name: check_scoring(scoring=scorer) for name, scorer in given.items()}
 
 
@@ -286,6 +294,11 @@ def named_scoring(scoring) -> dict[str, Any]:
     if isinstance(scoring, dict):
         return scoring
     if isinstance(scoring, list | tuple):
+        if not all(isinstance(name, str) for name in scoring):
+            raise ValueError(
+                "scoring must hold names, if it is a list. For others, give a dict by name. "
+                f"Got {excerpt(scoring)}."
+            )
         return {name: name for name in scoring}
     return {scoring if isinstance(scoring, str) else "score": scoring}
 

@@ -41,7 +41,8 @@ _Text = Annotated[
 _Label = Annotated[str, typer.Option(help="Column with the labels.")]
 _Skip = Annotated[bool, typer.Option(help="Leave out unusable rows, and report each.")]
 _BadRows = Annotated[
-    Path | None, typer.Option(help="CSV file for the rows that --skip-bad-rows leaves out.")
+    Path | None,
+    typer.Option(help="CSV file for the places and problems of what --skip-bad-rows leaves out."),
 ]
 _Encoding = Annotated[
     str | None,
@@ -157,14 +158,17 @@ def predict(
             check_writable(output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = Reader(text_column, Format(encoding, delimiter)).read(data)
-        with _bar(clf, len(X)), predicting(clf) as fitted:
-            found = fitted.logits_and_answers(X)[1]
-        answers = found.predict()
-        chances = found.predict_proba() if proba else None
+        chances = None
+        with _bar(clf, len(X)):
+            if proba:  # both from one pass over the texts
+                with predicting(clf) as fitted:
+                    found = fitted.logits_and_answers(X)[1]
+                answers, chances = found.predict(), found.predict_proba()
+            else:
+                answers = clf.predict(X)
         if answers.ndim == 2:
-            names = clf.classes_[None].repeat(len(X), 0)
-            pairs = zip(names, answers > 0, strict=True)
-            columns = {"label": [SEPARATOR.join(map(str, row[some])) for row, some in pairs]}
+            rows = (clf.classes_[row > 0] for row in answers)
+            columns = {"label": [SEPARATOR.join(map(str, row)) for row in rows]}
         else:
             columns = {"label": answers.tolist()}
         if chances is not None:
@@ -195,7 +199,9 @@ def evaluate(
         from sklearn.preprocessing import MultiLabelBinarizer
 
         clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
-        reader = Reader(text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist())
+        reader = Reader(
+            text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist(), clf.multilabel_
+        )
         X, y = reader.read(data, label_column)
         reader.end()
         with _bar(clf, len(X)):
@@ -240,7 +246,9 @@ def report(
     with _errors_in_words():
         check_writable(output, known=False)
         clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
-        reader = Reader(text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist())
+        reader = Reader(
+            text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist(), clf.multilabel_
+        )
         X, y = reader.read(data, label_column)
         reader.end()
         with _bar(clf, len(X)):
@@ -289,6 +297,8 @@ class Reader:
         CSV file for the bad rows.
     classes : list, default=None
         The allowed labels. None: any.
+    several : bool, default=None
+        Whether documents have several labels. None: as the first row has it.
     """
 
     def __init__(
@@ -298,19 +308,30 @@ class Reader:
         skip: bool = False,
         bad_rows: Path | None = None,
         classes: list[Any] | None = None,
+        several: bool | None = None,
     ) -> None:
+        if form.separator == "":
+            raise typer.BadParameter("--label-separator must not be empty.")
         if bad_rows is not None and not skip:
             raise typer.BadParameter("--bad-rows needs --skip-bad-rows.")
         if bad_rows is not None:
             check_writable(bad_rows)
-        self.text, self.form, self.skip, self.classes = text, form, skip, classes
+        self.text, self.form, self.skip = text, form, skip
+        self.classes, self.several = classes, several
         self.bad_rows, self.n_read = bad_rows, 0
         self.left_out: list[BadRow] = []
 
     def read(self, path: Path, label: str | None = None) -> tuple[list[Any], list[Any]]:
         """Return the texts and labels of a file."""
+        if self.bad_rows is not None and self.bad_rows.resolve() == path.resolve():
+            raise typer.BadParameter(f"--bad-rows must be another file than the data, {path}.")
         on_bad = self._leave_out if self.skip else None
-        X, y = read_columns(path, self.text, label, on_bad, self.classes, self.form)
+        try:
+            X, y = read_columns(
+                path, self.text, label, on_bad, self.classes, self.form, self.several
+            )
+        finally:
+            self._write_bad_rows()
         self.n_read += len(X)
         return X, y
 
@@ -319,10 +340,12 @@ class Reader:
         _say(f"left out: {error}")
 
     def end(self) -> None:
-        """Tell how many rows were left out, and write them."""
+        """Tell how many rows were left out."""
         n = len(self.left_out)
         if n:
             _say(f"left out: {n} of {n + self.n_read} rows")
+
+    def _write_bad_rows(self) -> None:
         if self.bad_rows is not None:
             columns = {
                 "row": [row.place for row in self.left_out],

@@ -98,15 +98,24 @@ def encoding_of(path: Name, given: str | None = None) -> str:
     """
     if given is not None:
         try:
-            codecs.lookup(given)
+            "".encode(given)
+            name = codecs.lookup(given).name
         except LookupError as error:
             raise ValueError(
                 f"the encoding must be one that Python knows, such as 'cp1252'. Got {given!r}."
             ) from error
-        return given
+        # With or without a byte-order mark.
+        name = {"utf-8": "utf-8-sig"}.get(name, name)
+        marked = name.startswith(("utf-16", "utf-32")) and _marked(path)
+        return marked or name
+    return _marked(path) or "utf-8"
+
+
+def _marked(path: Name) -> str | None:
+    """Return the encoding that a byte-order mark says, or None."""
     with reading(path, "utf-8"), open_bytes(path) as file:
         begin = file.read(4)
-    return next((name for mark, name in _MARKS.items() if begin.startswith(mark)), "utf-8")
+    return next((name for mark, name in _MARKS.items() if begin.startswith(mark)), None)
 
 
 def delimiter_of(path: Name, encoding: str, names: Sequence[str], given: str | None = None) -> str:

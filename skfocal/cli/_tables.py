@@ -69,6 +69,7 @@ def read_columns(
     on_bad: Callable[[BadRow], None] | None = None,
     classes: list[Any] | None = None,
     form: Format = Format(),
+    several: bool | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """Return the texts in a file and, on request, their labels.
 
@@ -85,6 +86,8 @@ def read_columns(
     classes : list, default=None
         The allowed labels, which the file may hold as strings. None: any.
     form : Format, default=Format()
+    several : bool, default=None
+        Whether a document may have several labels. None: as the first row has it.
 
     Returns
     -------
@@ -110,7 +113,11 @@ def read_columns(
             document = parts[0] if len(parts) == 1 else tuple(parts)
             if label is not None:
                 place = f"{path}, {where}"
-                labels.append(_checked_labels(row[label], place, label, known, form.separator))
+                found = _checked_labels(row[label], place, label, known, form.separator)
+                several = isinstance(found, list) if several is None else several
+                if isinstance(found, list) and not several:
+                    raise BadRow(place, f": {label!r} must be one label. Got {found}.")
+                labels.append([found] if several and not isinstance(found, list) else found)
             texts.append(document)
         except BadRow as error:
             if on_bad is None:
