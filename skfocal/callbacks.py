@@ -243,8 +243,8 @@ class ValidationScore(Callback):
     ----------
     scorers : dict of str -> callable ``(estimator, X, y) -> float``
         scikit-learn scorers by name; larger is better. The first one decides, and its score is
-        "valid_score" in the history. With several, each is "valid_" and its name, too. A single
-        one may return a dict of scores by name.
+        ``valid_score`` in the history. With several, each is ``valid_`` and its name, too. A
+        single one may return a dict of scores by name.
     classes, X, y : ndarray, list of str, ndarray
         Class labels in the order of the logits; the held-out documents and their labels.
     weight : ndarray of shape (n,) or None
