@@ -207,8 +207,9 @@ def roc_auc_scorer(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | No
 
     Parameters
     ----------
-    estimator, X, y, sample_weight
+    estimator, X, y
         As in :func:`neg_log_loss_scorer`.
+    sample_weight : array-like of shape (n,), default=None
 
     Returns
     -------
@@ -229,8 +230,9 @@ def average_precision_scorer(
 
     Parameters
     ----------
-    estimator, X, y, sample_weight
+    estimator, X, y
         As in :func:`neg_log_loss_scorer`.
+    sample_weight : array-like of shape (n,), default=None
 
     Returns
     -------

@@ -77,6 +77,7 @@ def test_chunks_add_epochs_and_a_new_fit_begins_anew(make, data):
 def test_labels_carry_their_own_part(make, data):
     X, y = data
     indicator = np.column_stack([np.asarray(y) == c for c in ("ham", "spam")] + [np.zeros(len(y))])
+    indicator[0] = 1, 1, 0
     with pytest.warns(UserWarning, match="no document"):
         clf = make(max_epochs=2, lr=1e-12).fit(X, indicator.astype(int))
     target = torch.from_numpy(indicator).float()
