@@ -1,5 +1,6 @@
 """Scores that scikit-learn does not have."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -185,16 +186,10 @@ def neg_log_loss_scorer(
     >>> cross_val_score(clf, X, y, cv=folds, scoring=neg_log_loss_scorer).round(3)
     array([-0.288])
     """
-    proba, truth = _proba_and_truth(estimator, X, y)
-    if _indicator(y, np.asarray(estimator.classes_)) is not None:
-        return -float(
-            np.mean(
-                [
-                    log_loss(applies, p, sample_weight=sample_weight, labels=[0, 1])
-                    for p, applies in zip(proba.T, truth.T, strict=True)
-                ]
-            )
-        )
+    proba, truth, several = _proba_and_truth(estimator, X, y)
+    if several:
+        loss = functools.partial(log_loss, labels=[0, 1])
+        return -_mean_over_classes(loss, np.ones(truth.shape[1]), proba, truth, sample_weight)
     codes, every = truth.argmax(axis=1), range(truth.shape[1])
     return -float(log_loss(codes, proba, sample_weight=sample_weight, labels=every))
 
@@ -216,7 +211,7 @@ def roc_auc_scorer(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | No
     float
         In [0, 1]; NaN only if all documents have the same labels.
     """
-    proba, truth = _proba_and_truth(estimator, X, y)
+    proba, truth, _ = _proba_and_truth(estimator, X, y)
     mixed = truth.any(axis=0) & ~truth.all(axis=0)
     return _mean_over_classes(roc_auc_score, mixed, proba, truth, sample_weight)
 
@@ -239,7 +234,7 @@ def average_precision_scorer(
     float
         In [0, 1]; NaN only if no document has a label.
     """
-    proba, truth = _proba_and_truth(estimator, X, y)
+    proba, truth, _ = _proba_and_truth(estimator, X, y)
     present = truth.any(axis=0)
     return _mean_over_classes(average_precision_score, present, proba, truth, sample_weight)
 
@@ -260,13 +255,16 @@ def _mean_over_classes(
 
 def _proba_and_truth(
     estimator: Any, X: Any, y: Any
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the probabilities and an indicator of y, with a column for each class of either."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], bool]:
+    """Return the probabilities and an indicator of y, with a column for each class of either.
+
+    And whether a document may have several labels.
+    """
     proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)
     known = np.asarray(estimator.classes_)
     indicator = _indicator(y, known)
     if indicator is not None:
-        return proba, indicator
+        return proba, indicator, True
     labels = column_or_1d(y)
     missing = [i for i, label in enumerate(labels) if label is None or label != label]
     kinds = {kind in "OUS" for kind in (labels.dtype.kind, known.dtype.kind)}
@@ -279,7 +277,7 @@ def _proba_and_truth(
     classes = np.union1d(known, labels)
     wide = np.zeros((len(proba), len(classes)))
     wide[:, np.searchsorted(classes, known)] = proba
-    return wide, (labels[:, None] == classes).astype(np.int64)
+    return wide, (labels[:, None] == classes).astype(np.int64), False
 
 
 def _indicator(y: Any, classes: NDArray[Any]) -> NDArray[np.int64] | None:

@@ -281,7 +281,8 @@ def _check_indicator_is_whole(y):
 
 def _encode_classes(y, texts, declared):
     if hasattr(getattr(y, "dtype", None), "numpy_dtype"):  # a nullable type of pandas
-        _check_no_missing(y)
+        if y.isna().any():
+            _check_no_missing(y)  # names the row
         y = y.to_numpy(y.dtype.numpy_dtype)  # Int64 and boolean would become floats
     if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
         _check_no_missing(y)  # an array of str would make a label "nan" of it
@@ -292,7 +293,8 @@ def _encode_classes(y, texts, declared):
         _check_no_missing(y)
         y = _from_objects(y)
     elif y.dtype.kind == "f":
-        _check_no_missing(y)
+        if np.isnan(y).any():
+            _check_no_missing(y)
         assert_all_finite(y, input_name="y")
     elif y.dtype.kind in "Mm":
         raise ValueError(

@@ -43,13 +43,15 @@ def check_callbacks(parameters, has_held_out):
             )
         watched = getattr(callback, "monitor", None)
         if own and isinstance(watched, str):
-            _check_watched(name, watched, callbacks, parameters, has_held_out)
+            _check_watched(callback, callbacks, parameters, has_held_out)
 
 
-def _check_watched(name, watched, callbacks, parameters, has_held_out):
+def _check_watched(callback, callbacks, parameters, has_held_out):
+    name, watched = type(callback).__name__, callback.monitor
     own = ["score", *named_scoring(parameters.scoring)]
     rising = watched.removeprefix("valid_") in own and watched.startswith("valid_")
-    if name == "EarlyStopping" and rising and _falls(callbacks, watched):
+    stops = isinstance(callback, skorch_callbacks.EarlyStopping)
+    if stops and rising and callback.lower_is_better:
         raise ValueError(
             f"EarlyStopping watches {watched!r}, which is better if it is larger: set "
             "lower_is_better=False, or use early_stopping."
@@ -66,13 +68,3 @@ def _check_watched(name, watched, callbacks, parameters, has_held_out):
             f"{name} watches 'valid_score_best', which the history has with early_stopping only. "
             "Set early_stopping, which keeps the best weights by itself."
         )
-
-
-def _falls(callbacks, watched):
-    """Say whether an early stop by a score waits for it to fall."""
-    return any(
-        isinstance(callback, skorch_callbacks.EarlyStopping)
-        and callback.monitor == watched
-        and callback.lower_is_better
-        for callback in callbacks
-    )

@@ -313,12 +313,7 @@ def _split(parameters, codes, texts, groups, rng):
 
 def _checked_rows(split, n):
     """Return the rows to train on and to score of a splitter, if they can be those of X."""
-    train, held_out = (
-        np.arange(n)[np.asarray(rows, dtype=bool)]
-        if np.asarray(rows).dtype == bool
-        else np.asarray(rows, dtype=np.int64)
-        for rows in split
-    )
+    train, held_out = map(_as_rows, split)
     if min(train.min(initial=0), held_out.min(initial=0)) < 0:
         raise ValueError("train_split must give numbers of rows from 0. Got a negative one.")
     last = max(train.max(initial=-1), held_out.max(initial=-1))
@@ -335,6 +330,12 @@ def _checked_rows(split, n):
             "in both."
         )
     return train, held_out
+
+
+def _as_rows(rows):
+    """Return numbers of rows, which may come as a mask."""
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
 
 
 def _warn_absent(classes, codes):

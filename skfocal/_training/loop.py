@@ -239,12 +239,12 @@ class TrainingLoop:
         Neither the training nor its callbacks notice.
         """
         _, held_out = self.net.get_split_datasets(self.dataset)
-        iterator, rows, is_update = self.net.get_iterator(held_out), self.batch_rows, self.is_update
+        iterator, rows = self.net.get_iterator(held_out), self.batch_rows
         outputs = []
         for i, batch in enumerate(iterator):
             self.batch_rows = iterator.batch_sampler.whole(i)
             outputs.append(self.net.validation_step(batch)["y_pred"])
-        self.batch_rows, self.is_update = rows, is_update
+        self.batch_rows = rows
         return in_order(outputs, iterator.batch_sampler, self.processes)
 
     def _ends_early(self):

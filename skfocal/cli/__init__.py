@@ -198,12 +198,9 @@ def evaluate(
         from sklearn.metrics import balanced_accuracy_score, classification_report
         from sklearn.preprocessing import MultiLabelBinarizer
 
-        clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
-        reader = Reader(
-            text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist(), clf.multilabel_
-        )
-        X, y = reader.read(data, label_column)
-        reader.end()
+        form = Format(encoding, delimiter, label_separator)
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows)
+        clf, X, y = _to_judge(model, data, label_column, reader)
         with _bar(clf, len(X)):
             predicted = clf.predict(X)
         settings: dict[str, Any] = {"zero_division": 0.0}
@@ -245,12 +242,9 @@ def report(
     """
     with _errors_in_words():
         check_writable(output, known=False)
-        clf, form = _loaded(model, Format(encoding, delimiter, label_separator))
-        reader = Reader(
-            text_column, form, skip_bad_rows, bad_rows, clf.classes_.tolist(), clf.multilabel_
-        )
-        X, y = reader.read(data, label_column)
-        reader.end()
+        form = Format(encoding, delimiter, label_separator)
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows)
+        clf, X, y = _to_judge(model, data, label_column, reader)
         with _bar(clf, len(X)):
             page = clf.report(X, y, n_hardest=hardest)
         page.save(output)
@@ -295,9 +289,12 @@ class Reader:
         Whether to leave out bad rows. False: the first one is an error.
     bad_rows : path, default=None
         CSV file for the bad rows.
-    classes : list, default=None
+
+    Attributes
+    ----------
+    classes : list or None
         The allowed labels. None: any.
-    several : bool, default=None
+    several : bool or None
         Whether documents have several labels. None: as the first row has it.
     """
 
@@ -307,8 +304,6 @@ class Reader:
         form: Format,
         skip: bool = False,
         bad_rows: Path | None = None,
-        classes: list[Any] | None = None,
-        several: bool | None = None,
     ) -> None:
         if form.separator == "":
             raise typer.BadParameter("--label-separator must not be empty.")
@@ -317,7 +312,8 @@ class Reader:
         if bad_rows is not None:
             check_writable(bad_rows)
         self.text, self.form, self.skip = text, form, skip
-        self.classes, self.several = classes, several
+        self.classes: list[Any] | None = None
+        self.several: bool | None = None
         self.bad_rows, self.n_read = bad_rows, 0
         self.left_out: list[BadRow] = []
 
@@ -354,14 +350,19 @@ class Reader:
             write_columns(self.bad_rows, columns)
 
 
-def _loaded(model: Path, form: Format) -> "tuple[BertFocalClassifier, Format]":
-    """Return a model, and the form of the files that hold its labels."""
+def _to_judge(
+    model: Path, data: Path, label: str, reader: Reader
+) -> "tuple[BertFocalClassifier, list[Any], list[Any]]":
+    """Return a model, and texts with labels of its own."""
     from skfocal.classifier import BertFocalClassifier
 
     clf = BertFocalClassifier.from_pretrained(model)
-    if clf.multilabel_ and form.separator is None:
-        form = dataclasses.replace(form, separator=SEPARATOR)
-    return clf, form
+    reader.classes, reader.several = clf.classes_.tolist(), clf.multilabel_
+    if clf.multilabel_ and reader.form.separator is None:
+        reader.form = dataclasses.replace(reader.form, separator=SEPARATOR)
+    X, y = reader.read(data, label)
+    reader.end()
+    return clf, X, y
 
 
 @contextlib.contextmanager
