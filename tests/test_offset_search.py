@@ -9,7 +9,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from skfocal._utils import offset_search
 from skfocal._utils.offset_search import CLASS_SCORES, LABEL_SCORES, ClassDecisions, counted
-from skfocal.calibration import _HALF_TRUST, _OFFSETS, _TAUS, Calibration
+from skfocal.calibration import _HALF_TRUST, _OFFSETS, _TAUS, Calibration, FixedPredictions
 from skfocal.losses import CrossEntropyLoss, SigmoidCrossEntropyLoss
 
 
@@ -137,3 +137,26 @@ def test_a_search_takes_less_memory_than_twice_the_logits(monkeypatch):
         tracemalloc.stop()
     assert peak < 2 * logits.nbytes
     assert np.abs(offset).max() > 0
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true:UserWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("name", CLASS_SCORES)
+def test_counts_are_right_for_classes_that_are_only_decided_for(name):
+    """Also where a trial decides for such a class first, or for it no longer."""
+    rng = np.random.RandomState(0)
+    codes, weight = rng.randint(0, 3, 30), rng.uniform(0.5, 2, 30)
+
+    def score(decided):
+        answers = FixedPredictions(np.arange(6), np.zeros((30, 6)), False, decided=decided)
+        return get_scorer(name)(answers, None, codes, sample_weight=weight)
+
+    counts = counted(name, codes, weight, 6)
+    for decided, c in [(rng.randint(0, 5, 30), 5), (codes.copy(), 4), (np.full(30, 3), 0)]:
+        counts.decide(decided)
+        assert counts.score == pytest.approx(score(decided), abs=1e-12)
+        for rows in (np.arange(4), np.arange(30)):
+            after = decided.copy()
+            after[rows] = c
+            found = counts.after(c, rows, after[rows])
+            assert found == pytest.approx(score(after), abs=1e-12)
