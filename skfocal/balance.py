@@ -191,8 +191,8 @@ def _positive(weight: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 def _alpha_message(alpha: Any, n_classes: int) -> str:
     return (
         "alpha must be None, 'balanced', 'sqrt', 'effective', an EffectiveNumber, a dict from "
-        f"label to weight, an array of {n_classes} weights or, for two classes, a number in "
-        f"(0, 1). Got {excerpt(alpha)}."
+        f"label to weight, an array of {n_classes} weights in the order of classes_ or, for two "
+        f"classes, a number in (0, 1). Got {excerpt(alpha)}."
     )
 
 

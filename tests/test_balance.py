@@ -98,7 +98,7 @@ def test_explicit_alphas_are_taken_as_they_are():
         ("ballanced", "alpha must be None, 'balanced', 'sqrt', 'effective'.* Got 'ballanced'"),
         ({"a": 1, "b": 1}, r"missing: \['c'\].*classes are \['a', 'b', 'c'\]"),
         ({"a": 1, "b": 1, "c": 1, "d": 1}, r"unknown: \['d'\]"),
-        ([1, 2], "alpha must be .* an array of 3 weights"),
+        ([1, 2], "alpha must be .* an array of 3 weights in the order of classes_"),
         (["x", "y", "z"], "alpha must be"),
         ([1, 0, 2], r"alpha must hold positive finite weights only\. Got \[1.0, 0.0, 2.0\]"),
         ([1, -1, 2], "positive finite"),

@@ -31,6 +31,8 @@ def advise(parameters, plan, answering):
     loss, weight, shift = plan.loss, plan.class_weight, plan.shift
     adjustment = implied_weight(loss)
     warn_gamma(loss)
+    if not isinstance(parameters.alpha, str | Settings | None):
+        warn_counts_as_weights(plan.support, weight)
     if plan.support.ndim == 1:
         warn_corrected_twice(plan.support, weight, shift, adjustment)
         is_adjusted = loss.implied_class_weight() is not None
@@ -140,6 +142,29 @@ def warn_gamma(loss):
         warn(
             f"gamma={gamma} leaves a document of p = 0.5 less than {0.5**gamma:.1g} of its loss: "
             "training is slow and the softmax close to uniform. Values from 0.5 to 5 are usual."
+        )
+
+
+def warn_counts_as_weights(support, weight):
+    """Warn if weights that were given by hand are the counts of the classes, or their shares.
+
+    Parameters
+    ----------
+    support, weight : ndarrays of shape (n_classes,) or (n_labels, 2)
+        Amount and weight of each class, or of the absence and presence of each label.
+    """
+    if support.ndim == 2:
+        if not (weight[:, 0] == 1).all():
+            return
+        support, weight = support[:, 1], weight[:, 1]
+    share, weight = support / support.sum(), weight / weight.sum()
+    uneven = share.min() > 0 and share.max() > 1.5 * share.min()
+    if uneven and np.allclose(weight, share, rtol=0.02, atol=0.005):  # rounded to two digits, too
+        warn(
+            "alpha holds the counts or shares of the classes: the most frequent one weighs "
+            f"{share.max() / share.min():.3g} times as much as the rarest, although there are "
+            "more documents of it already. Weights against the imbalance are their inverse, as in "
+            "alpha='balanced'."
         )
 
 

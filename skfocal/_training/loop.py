@@ -15,6 +15,7 @@ from skfocal._encoder.fast_dropout import FastDropout
 from skfocal._runtime.allocator import kept_memory
 from skfocal._runtime.process_group import full
 from skfocal._runtime.signals import watched_signals
+from skfocal._runtime.warnings import warn
 from skfocal._training.inference import in_order
 from skfocal._training.microbatches import MicroBatches
 from skfocal._training.optimization import Updates, advice, make_scaler
@@ -25,6 +26,8 @@ from skfocal.callbacks import KeepOnInterrupt
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
 _BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
+# Differences of logits, relative to the largest, of documents that an encoder tells apart or not.
+_APART, _ALIKE = 0.3, 2e-3
 
 
 class StopTraining(Exception):
@@ -90,6 +93,7 @@ class TrainingLoop:
         self.norms: dict = {}  # of the gradients by batch, not yet read from the device
         self.pending: list = []  # batches of the present update, and their losses
         self.losses: list = []
+        self.spreads: list = []  # of the logits of the first and the last batch
 
     def run(self, moments, keep_moments):
         """Train the module, starting from its present weights.
@@ -158,8 +162,32 @@ class TrainingLoop:
             self.net.notify("on_train_end", X=self.dataset, y=None)
             if not all(full(p.isfinite().all()) for p in self.net.module_.parameters()):
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
+            self._warn_if_collapsed()
             if writes and not self.signals.interrupted:  # else the same call goes on later
                 self.checkpoints.write(capture(self.net, 0, complete=True))
+
+    def _record_spread(self, inputs, logits):
+        """Keep how much the logits of a batch differ, relative to the largest one."""
+        ids = inputs["input_ids"]
+        if len(logits) > 1 and (ids != ids[0]).any():
+            logits = logits.detach()
+            spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
+            self.spreads = [*self.spreads[:1], spread]
+
+    def _warn_if_collapsed(self):
+        """Warn if the encoder told documents apart at first, and does no longer.
+
+        Updates that are too large can leave one that answers the same to everything.
+        """
+        if self.processes.rank > 0 or len(self.spreads) < 2:
+            return
+        first, last = torch.stack(self.spreads).tolist()
+        if first > _APART and last < _ALIKE:
+            warn(
+                "The training collapsed: all documents of its last batch have nearly the same "
+                "logits, so that all get the same answer. That comes from updates that are too "
+                f"large for the encoder. Fit again with a lower lr than {self.net.lr:g}."
+            )
 
     def _keeper(self):
         """Return the callback that asks to keep what was learned until Ctrl-C, or None."""
@@ -309,6 +337,7 @@ class TrainingLoop:
         """Add the gradient of a batch; update the weights if the batch completes an update."""
         step = self.accumulate_step(batch, **fit_params)
         self.losses.append(step["loss"].detach())
+        self._record_spread(batch[0], step["y_pred"])
         if self.is_update:
             norm = self.updates.clip_gradients()
             if self.updates.may_skip:  # a loss that is not finite may have a gradient that is
