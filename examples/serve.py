@@ -8,7 +8,8 @@ together. Start it with ``python examples/serve.py FOLDER --port 8000``, or othe
 
 import os
 import sys
-from asyncio import wrap_future
+from asyncio import create_task, wait, wrap_future
+from concurrent.futures import CancelledError
 from queue import Full
 
 import uvicorn
@@ -26,8 +27,8 @@ def make_app():
     """Return the application; each uvicorn worker makes its own."""
     clf = OnnxClassifier(os.environ["SERVE_FOLDER"], n_threads=THREADS)
     batcher = OnnxBatcher(clf, max_texts=BATCH, max_waiting=WAITING)
-    app = FastAPI(title="skfocal")
-    app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=400))
+    hung_up = dict.fromkeys((ClientDisconnect, CancelledError), lambda *_: Response(status_code=400))
+    app = FastAPI(title="skfocal", exception_handlers=hung_up)
 
     class Query(BaseModel):
         texts: list[tuple[str, str] if clf.pairs_ else str] = Field(min_length=1, max_length=TEXTS)
@@ -45,7 +46,11 @@ def make_app():
             raise HTTPException(422, bad.errors(include_url=False, include_input=False)) from bad
         except Full as full:
             raise HTTPException(503, str(full), {"Retry-After": "1"}) from full
-        return await wrap_future(future)
+        next_message = create_task(request.receive())  # comes only if the client hangs up
+        next_message.add_done_callback(lambda _: future.cancel())  # if it is still waiting
+        await wait([wrap_future(future)])
+        next_message.cancel()
+        return future.result()
 
     @app.get("/health")
     def health():

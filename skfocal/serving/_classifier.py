@@ -26,7 +26,7 @@ from skfocal._storage.format_head import check_head
 from skfocal._storage.renamed import renewed_cutting
 from skfocal._utils import files
 from skfocal._utils.optional import import_optional
-from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, OUTPUTS, TOKENIZER
+from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, LIMIT, OUTPUTS, TOKENIZER
 
 _LIMITS = {HEAD: 2**24, GRAPH: 2**31, TOKENIZER: 2**28}
 _TOKENS_AT_ONCE = 1024  # per batch, padding included
@@ -103,6 +103,7 @@ class OnnxClassifier:
                 contents[GRAPH], options, providers=list(providers)
             )
             self._inputs = {value.name for value in self._session.get_inputs()}
+            _check_length(self.max_length_, self._session.get_modelmeta().custom_metadata_map)
             self._check_answer(self.outputs([a_document(self.pairs_)]))
 
     def _check_answer(self, outputs: dict[str, NDArray[Any]]) -> None:
@@ -271,6 +272,16 @@ def _read_truncation(head: dict[str, Any], version: int) -> tuple[bool, Truncati
     side = head["truncation_side"]
     truncation: TruncationSpec = checked_truncation(head["max_length"], side=side, **settings)
     return pairs, truncation
+
+
+def _check_length(max_length: int, metadata: dict[str, str]) -> None:
+    """Refuse more tokens than the graph has positions, which it says if it is new enough."""
+    limit = metadata.get(LIMIT, "")
+    if limit.isdecimal() and max_length > int(limit):
+        raise ValueError(
+            f"max_length in {HEAD} must be at most {limit}, the limit of the encoder in {GRAPH}. "
+            f"Got {max_length}."
+        )
 
 
 def _dtype(name: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.pooling import pool
-from skfocal._encoder.structure import needs_equal_lengths
+from skfocal._encoder.structure import length_limit, needs_equal_lengths
 from skfocal._storage import encoder_checks, tokenizer_files
 from skfocal._storage.format_head import format_head
 from skfocal._utils import files as _files
@@ -27,6 +27,7 @@ from skfocal.serving._format import (
     FORMAT_VERSION,
     GRAPH,
     HEAD,
+    LIMIT,
     OUTPUTS,
     TOKENIZER,
 )
@@ -85,7 +86,8 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     graph = _Graph(module, estimator.net_.pooling, calibration).eval()
     with _files.users_folder(folder, HEAD, FILES) as work:
         try:
-            _write_graph(graph, _example(truncation), work / GRAPH)
+            limit = length_limit(module.model, estimator.tokenizer_)
+            _write_graph(graph, _example(truncation), limit, work / GRAPH)
         except torch.onnx.OnnxExporterError as error:
             raise ValueError(
                 f"{type(module.model).__name__} has computations that torch cannot write as a "
@@ -138,6 +140,7 @@ def _example(truncation: TruncationSpec) -> tuple[dict[str, Tensor], dict[str, d
 def _write_graph(
     graph: nn.Module,
     example: tuple[dict[str, Tensor], dict[str, dict[int, str]]],
+    limit: int,
     path: Path,
 ) -> None:
     inputs, sizes = example
@@ -153,6 +156,7 @@ def _write_graph(
             verbose=False,
         )
     _forget_sources(program.model)
+    program.model.metadata_props[LIMIT] = str(limit)
     program.save(path, external_data=False)
 
 
