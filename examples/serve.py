@@ -27,7 +27,9 @@ def make_app():
     """Return the application; each uvicorn worker makes its own."""
     clf = OnnxClassifier(os.environ["SERVE_FOLDER"], n_threads=THREADS)
     batcher = OnnxBatcher(clf, max_texts=BATCH, max_waiting=WAITING)
-    hung_up = dict.fromkeys((ClientDisconnect, CancelledError), lambda *_: Response(status_code=400))
+    hung_up = dict.fromkeys(
+        (ClientDisconnect, CancelledError), lambda *_: Response(status_code=400)
+    )
     app = FastAPI(title="skfocal", exception_handlers=hung_up)
 
     class Query(BaseModel):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -147,6 +148,34 @@ def test_a_fit_at_its_end_returns_at_once_and_can_go_on(stopping, data):
     StopsAt.n = None
     again.set_params(checkpoint=None, warm_start=True).fit(*data)
     assert not same(first, again)
+
+
+class Opens(Callback):
+    """Holds something open from the beginning of a training to its end."""
+
+    told: ClassVar[list] = []  # no attribute of the object, which a checkpoint would restore
+
+    def on_train_begin(self, net, **kwargs):
+        self.told.append("begin")
+
+    def on_train_end(self, net, **kwargs):
+        self.told.append(f"end after {len(net.history)}")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"verbose": 1},
+        {"train_split": 0.4, "early_stopping": 1, "max_epochs": 3},
+        {"defer": 0.5, "alpha": "balanced"},
+    ],
+)
+def test_callbacks_that_begin_also_end_after_a_fit_at_its_end(stopping, data, params):
+    first = stopping(None, callbacks=[Opens()], **params).fit(*data)
+    Opens.told.clear()
+    again = stopping(None, callbacks=[Opens()], **params).fit(*data)
+    assert Opens.told == ["begin", f"end after {len(first.history_)}"]
+    assert same(first, again)
 
 
 def test_no_more_than_two_checkpoints_are_kept_and_none_by_time_alone(stopping, data, tmp_path):

@@ -2,12 +2,14 @@
 
 import ast
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.base import clone
 from sklearn.metrics import f1_score, precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
@@ -134,6 +136,7 @@ MADE = {
     "could not convert": scaled,
     "Expected 2D array": one_dimension,
     "The least populated": lambda model: list(StratifiedKFold(3).split([0] * 4, [0, 0, 0, 1])),
+    "cannot pickle": lambda model: clone([threading.Lock()], safe=False),
     "Classification metrics": lambda model: f1_score([0, 1], np.eye(2, dtype=int)),
     "is multiclass": lambda model: f1_score([0, 1, 2], [0, 1, 2]),
     "Precision is": ill_defined,

@@ -113,6 +113,7 @@ class TrainingLoop:
         self.resumed = self.checkpoints.found
         if self.resumed is not None and self.resumed["complete"]:
             restore(net, self.resumed)
+            net.notify("on_train_end", X=self.dataset, y=None)  # a second time, as they began again
         else:
             self._fit_epochs()
         self.strategy.release(net, keep_moments)
