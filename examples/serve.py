@@ -27,10 +27,9 @@ def make_app():
     """Return the application; each uvicorn worker makes its own."""
     clf = OnnxClassifier(os.environ["SERVE_FOLDER"], n_threads=THREADS)
     batcher = OnnxBatcher(clf, max_texts=BATCH, max_waiting=WAITING)
-    hung_up = dict.fromkeys(
-        (ClientDisconnect, CancelledError), lambda *_: Response(status_code=400)
-    )
-    app = FastAPI(title="skfocal", exception_handlers=hung_up)
+    app = FastAPI(title="skfocal")
+    for hung_up in (ClientDisconnect, CancelledError):
+        app.add_exception_handler(hung_up, lambda *_: Response(status_code=400))
 
     class Query(BaseModel):
         texts: list[tuple[str, str] if clf.pairs_ else str] = Field(min_length=1, max_length=TEXTS)

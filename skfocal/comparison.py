@@ -14,14 +14,17 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    f1_score,
     log_loss,
     precision_recall_fscore_support,
 )
 from sklearn.model_selection import check_cv, cross_validate
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tqdm.auto import tqdm
 
+from skfocal._data.labels import encode, positives, strata
 from skfocal._data.texts import as_texts, join_pairs
 from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Parameters: TypeAlias = Mapping[str, Any]
-METRICS = ("f1_macro", "average_precision", "balanced_accuracy", "accuracy", "log_loss", "ece")
 PER_CLASS = ("precision", "recall", "f1")
 BASELINE = "cross-entropy"
 FROZEN = "frozen encoder, balanced"
@@ -58,12 +60,13 @@ def compare_losses(
     estimator : BertFocalClassifier or Pipeline that ends in one
         The estimator to which the settings apply.
     X, y : as in ``estimator.fit``
-        Documents and their labels.
+        Documents and their labels, one or several per document.
     settings : dict of str to dict, or iterable of dict
         The parameters of each candidate, written as for GridSearchCV. The keys are the names in
         the table. Without names (a list, a ``ParameterGrid``), the parameters serve as the name.
     cv : int or cross-validation splitter, default=5
-        It splits once, so that all settings and random states use the same folds.
+        It splits once, so that all settings and random states use the same folds. An int stands
+        for folds that are stratified by class or, of several labels, by the rarest.
     groups : array-like of shape (n,), default=None
         Groups for `cv`.
     random_states : sequence of int, default=(0,)
@@ -114,10 +117,14 @@ def compare_losses(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1). Got {confidence!r}.")
     candidates = _candidates(estimator, settings)
-    for name, baseline in _baselines(estimator, baselines).items():
+    declared = [estimator.get_params()[name] for name in _ending(estimator, "classes")]
+    classes, codes = encode(y, X, *declared)
+    if several := codes.ndim == 2:  # in one form, which all of scikit-learn reads
+        y = codes.astype(np.int64)
+    for name, baseline in _baselines(estimator, baselines, several).items():
         candidates.setdefault(name, baseline)
-    folds = list(check_cv(cv, y, classifier=True).split(X, y, groups))
-    classes = np.unique(y)
+    by_class = strata(codes)
+    folds = list(check_cv(cv, by_class, classifier=True).split(X, by_class, groups))
     scores_of: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     jobs = [(name, seed) for name in candidates for seed in random_states]
     for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
@@ -128,18 +135,21 @@ def compare_losses(
             X,
             y,
             cv=folds,
-            scoring=_Scores(classes),
+            scoring=_Scores(classes, several),
             n_jobs=n_jobs,
             error_score="raise",
         )
-        for metric in (*METRICS, *_per_class_names(classes)):
-            scores_of.setdefault(name, {}).setdefault(metric, []).append(scores[f"test_{metric}"])
-    values = {
+        of_name = scores_of.setdefault(name, {})
+        for key, values in scores.items():  # the others are times
+            if key.startswith("test_"):
+                of_name.setdefault(key.removeprefix("test_"), []).append(values)
+    means = {
         name: {metric: np.array(rows).mean(axis=0) for metric, rows in metrics.items()}
         for name, metrics in scores_of.items()
     }
     ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
-    return LossComparison(values, classes, np.unique(y, return_counts=True)[1], ratio, confidence)
+    counts = positives(codes, len(classes)).astype(np.int64)
+    return LossComparison(means, classes, counts, ratio, confidence)
 
 
 def _candidates(
@@ -180,7 +190,9 @@ def _ending(model: Any, *names: str) -> list[str]:
     ]
 
 
-def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[str, Any]:
+def _baselines(
+    estimator: Any, baselines: bool | Mapping[str, Any], several: bool
+) -> Mapping[str, Any]:
     if isinstance(baselines, Mapping):
         return baselines
     if not baselines:
@@ -192,8 +204,8 @@ def _baselines(estimator: Any, baselines: bool | Mapping[str, Any]) -> Mapping[s
     return {
         BASELINE: clone(estimator).set_params(**plain),
         **_frozen(estimator),
-        "TF-IDF": _tfidf(class_weight=None),
-        "TF-IDF, balanced": _tfidf(class_weight="balanced"),
+        "TF-IDF": _tfidf(several, class_weight=None),
+        "TF-IDF, balanced": _tfidf(several, class_weight="balanced"),
     }
 
 
@@ -220,16 +232,13 @@ def _documents(X: Any) -> Any:
     return join_pairs(as_texts(X), "\n")
 
 
-def _tfidf(class_weight: Literal["balanced"] | None) -> Any:
+def _tfidf(several: bool, class_weight: Literal["balanced"] | None) -> Any:
+    linear = LogisticRegression(class_weight=class_weight, max_iter=1000)
     return make_pipeline(
         FunctionTransformer(_documents),
         TfidfVectorizer(),
-        LogisticRegression(class_weight=class_weight, max_iter=1000),
+        OneVsRestClassifier(linear) if several else linear,
     )
-
-
-def _per_class_names(classes: NDArray[Any]) -> list[str]:
-    return [f"{metric}:{i}" for metric in PER_CLASS for i in range(len(classes))]
 
 
 class _Scores:
@@ -239,27 +248,55 @@ class _Scores:
     finite.
     """
 
-    def __init__(self, classes: NDArray[Any]) -> None:
+    def __init__(self, classes: NDArray[Any], several: bool) -> None:
         self.classes = classes
+        self.several = several
 
-    def __call__(self, estimator: Any, X: Any, y: Sequence[Any]) -> dict[str, float]:
-        proba = np.zeros((len(y), len(self.classes)))
-        proba[:, np.searchsorted(self.classes, estimator.classes_)] = estimator.predict_proba(X)
+    def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        found = np.asarray(estimator.predict_proba(X))
         predicted = estimator.predict(X)  # a tuned decision may differ from the largest probability
-        each = precision_recall_fscore_support(y, predicted, labels=self.classes, zero_division=0)
-        one_hot = np.asarray(y)[:, None] == self.classes
-        present = one_hot.any(axis=0)
-        scores = {
-            "f1_macro": each[2][present].mean(),
-            "average_precision": average_precision_score(one_hot[:, present], proba[:, present]),
-            "balanced_accuracy": balanced_accuracy_score(y, predicted),
-            "accuracy": accuracy_score(y, predicted),
-            "log_loss": log_loss(y, proba, labels=self.classes),
-            "ece": expected_calibration_error(y, proba, classes=self.classes),
-        }
-        for metric, row in zip(PER_CLASS, each, strict=False):
-            scores |= {f"{metric}:{i}": value for i, value in enumerate(row)}
-        return scores
+        if self.several:
+            return _scores_of_labels(y, predicted, found)
+        proba = np.zeros((len(y), len(self.classes)))
+        proba[:, np.searchsorted(self.classes, estimator.classes_)] = found
+        return _scores_of_classes(y, predicted, proba, self.classes)
+
+
+def _scores_of_classes(y: Any, predicted: Any, proba: Any, classes: Any) -> dict[str, float]:
+    each = precision_recall_fscore_support(y, predicted, labels=classes, zero_division=0)
+    return {
+        **_macro(each, np.asarray(y)[:, None] == classes, proba),
+        "balanced_accuracy": balanced_accuracy_score(y, predicted),
+        "accuracy": accuracy_score(y, predicted),
+        "log_loss": log_loss(y, proba, labels=classes),
+        "ece": expected_calibration_error(y, proba, classes=classes),
+        **_by_class(each),
+    }
+
+
+def _scores_of_labels(y: Any, predicted: Any, proba: Any) -> dict[str, float]:
+    each = precision_recall_fscore_support(y, predicted, zero_division=0)
+    losses = [log_loss(*columns, labels=[0, 1]) for columns in zip(y.T, proba.T, strict=True)]
+    return {
+        **_macro(each, y > 0, proba),
+        "f1_micro": f1_score(y, predicted, average="micro", zero_division=0),
+        "accuracy": accuracy_score(y, predicted),
+        "log_loss": np.mean(losses),
+        "ece": expected_calibration_error(y, proba),
+        **_by_class(each),
+    }
+
+
+def _macro(each: Any, truth: Any, proba: Any) -> dict[str, float]:
+    """Return the means over the classes that the fold has."""
+    present = truth.any(axis=0)
+    precision = average_precision_score(truth[:, present], proba[:, present])
+    return {"f1_macro": each[2][present].mean(), "average_precision": precision}
+
+
+def _by_class(each: Any) -> dict[str, float]:
+    rows = zip(PER_CLASS, each, strict=False)
+    return {f"{metric}:{i}": value for metric, row in rows for i, value in enumerate(row)}
 
 
 class LossComparison:
@@ -271,7 +308,9 @@ class LossComparison:
         Scores by setting and metric, averaged over the random states. The metrics are "f1_macro"
         (over the classes in the fold), "average_precision" (macro, one against the rest),
         "balanced_accuracy", "accuracy", "log_loss", "ece" and, for each class in the order of
-        `classes`, "precision:0", "recall:0", "f1:0" and so on.
+        `classes`, "precision:0", "recall:0", "f1:0" and so on. With several labels per document,
+        "f1_micro" takes the place of "balanced_accuracy", "accuracy" is the share of documents
+        whose labels are all right, and "log_loss" is the mean over the labels.
     classes : ndarray of shape (n_classes,)
         Labels.
     counts : ndarray of shape (n_classes,)
@@ -368,11 +407,12 @@ class LossComparison:
 
     def _cells(self) -> Iterator[list[str]]:
         """Yield the rows of the table, the header first."""
-        yield ["setting", *METRICS] + (
+        metrics = [metric for metric in next(iter(self.values.values())) if ":" not in metric]
+        yield ["setting", *metrics] + (
             ["f1_macro - " + BASELINE] if BASELINE in self.values else []
         )
         for name in self._order():
-            row = [name, *(_cell(self.interval(name, metric)) for metric in METRICS)]
+            row = [name, *(_cell(self.interval(name, metric)) for metric in metrics)]
             if BASELINE in self.values:
                 row.append(
                     "" if name == BASELINE else _cell(self.interval(name, "f1_macro", BASELINE))

@@ -17,8 +17,9 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     StratifiedKFold,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from skfocal import GridSearchDisplay, compare_losses, expected_calibration_error
@@ -279,3 +280,70 @@ def test_unknown_names_are_named(noisy):
         GridSearchDisplay.from_estimator(search)
     with pytest.raises(ValueError, match=r"metric must be one of \['score'\]. Got 'f1'"):
         GridSearchDisplay.from_estimator(search, x="C", y="tol", metric="f1")
+
+
+# -- several labels --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled():
+    """Texts with one label, two or none, and the collections of their labels."""
+    rng = np.random.RandomState(0)
+    words = {"sport": "goal match team", "money": "bank price stock", "war": "army peace front"}
+    rows = [rng.permutation(list(words))[: rng.choice([0, 1, 2])].tolist() for _ in range(90)]
+    X = [
+        " ".join(["the", *(w for k in row for w in rng.choice(words[k].split(), 2))])
+        for row in rows
+    ]
+    rows[:6] = [["war"]] * 6  # some are wrong, so that scores differ
+    return X, rows
+
+
+def test_scores_of_several_labels_are_those_of_each_fold(labelled):
+    X, rows = labelled
+    binarizer = MultiLabelBinarizer()
+    y = binarizer.fit_transform(rows)
+    clf = make_pipeline(TfidfVectorizer(), OneVsRestClassifier(LogisticRegression()))
+    result = compare_losses(clf, X, rows, {"a": {}}, cv=3, verbose=0)
+    assert result.classes.tolist() == ["money", "sport", "war"]
+    assert result.counts.tolist() == y.sum(axis=0).tolist()
+    rarest = np.where(y.any(1), (y / y.sum(0)).argmax(1) + 1, 0)
+    values = result.values["a"]
+    for k, (train, test) in enumerate(StratifiedKFold(3).split(X, rarest)):
+        clf.fit([X[i] for i in train], y[train])
+        documents = [X[i] for i in test]
+        p, proba = clf.predict(documents), clf.predict_proba(documents)
+        assert values["f1_macro"][k] == pytest.approx(f1_score(y[test], p, average="macro"))
+        assert values["f1_micro"][k] == pytest.approx(f1_score(y[test], p, average="micro"))
+        assert values["accuracy"][k] == pytest.approx((y[test] == p).all(axis=1).mean())
+        losses = [log_loss(y[test, i], proba[:, i]) for i in range(3)]
+        assert values["log_loss"][k] == pytest.approx(np.mean(losses))
+        assert values["ece"][k] == expected_calibration_error(y[test], proba)
+        assert values["recall:2"][k] == pytest.approx(recall_score(y[test, 2], p[:, 2]))
+    assert {"TF-IDF", "TF-IDF, balanced"} < set(result.values)
+    assert "f1_micro" in str(result) and "balanced_accuracy" not in str(result)
+
+
+@pytest.mark.filterwarnings("ignore:Label not 1 is present in all training examples")
+def test_an_encoder_of_several_labels_beside_its_baselines(make, labelled):
+    X, rows = labelled
+    clf = make(max_epochs=1, classes=["money", "none of them", "sport", "war"])
+    with pytest.warns(UserWarning, match="no document of 1 declared classes"):
+        result = compare_losses(clf, X, rows, {"focal": {}}, cv=2, verbose=0)
+    names = {"focal", "cross-entropy", "frozen encoder, balanced", "TF-IDF", "TF-IDF, balanced"}
+    assert set(result.values) == names and result.counts.tolist()[1] == 0
+    for scores in result.values.values():
+        assert all(np.isfinite(values).all() for values in scores.values())
+    y = MultiLabelBinarizer(classes=clf.classes).fit_transform(rows)
+    again = compare_losses(clf, X, y, {"focal": {}}, cv=2, baselines=False, verbose=0)
+    for metric, values in again.values["focal"].items():
+        np.testing.assert_array_equal(values, result.values["focal"][metric])
+
+
+def test_a_class_that_is_only_declared_has_a_column(make, data):
+    clf = make(max_epochs=1, classes=["eggs", "ham", "spam"])
+    with pytest.warns(UserWarning, match="no document of 1 declared classes"):
+        result = compare_losses(clf, *data, {"focal": {}}, cv=2, verbose=0)
+    assert result.classes.tolist() == ["eggs", "ham", "spam"]
+    assert result.counts.tolist() == [0, 30, 10]
+    assert np.isfinite(result.values["focal"]["log_loss"]).all()
