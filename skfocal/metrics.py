@@ -13,6 +13,8 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skfocal._utils.messages import excerpts
 
+_DECISIONS = 2**20  # on labels, as many as are put into bins at once
+
 
 def expected_calibration_error(
     y_true: ArrayLike,
@@ -105,8 +107,7 @@ def confidence_bins(
     ([0, 2], [0.0, 0.75], [0.0, 0.5])
     """
     if np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1:
-        y_true, proba, sample_weight = _each_decision(y_true, proba, sample_weight)
-        classes = [0, 1]
+        return _bins_of_decisions(y_true, proba, n_bins, sample_weight)
     labels: NDArray[Any] = column_or_1d(y_true)
     p: NDArray[np.float64] = check_array(proba)
     check_consistent_length(labels, p, sample_weight)
@@ -136,20 +137,33 @@ def confidence_bins(
     return counts, mean_confidence, accuracy
 
 
-def _each_decision(
-    y_true: Any, proba: ArrayLike, sample_weight: ArrayLike | None
-) -> tuple[Any, Any, Any]:
-    """Return the decision on each label as a document of two classes."""
+def _bins_of_decisions(
+    y_true: Any, proba: ArrayLike, n_bins: int, sample_weight: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bins of the decisions on each label, computed from some documents at a time."""
     truth, p = np.asarray(y_true), np.asarray(proba)
     if truth.shape != p.shape:
         raise ValueError(
             "proba must have the shape of the indicator y_true, one column for each label. Got "
             f"{p.shape} and {truth.shape}."
         )
-    if sample_weight is not None:
-        check_consistent_length(truth, sample_weight)
-        sample_weight = np.repeat(np.asarray(sample_weight), truth.shape[1])
-    return (truth.ravel() > 0).astype(int), np.stack([1 - p.ravel(), p.ravel()], 1), sample_weight
+    weight = None if sample_weight is None else np.asarray(sample_weight)
+    check_consistent_length(truth, weight)
+    size, parts = max(_DECISIONS // truth.shape[1], 1), []
+    for start in range(0, len(truth), size):
+        rows = slice(start, start + size)
+        labels, ones = (truth[rows].ravel() > 0).astype(int), p[rows].ravel()
+        each = None if weight is None else np.repeat(weight[rows], truth.shape[1])
+        two = np.stack([1 - ones, ones], axis=1)
+        parts.append(
+            confidence_bins(labels, two, classes=[0, 1], n_bins=n_bins, sample_weight=each)
+        )
+    counts = np.sum([n for n, _, _ in parts], axis=0)
+    confidence, accuracy = (
+        np.sum([part[0] * part[k] for part in parts], axis=0) / np.where(counts > 0, counts, 1)
+        for k in (1, 2)
+    )
+    return counts, confidence, accuracy
 
 
 # -- scorers -----------------------------------------------------------------------------------

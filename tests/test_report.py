@@ -38,8 +38,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
-from skfocal import Report, as_column, expected_calibration_error
+from skfocal import Report, as_column, expected_calibration_error, metrics
+from skfocal._estimator import fitted_model
 from skfocal._estimator.fitted_model import FittedModel
+from skfocal.report import _report
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "img", "path", "use", "image", "rect"}
@@ -223,9 +225,9 @@ def test_hardest_documents_have_the_highest_focal_weights(make, mistaken, loss):
 def test_one_pass_over_the_documents(make, data, monkeypatch):
     clf = make().fit(*data)
     seen = []
-    logits = FittedModel.logits
+    each_answer = FittedModel.each_answer
     monkeypatch.setattr(
-        FittedModel, "logits", lambda self, X: seen.append(len(X)) or logits(self, X)
+        FittedModel, "each_answer", lambda self, X: seen.append(len(X)) or each_answer(self, X)
     )
     clf.report(*data)
     assert seen == [len(data[0])]
@@ -471,3 +473,20 @@ def test_labels_and_paths_that_look_like_something_else(make, data):
     assert "private" not in html and "…/run" in html
     with pytest.raises(ValueError, match="n_hardest must be an int .* Got 2.5"):
         clf.report(X, labels, n_hardest=2.5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_report_in_slices_is_that_of_the_whole(make, data, several, monkeypatch):
+    X, y = data
+    if several:
+        y = np.stack([y == "ham", y == "spam", np.arange(len(y)) % 3 == 0], axis=1).astype(int)
+    clf = make(alpha="balanced").fit(X, y)
+    whole = clf.report(X, y)
+    monkeypatch.setattr(fitted_model, "_ANSWERS", 15)
+    monkeypatch.setattr(_report, "_VALUES", 15)
+    monkeypatch.setattr(metrics, "_DECISIONS", 15)
+    sliced = clf.report(X, y)
+    assert sliced.hardest == whole.hardest and sliced.confusions == whole.confusions
+    assert sliced.overall == pytest.approx(whole.overall, rel=1e-12)
+    for name, column in whole.per_class.items():
+        np.testing.assert_array_equal(sliced.per_class[name], column)

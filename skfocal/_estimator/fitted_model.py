@@ -23,7 +23,7 @@ from skfocal._training.net import FocalNet
 from skfocal.calibration import Calibration, FixedPredictions, prior_offset
 
 _SLICE = 32_768  # documents that are tokenised and sorted together for prediction
-_LOGITS = 2**24  # as many as are held at once; with many classes, a slice has fewer documents
+_LOGITS = 2**22  # as many as are held at once; with many classes, a slice has fewer documents
 _ANSWERS = 2**20  # as many as are computed at once, in float64 and in several steps
 
 
@@ -82,14 +82,15 @@ class FittedModel:
         X : container of texts, or iterator of such
         method : callable ``(FixedPredictions) -> ndarray``
         """
-        answers, rows = self.calibration.answers, max(_ANSWERS // self.n_classes, 1)
-        return concatenated(
-            [
-                method(answers(logits[start : start + rows]))
-                for logits in self._slices(X)
-                for start in range(0, len(logits), rows)
-            ]
-        )
+        return concatenated([method(answers) for _, answers in self.each_answer(X)])
+
+    def each_answer(self, X: Documents) -> Iterator[tuple[np.ndarray, FixedPredictions]]:
+        """Yield the logits of one slice of documents after another, and what they answer."""
+        size = max(_ANSWERS // self.n_classes, 1)
+        for logits in self._slices(X):
+            for start in range(0, len(logits), size):
+                part = logits[start : start + size]
+                yield part, self.calibration.answers(part)
 
     @property
     def n_classes(self) -> int:
@@ -103,11 +104,6 @@ class FittedModel:
     def features(self, X: Documents) -> np.ndarray:
         """Return what the logits of documents are computed from, float32 of shape (n, width)."""
         return concatenated(list(self._slices(X, self.net.features)))
-
-    def logits_and_answers(self, X: Documents) -> tuple[np.ndarray, FixedPredictions]:
-        """Return the logits of documents and all that they are answered with."""
-        logits = self.logits(X)
-        return logits, self.calibration.answers(logits)
 
     def _slices(self, X, compute=None):
         """Yield the logits of one slice of documents after another, to bound the memory.

@@ -151,6 +151,8 @@ def predict(
     The answers have one line per text, in the order of the file.
     """
     with _errors_in_words():
+        import numpy as np
+
         from skfocal._estimator.fitted_model import predicting
         from skfocal.classifier import BertFocalClassifier
 
@@ -162,8 +164,8 @@ def predict(
         with _bar(clf, len(X)):
             if proba:  # both from one pass over the texts
                 with predicting(clf) as fitted:
-                    found = fitted.logits_and_answers(X)[1]
-                answers, chances = found.predict(), found.predict_proba()
+                    parts = [(a.predict(), a.predict_proba()) for _, a in fitted.each_answer(X)]
+                answers, chances = map(np.concatenate, zip(*parts, strict=True))
             else:
                 answers = clf.predict(X)
         if answers.ndim == 2:

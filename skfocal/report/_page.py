@@ -528,13 +528,13 @@ def _confidence(report: Report) -> str:
 def _precision_recall(report: Report) -> str:
     from sklearn.metrics import precision_recall_curve
 
-    table, truth, proba = report.per_class, report._truth, report._proba
+    table, has, proba = report.per_class, report._has, report._proba
     names = _names(report.labels)
     shown = [k for k in range(len(names)) if table["support"][k]]
     columns = {names[k]: report._order[k] for k in shown}
     display = ClassPrecisionRecallDisplay(
         {
-            name: precision_recall_curve(truth[:, column], proba[:, column])[:2]
+            name: precision_recall_curve(has(column), proba[:, column])[:2]
             for name, column in columns.items()
         },
         {names[k]: float(table["average_precision"][k]) for k in shown},

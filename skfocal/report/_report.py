@@ -11,7 +11,6 @@ from typing import Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import (
     accuracy_score,
@@ -19,7 +18,6 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     hamming_loss,
-    log_loss,
     precision_recall_fscore_support,
 )
 from sklearn.pipeline import Pipeline
@@ -44,12 +42,16 @@ _CELLS = 20  # the most that are shown of a row that is not a text
 _Bins = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, accuracy
 
 
+_VALUES = 2**20  # of a matrix of documents by classes, as many as are computed with at once
+
+
 class _Answers(TypedDict):
     """The predictions of a classifier, and what else the report is made from."""
 
     proba: NDArray[np.float64]
     predicted: NDArray[Any]  # codes
-    focal_proba: NDArray[np.float64]
+    judged: NDArray[np.int64]  # code of the class, or of the worst label, of each document
+    focal_proba: NDArray[np.float64]  # of the truth about it, as the loss sees it
     gamma: float
     class_prior: NDArray[np.float64] | None
 
@@ -71,8 +73,8 @@ class Report:
     codes : int ndarray of shape (n,) or indicator of shape (n, n_classes)
         The documents' true labels as codes.
     answers : dict
-        The classifier's answers for the documents: "predicted", "proba", "focal_proba", "gamma"
-        and "class_prior".
+        The classifier's answers for the documents: "predicted", "proba", "judged", "focal_proba",
+        "gamma" and "class_prior".
     documents : list of str
         The documents.
     n_hardest : int, default=20
@@ -137,20 +139,19 @@ class Report:
         self.multilabel = codes.ndim == 2
         self.gamma = answers["gamma"]
         n = len(classes)
-        self._truth = codes > 0 if self.multilabel else codes[:, None] == np.arange(n)
         self._codes, self._predicted, self._proba = codes, answers["predicted"], answers["proba"]
         prior = answers["class_prior"]
-        support = self._truth.sum(0)
+        support = _targets.positives(codes, n).astype(np.int64)
         self._order = np.lexsort((np.zeros(n) if prior is None else -prior, -support))
         self.labels = classes[self._order]
         self._reliability = ReliabilityDisplay(*self._bins())
         self.overall = self._overall()
-        self.per_class = self._per_class(prior)
+        self.per_class = self._per_class(support, prior)
         self.confusion_matrix: NDArray[np.int64] | None = None
         if not self.multilabel:
             self.confusion_matrix = confusion_matrix(codes, self._predicted, labels=self._order)
         self.confusions = self._confusions()
-        self.hardest = self._hardest(classes, documents, answers["focal_proba"], n_hardest)
+        self.hardest = self._hardest(classes, documents, answers, n_hardest)
         self.history: dict[str, list[Any]] = {}
         self.params: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -203,9 +204,10 @@ class Report:
                 "y must hold only labels that the classifier was fitted with, "
                 f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
             ) from error
-        report = cls(
-            ", ".join(kinds), classes, codes, _answers(final, X), documents, n_hardest=n_hardest
-        )
+        if codes.ndim == 2:
+            codes = codes.astype(np.int8)  # zeros and ones
+        answers = _answers(final, X, codes)
+        report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
         if len(getattr(final, "history_", ())):
@@ -224,25 +226,31 @@ class Report:
             return float(f1_score(y, predicted, average=average, **settings))
 
         if self.multilabel:
-            own = np.where(self._truth, proba, 1 - proba)
-            tiny = np.finfo(own.dtype).tiny
+            losses = [
+                -np.log(np.maximum(own, np.finfo(own.dtype).tiny)).sum()
+                for rows in _slices(y)
+                for own in [_own(y[rows], proba[rows])]
+            ]
             return {
                 "all labels right": accuracy,
                 "F1, macro": f1("macro"),
                 "F1, micro": f1("micro"),
                 "Hamming loss": float(hamming_loss(y, predicted)),
-                "log-loss": float(-xlogy(1.0, np.maximum(own, tiny)).mean()),
+                "log-loss": float(np.sum(losses) / y.size),
                 "calibration error": self._reliability.ece,
             }
         recall = [(predicted[y == c] == c).mean() for c in np.unique(y)]
+        # As log_loss has it, which makes a matrix of documents by classes.
+        least = np.finfo(proba.dtype).eps
+        own = np.clip(_own(y, proba), least, 1 - least)
         return {
             "accuracy": accuracy,
             "balanced accuracy": float(np.mean(recall)),
             "F1, macro": f1("macro"),
             "F1, weighted": f1("weighted"),
-            "log-loss": float(log_loss(y, proba, labels=np.arange(proba.shape[1]))),
+            "log-loss": float(-np.log(own).mean()),
             "calibration error": self._reliability.ece,
-            "always the most frequent class": float(self._truth.sum(0).max() / len(y)),
+            "always the most frequent class": float(np.bincount(y).max() / len(y)),
         }
 
     def _bins(self) -> _Bins:
@@ -251,15 +259,22 @@ class Report:
         bins: _Bins = confidence_bins(self._codes, self._proba, classes=every)
         return bins
 
-    def _per_class(self, prior: NDArray[np.float64] | None) -> dict[str, NDArray[Any]]:
-        order, support = self._order, self._truth.sum(0)
+    def _has(self, c: int) -> NDArray[np.bool_]:
+        """Return which documents have the class of a code."""
+        has: NDArray[np.bool_] = self._codes[:, c] > 0 if self.multilabel else self._codes == c
+        return has
+
+    def _per_class(
+        self, support: NDArray[np.int64], prior: NDArray[np.float64] | None
+    ) -> dict[str, NDArray[Any]]:
+        order = self._order
         settings: dict[str, Any] = {"zero_division": np.nan}
         scores = precision_recall_fscore_support(
             self._codes, self._predicted, labels=np.arange(len(order)), **settings
         )[:3]
         predicted = _targets.positives(self._predicted, len(order))
         average = [
-            average_precision_score(self._truth[:, c], self._proba[:, c]) if support[c] else np.nan
+            average_precision_score(self._has(c), self._proba[:, c]) if support[c] else np.nan
             for c in range(len(order))
         ]
         columns: dict[str, NDArray[Any]] = {} if prior is None else {"train_share": prior}
@@ -273,13 +288,14 @@ class Report:
         names = ("true", "predicted", "documents", "share")
         if self.confusion_matrix is None:
             return {name: [] for name in names}
-        wrong = self.confusion_matrix * (1 - np.eye(len(self.labels), dtype=int))
-        cells = [divmod(cell, len(wrong)) for cell in np.argsort(-wrong, axis=None, kind="stable")]
-        cells = [(i, j) for i, j in cells[:most] if wrong[i, j]]
-        support = self.per_class["support"]
+        true, predicted = np.nonzero(self.confusion_matrix)  # in the order of the table
+        wrong = true != predicted
+        true, predicted = true[wrong], predicted[wrong]
+        counts, support = self.confusion_matrix[true, predicted], self.per_class["support"]
         rows = [
-            (self.labels[i], self.labels[j], int(wrong[i, j]), float(wrong[i, j] / support[i]))
-            for i, j in cells
+            (self.labels[i], self.labels[j], int(n), float(n / support[i]))
+            for cell in np.argsort(-counts, kind="stable")[:most]
+            for i, j, n in [(true[cell], predicted[cell], counts[cell])]
         ]
         return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
@@ -287,19 +303,17 @@ class Report:
         self,
         classes: NDArray[Any],
         documents: Sequence[str],
-        focal_proba: NDArray[np.float64],
+        answers: _Answers,
         n_hardest: int,
     ) -> dict[str, list[Any]]:
         """Return the documents of the highest focal weight, that of their worst label."""
-        own_focal, own = (
-            np.where(self._truth, p, 1 - p) if self.multilabel else p
-            for p in (focal_proba, self._proba)
-        )
-        judged = own_focal.argmin(1) if self.multilabel else self._codes
-        every = np.arange(len(judged))
+        focal_proba = answers["focal_proba"]
         # Sorted by the probability: the weight falls with it, but has ties near 1.
-        rows = np.argsort(own_focal[every, judged], kind="stable")[:n_hardest]
-        at = rows, judged[rows]
+        rows = np.argsort(focal_proba, kind="stable")[:n_hardest]
+        judged = answers["judged"][rows]
+        own = _own(self._codes[rows], self._proba[rows])
+        if self.multilabel:
+            own = own[np.arange(len(rows)), judged]
 
         def named(codes: NDArray[Any]) -> list[Any]:
             if not self.multilabel:
@@ -311,9 +325,9 @@ class Report:
             "document": [documents[row] for row in rows],
             "true": named(self._codes),
             "predicted": named(self._predicted),
-            "label": classes[at[1]].tolist(),
-            "probability": own[at].tolist(),
-            "focal_weight": ((1 - own_focal[at]) ** self.gamma).tolist(),
+            "label": classes[judged].tolist(),
+            "probability": own.tolist(),
+            "focal_weight": ((1 - focal_proba[rows]) ** self.gamma).tolist(),
         }
 
     # -- the page --------------------------------------------------------------------------
@@ -388,31 +402,77 @@ def _is_ours(estimator: Any) -> bool:
     return hasattr(estimator, "effective_class_weight_")
 
 
-def _answers(estimator: Any, X: Documents) -> _Answers:
+def _answers(estimator: Any, X: Documents, codes: NDArray[Any]) -> _Answers:
     """Return a classifier's answers, and what else the report is made from."""
-    if _is_ours(estimator):  # one pass over the documents
-        from skfocal._estimator.fitted_model import plain_calibration, predicting
-
-        with predicting(estimator) as model:
-            logits, answers = model.logits_and_answers(X)
-        gamma = getattr(estimator.loss_, "gamma", 0)
-        proba, predicted = answers.predict_proba(), answers.predict()
-        # The loss weights by the softmax of the logits; predict_proba may undo gamma and alpha.
-        plain = plain_calibration(estimator).answers(logits).predict_proba() if gamma else proba
-        prior = estimator.class_prior_
+    gamma, prior = 0, None
+    if _is_ours(estimator):
+        gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
+        proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
     else:
         proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
         predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
-        gamma, plain, prior = 0, proba, None
-    if predicted.ndim == 1:
-        predicted = np.searchsorted(estimator.classes_, predicted)
+        parts = [_judged(codes[rows], proba[rows]) for rows in _slices(proba)]
+        judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
+    predicted = (
+        np.searchsorted(estimator.classes_, predicted)
+        if predicted.ndim == 1
+        else predicted.astype(np.int8)
+    )
     return {
         "proba": proba,
         "predicted": predicted,
-        "focal_proba": plain,
+        "judged": judged,
+        "focal_proba": focal_proba,
         "gamma": gamma or 1,  # without a gamma, 1 - p
         "class_prior": prior,
     }
+
+
+def _our_answers(
+    estimator: Any, X: Documents, codes: NDArray[Any], gamma: float
+) -> tuple[NDArray[Any], ...]:
+    """Return probabilities, predictions and what is judged, from one pass over the documents."""
+    from skfocal._estimator.fitted_model import plain_calibration, predicting
+
+    plain = plain_calibration(estimator)
+    proba = np.empty((len(codes), len(estimator.classes_)))
+    parts, start = [], 0
+    with predicting(estimator) as model:
+        for logits, answers in model.each_answer(X):
+            rows = slice(start, start := start + len(logits))
+            proba[rows] = answers.predict_proba()
+            # The loss weights by the softmax of the logits; predict_proba may undo gamma and alpha.
+            seen = plain.answers(logits).predict_proba() if gamma else proba[rows]
+            predicted = answers.predict()
+            predicted = predicted.astype(np.int8) if predicted.ndim == 2 else predicted
+            parts.append((predicted, *_judged(codes[rows], seen)))
+    predicted, judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
+    return proba, predicted, judged, focal_proba
+
+
+def _own(codes: NDArray[Any], proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability of the class of each document, or of the truth about each label."""
+    if codes.ndim == 2:
+        return np.where(codes > 0, proba, 1 - proba)
+    own: NDArray[np.float64] = proba[np.arange(len(codes)), codes]
+    return own
+
+
+def _judged(
+    codes: NDArray[Any], proba: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the class of each document, or its worst label, and the probability of the truth."""
+    own = _own(codes, proba)
+    if codes.ndim == 1:
+        return codes, own
+    worst = own.argmin(axis=1)
+    return worst, own[np.arange(len(worst)), worst]
+
+
+def _slices(values: NDArray[Any]) -> list[slice]:
+    """Return slices of the rows of a matrix that hold at most so many values."""
+    size = max(_VALUES // values.shape[1], 1)
+    return [slice(start, start + size) for start in range(0, len(values), size)]
 
 
 def _as_shown(X: Documents) -> list[str]:

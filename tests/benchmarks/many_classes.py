@@ -87,13 +87,18 @@ def predict(method, n_classes, several):
         clf.set_params(classes=np.arange(n_classes))
         clf.fit(X, y)
         clf.predict(documents[:1000])  # imports and first allocations
+    truth = codes_and_logits(n_classes, several)[0].astype(int)
     reset_peak()
     before, start = peak(), time.perf_counter()
-    answer = getattr(clf, method)(documents)
+    if method == "report":
+        clf.report(documents, truth)
+        size = N * n_classes * 8  # of the probabilities
+    else:
+        size = getattr(clf, method)(documents).nbytes
     return {
         "seconds": time.perf_counter() - start,
         "mb": peak() - before,
-        "answer_mb": answer.nbytes / 1e6,
+        "answer_mb": size / 1e6,
     }
 
 
@@ -120,7 +125,8 @@ def main():
         return
     lines = ["| | | seconds | memory beside it MB | the logits or the answer MB |"]
     lines.append("|---|---|---:|---:|---:|")
-    titles = {"tune": "tuned decisions", "predict": "`predict`", "predict_proba": "`predict_proba`"}
+    titles = {"tune": "tuned decisions"}
+    titles |= {method: f"`{method}`" for method in ("predict", "predict_proba", "report")}
     for name, size in CASES.items():
         for what, title in titles.items():
             row = measured(what, size)
@@ -129,7 +135,8 @@ def main():
             print(lines[-1], flush=True)
     about = (
         f"{N} documents, one thread on {device_name()}. The memory is how far the peak of the "
-        "process rose: beside the logits for the search, with its answer for a prediction. "
+        "process rose: beside the logits for the search, with its answer for a prediction and with "
+        "the probabilities for a report. "
         "Predictions are those of a two-layer encoder of width 32."
     )
     title = "Many classes"
