@@ -41,7 +41,7 @@ from sklearn.svm import LinearSVC
 from skfocal import Report, as_column, expected_calibration_error, metrics
 from skfocal._estimator import fitted_model
 from skfocal._estimator.fitted_model import FittedModel
-from skfocal.report import _report
+from skfocal.report import _page, _report
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "img", "path", "use", "image", "rect"}
@@ -490,3 +490,20 @@ def test_a_report_in_slices_is_that_of_the_whole(make, data, several, monkeypatc
     assert sliced.overall == pytest.approx(whole.overall, rel=1e-12)
     for name, column in whole.per_class.items():
         np.testing.assert_array_equal(sliced.per_class[name], column)
+
+
+def test_curves_are_drawn_of_so_many_classes(monkeypatch):
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(12), np.arange(12, 0, -1))
+    X = rng.normal(size=(len(y), 3))
+    clf = DummyClassifier(strategy="prior").fit(X, y)
+    assert "most frequent classes are shown" not in Report.from_estimator(clf, X, y)._repr_html_()
+    drawn = []
+    monkeypatch.setattr(_page, "_MOST_CURVES", 5)
+    display = _page.ClassPrecisionRecallDisplay
+    monkeypatch.setattr(
+        _page, "ClassPrecisionRecallDisplay", lambda *a: drawn.append(list(a[0])) or display(*a)
+    )
+    page = Report.from_estimator(clf, X, y)._repr_html_()
+    assert drawn == [["0", "1", "2", "3", "4"]]
+    assert "The 5 most frequent classes are shown." in page

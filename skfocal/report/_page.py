@@ -45,6 +45,7 @@ _STYLE = {
     ),
 }
 _FEW_NAMES, _FEW_CELLS = 12, 6  # classes up to which figures stand side by side
+_MOST_CURVES = 100  # of precision and recall: more are neither legible nor cheap
 _MOST_CELLS = 60  # rows of the confusion matrix; further classes share the last one
 _LONGEST_NAME, _LONGEST_TEXT = 28, 400
 _LONG_TABLE = 12  # rows; longer tables can be folded
@@ -131,6 +132,8 @@ def _classes(report: Report) -> str:
         curves = (
             "Each class against the rest, with its number of documents and average precision (AP)."
         )
+        if np.count_nonzero(table["support"]) > _MOST_CURVES:
+            curves += f" The {_MOST_CURVES} most frequent classes are shown."
         drawn = _precision_recall(report)
         figures.append(_figure("Precision and recall", curves, drawn, wide=many))
     return (
@@ -530,7 +533,7 @@ def _precision_recall(report: Report) -> str:
 
     table, has, proba = report.per_class, report._has, report._proba
     names = _names(report.labels)
-    shown = [k for k in range(len(names)) if table["support"][k]]
+    shown = np.flatnonzero(table["support"])[:_MOST_CURVES].tolist()
     columns = {names[k]: report._order[k] for k in shown}
     display = ClassPrecisionRecallDisplay(
         {
