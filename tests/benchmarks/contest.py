@@ -252,7 +252,7 @@ def chosen(rows, options):
         row
         for row in rows
         if row["part"] == options.documents
-        and row["test_part"] == options.test_documents
+        and row["test_part"] in (None, options.test_documents)  # all are more
         and row["threads"] == options.threads
         and row["name"] in contenders_of(row["kind"])
         and row["settings"] == contenders_of(row["kind"])[row["name"]][1]
@@ -267,7 +267,7 @@ def describe(rows, options):
         part = f"{options.documents} random training documents, others for each seed"
     tested = "the published test split"
     if options.test_documents:
-        tested += f", at most {options.test_documents} random documents of it"
+        tested += f", or {options.test_documents} random documents of it"
     return (
         f"{part}; {tested}. Mean ± standard deviation over the seeds. Seconds are "
         "from texts to a fitted model, the reading of weights included, "

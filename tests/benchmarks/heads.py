@@ -378,8 +378,8 @@ def write_page(rows):
         "for each seed, published test split (2000 documents of it for Ohsumed and 20 Newsgroups), "
         "mean ± standard deviation over the seeds. Natural probabilities are those of log-loss and "
         "ECE; the decision is by the others. Ranks count the heads that all trainings of the table "
-        "have, 1 for the best. In float32 or bfloat16, see heads.jsonl; on "
-        f"{device_name()}, {os.cpu_count()} fits at a time."
+        "have, 1 for the best. In float32 or bfloat16 and on "
+        f"{' or '.join(sorted({row['device'] for row in rows}))}, see heads.jsonl."
     )
     if any("half frozen" in row["name"] for row in rows):
         about += " `half frozen` trains the upper three of six layers."
