@@ -204,6 +204,8 @@ FILES = {
     "Excel, Unicode text": ("a.tsv", cells(ROWS, "\t").encode("utf-16")),
     "Excel, UTF-16 and semicolons": ("a.csv", cells(ROWS, ";").encode("utf-16")),
     "Excel, CSV UTF-8 in Europe": ("a.csv", cells(ROWS, ";").encode("utf-8-sig")),
+    "a line for Excel": ("a.csv", ("sep=;\r\n" + cells(ROWS, ";")).encode("utf-8-sig")),
+    "a line for Excel, of a bar": ("a.csv", ('"sep=#"\n' + cells(ROWS, "#")).encode()),
     "big-endian": ("a.csv", codecs.BOM_UTF16_BE + cells(ROWS, ",").encode("utf-16-be")),
     "UTF-32": ("a.csv", cells(ROWS, ",").encode("utf-32")),
     "pandas with an index": ("a.csv", cells(ROWS, ",", index=True, end="\n").encode()),
@@ -562,3 +564,9 @@ def test_integers_of_a_column_with_gaps_are_labels(tmp_path):
         int
     ] * 2
     assert "row 3: 'label' must be a label of the model, '0', '1'. Got 0.5" in str(bad[0])
+
+
+def test_lines_are_counted_with_the_one_for_excel(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\ntext;label\nwin;spam\nlunch\n")
+    with pytest.raises(ValueError, match=r"a\.csv, line 4: 2 cells are needed\. Got 1"):
+        read_columns(tmp_path / "a.csv", ["text"], "label")

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -118,6 +119,15 @@ def _marked(path: Name) -> str | None:
     return next((name for mark, name in _MARKS.items() if begin.startswith(mark)), None)
 
 
+def separator_line(file: IO[str]) -> str | None:
+    """Read past a first line such as ``sep=;``, which is for Excel; return its character."""
+    said = re.fullmatch(r'"?sep=(.)"?\r?\n?', file.readline(), re.IGNORECASE)
+    if said is None:
+        file.seek(0)
+        return None
+    return said[1]
+
+
 def delimiter_of(path: Name, encoding: str, names: Sequence[str], given: str | None = None) -> str:
     r"""Return the delimiter of a file: as given, else that which its head has the columns with.
 
@@ -131,6 +141,9 @@ def delimiter_of(path: Name, encoding: str, names: Sequence[str], given: str | N
         if len(delimiter) != 1:
             raise ValueError(f"the delimiter must be one character. Got {given!r}.")
         return delimiter
+    with reading(path, encoding), open_text(path, encoding) as file:
+        if said := separator_line(file):
+            return said
     usual = DELIMITERS[kind_of(path)]
     for delimiter in (usual, *_OTHERS):
         with reading(path, encoding), open_text(path, encoding) as file:

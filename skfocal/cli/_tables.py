@@ -20,6 +20,7 @@ from skfocal.cli._files import (
     open_bytes,
     open_text,
     reading,
+    separator_line,
 )
 
 
@@ -169,14 +170,15 @@ def _delimited(path: Name, names: Sequence[str], form: Format) -> _Rows:
     encoding = encoding_of(path, form.encoding)
     delimiter = delimiter_of(path, encoding, names, form.delimiter)
     with reading(path, encoding), open_text(path, encoding) as file:
+        above = 0 if separator_line(file) is None else 1
         reader = csv.reader(file, delimiter=delimiter, strict=True)
-        last = 0
+        last = above
         try:
             head = next(reader, [])
             _check_columns(path, head, names)
-            last = reader.line_num
+            last = above + reader.line_num
             for cells in reader:
-                where = f"line {reader.line_num}"
+                where = f"line {above + reader.line_num}"
                 if not all(map(_is_unicode, cells)):
                     yield where, BadRow(f"{path}, {where}", f": must be UTF-8. {_SAY_ENCODING}")
                 elif len(cells) == len(head):
@@ -184,7 +186,7 @@ def _delimited(path: Name, names: Sequence[str], form: Format) -> _Rows:
                 elif cells:  # an empty line is no row
                     needed = f"{len(head)} cells are needed"
                     yield where, BadRow(f"{path}, {where}", f": {needed}. Got {len(cells)}.")
-                last = reader.line_num
+                last = above + reader.line_num
         except csv.Error as error:
             raise ValueError(f"{path}, the row from line {last + 1} on: {error}.") from error
 
