@@ -14,7 +14,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback, MlflowLogger, TensorBoard
+from skorch.callbacks import Callback, MlflowLogger, TensorBoard, WandbLogger
 
 import skfocal
 from skfocal.callbacks import copies
@@ -272,3 +272,22 @@ def test_the_example_tracks_a_fit_on_real_text(tmp_path):
     assert len(shown["Loss/train_loss"]) == 2
     for name in ("train_loss", "valid_loss", "valid_score"):
         assert shown[f"Loss/{name}"][-1][1] == pytest.approx(float(logged[name]), abs=1e-4)
+
+
+# -- Weights & Biases ----------------------------------------------------------------------
+
+
+def test_wandb_has_the_last_row_of_the_history(make, data, tmp_path):
+    wandb = pytest.importorskip("wandb")
+    run = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True))
+    try:
+        clf = make(callbacks=[WandbLogger(run, save_model=False)], train_split=0.3).fit(*data)
+        for name in ("train_loss", "valid_loss", "valid_score"):
+            assert run.summary[name] == pytest.approx(clf.history_[-1][name])
+    finally:
+        run.finish()
+
+
+def test_wandb_saves_weights_of_held_out_documents_only(make, data):
+    with pytest.raises(ValueError, match="Set save_model=False to log alone"):
+        make(callbacks=[WandbLogger(None)]).fit(*data)

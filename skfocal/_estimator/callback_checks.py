@@ -41,6 +41,12 @@ def check_callbacks(parameters, has_held_out):
             raise ValueError(
                 f"{name} scores held-out documents, and none are held out. {_HOLD_OUT}"
             )
+        saves = isinstance(callback, skorch_callbacks.WandbLogger) and callback.save_model
+        if saves and not has_held_out:
+            raise ValueError(
+                f"{name} saves the weights of the best 'valid_loss', and no documents are held "
+                f"out. Set save_model=False to log alone. {_HOLD_OUT}"
+            )
         watched = getattr(callback, "monitor", None)
         if own and isinstance(watched, str):
             _check_watched(callback, callbacks, parameters, has_held_out)

@@ -12,7 +12,6 @@ Writes docs/benchmarks/heads.jsonl and heads.md.
 import argparse
 import itertools
 import json
-import os
 import time
 import warnings
 from pathlib import Path
