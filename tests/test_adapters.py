@@ -11,11 +11,13 @@ import numpy as np
 import peft
 import pytest
 import torch
-from conftest import TINY, copy_tokenizer, imbalanced
+from conftest import TINY, copy_tokenizer, imbalanced, logits_of
+from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from transformers import (
+    AutoModelForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     MPNetConfig,
@@ -516,3 +518,23 @@ def test_the_graph_is_that_of_the_merged_weights(make, data, tmp_path):
 def test_what_cannot_be_trained_and_merged_is_refused(make, data, setting, error, message):
     with pytest.raises(error, match=message):
         make(peft=setting).fit(*data)
+
+
+def test_a_callback_saves_the_adapter_alone(make, tiny, data, tmp_path):
+    class SaveAdapter(Callback):
+        def on_train_end(self, net, **kwargs):
+            named = net.module_.model.named_parameters()
+            save_file({k: p.detach().clone() for k, p in named if p.requires_grad}, path)
+
+    path = tmp_path / "adapter.safetensors"
+    config = peft.LoraConfig(r=4, target_modules=["query", "value"])
+    clf = make(peft=config, pooling="head", callbacks=[SaveAdapter()]).fit(*data)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=2)
+    model = peft.inject_adapter_in_model(config, model, "adapter").eval()
+    saved = load_file(path)
+    assert not model.load_state_dict(saved, strict=False).unexpected_keys
+    assert sum(t.numel() for t in saved.values()) < model.num_parameters() / 100
+    batch = clf.tokenizer_(data[0], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits
+    np.testing.assert_allclose(logits.numpy(), logits_of(clf, data[0]), atol=1e-5)
