@@ -49,8 +49,10 @@ def make_app():
             raise HTTPException(503, str(full), {"Retry-After": "1"}) from full
         next_message = create_task(request.receive())  # comes only if the client hangs up
         next_message.add_done_callback(lambda _: future.cancel())  # if it is still waiting
-        await wait([wrap_future(future)])
-        next_message.cancel()
+        try:
+            await wait([wrap_future(future)])
+        finally:
+            next_message.cancel()
         return future.result()
 
     @app.get("/health")

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -22,9 +23,10 @@ from sklearn.model_selection import check_cv, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
-from skfocal._data.labels import encode, positives, strata
+from skfocal._data.labels import encode, strata
 from skfocal._data.texts import as_texts, join_pairs
 from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
@@ -117,14 +119,12 @@ def compare_losses(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1). Got {confidence!r}.")
     candidates = _candidates(estimator, settings)
-    declared = [estimator.get_params()[name] for name in _ending(estimator, "classes")]
-    classes, codes = encode(y, X, *declared)
-    if several := codes.ndim == 2:  # in one form, which all of scikit-learn reads
-        y = codes.astype(np.int64)
+    several = _has_several(y)
     for name, baseline in _baselines(estimator, baselines, several).items():
-        candidates.setdefault(name, baseline)
-    by_class = strata(codes)
-    folds = list(check_cv(cv, by_class, classifier=True).split(X, by_class, groups))
+        candidates.setdefault(name, clone(baseline))
+    classes, y, counts = (_labels if several else _classes)(candidates.values(), X, y)
+    by = strata(y) if several and isinstance(cv, Integral | None) else y
+    folds = list(check_cv(cv, by, classifier=True).split(X, by, groups))
     scores_of: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     jobs = [(name, seed) for name in candidates for seed in random_states]
     for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
@@ -148,7 +148,6 @@ def compare_losses(
         for name, metrics in scores_of.items()
     }
     ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
-    counts = positives(codes, len(classes)).astype(np.int64)
     return LossComparison(means, classes, counts, ratio, confidence)
 
 
@@ -209,11 +208,49 @@ def _baselines(
     }
 
 
+def _ours(model: Any) -> Any:
+    """Return the BertFocalClassifier that a model is or ends in, or None."""
+    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    return last if "refit_head" in last.get_params() else None
+
+
+def _classes(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
+    """Return the classes, of y or declared by one of the models, y and their counts."""
+    found, n = np.unique(y, return_counts=True)
+    classes = np.unique([*found, *_declared(models)])
+    counts = np.zeros(len(classes), dtype=np.int64)
+    counts[np.searchsorted(classes, found)] = n
+    return classes, y, counts
+
+
+def _labels(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
+    """Return the labels, an indicator and their counts; name its columns to the models."""
+    models = list(models)
+    labels, codes = encode(y, X, _declared(models) or None)
+    y = codes.astype(np.int64)  # a form that all of scikit-learn reads, but without names
+    for own in filter(None, map(_ours, models)):
+        own.set_params(classes=labels)
+    return labels, y, y.sum(axis=0)
+
+
+def _declared(models: Iterable[Any]) -> list[Any]:
+    given = [own.classes for own in map(_ours, models) if own is not None]
+    return list(dict.fromkeys(c for classes in given if classes is not None for c in classes))
+
+
+def _has_several(y: Any) -> bool:
+    """Say whether documents have several labels: an indicator, or collections of labels."""
+    try:
+        return type_of_target(y) in ("multilabel-indicator", "unknown")
+    except ValueError:  # it refuses lists of lists
+        return True
+
+
 def _frozen(estimator: Any) -> dict[str, Any]:
     """Return the pretrained encoder with nothing but a balanced linear layer fitted to it."""
     frozen = clone(estimator)
-    encoder = frozen.steps[-1][1] if isinstance(frozen, Pipeline) else frozen
-    if "refit_head" not in encoder.get_params():
+    encoder = _ours(frozen)
+    if encoder is None:
         return {}
     from skfocal._encoder.pretrained import has_decoder
 
@@ -253,7 +290,12 @@ class _Scores:
         self.several = several
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
-        found = np.asarray(estimator.predict_proba(X))
+        found = estimator.predict_proba(X)
+        if isinstance(found, list):
+            raise TypeError(
+                "predict_proba must return one array. Got a list of arrays, one for each label: "
+                f"wrap {type(estimator).__name__} in OneVsRestClassifier."
+            )
         predicted = estimator.predict(X)  # a tuned decision may differ from the largest probability
         if self.several:
             return _scores_of_labels(y, predicted, found)

@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from skfocal._utils.messages import excerpts
 
-_DECISIONS = 2**20  # on labels, as many as are put into bins at once
+_DECISIONS = 2**20  # Decisions on labels that are put into bins at once.
 
 
 def expected_calibration_error(
@@ -141,7 +141,7 @@ def _bins_of_decisions(
     y_true: Any, proba: ArrayLike, n_bins: int, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
     """Return the bins of the decisions on each label, computed from some documents at a time."""
-    truth, p = np.asarray(y_true), np.asarray(proba)
+    truth, p = np.asarray(y_true), check_array(proba)
     if truth.shape != p.shape:
         raise ValueError(
             "proba must have the shape of the indicator y_true, one column for each label. Got "

@@ -178,6 +178,23 @@ def test_callbacks_that_begin_also_end_after_a_fit_at_its_end(stopping, data, pa
     assert same(first, again)
 
 
+class Averages(Callback):
+    """Ends with the mean of the first and the last weights."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.first = [p.detach().clone() for p in net.module_.parameters()]
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            for p, first in zip(net.module_.parameters(), self.first, strict=True):
+                p.copy_((p + first) / 2)
+
+
+def test_weights_that_a_callback_changes_at_the_end_are_changed_once(stopping, data):
+    first, again = (stopping(None, callbacks=[Averages()]).fit(*data) for _ in range(2))
+    assert same(first, again)
+
+
 def test_no_more_than_two_checkpoints_are_kept_and_none_by_time_alone(stopping, data, tmp_path):
     stopping(None).fit(*data)
     assert checkpoints(tmp_path / "run") == ["checkpoint-000006", "checkpoint-000007"]

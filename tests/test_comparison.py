@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import imbalanced
 from scipy import stats
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -348,3 +349,64 @@ def test_a_class_that_is_only_declared_has_a_column(make, data):
     assert result.classes.tolist() == ["eggs", "ham", "spam"]
     assert result.counts.tolist() == [0, 30, 10]
     assert np.isfinite(result.values["focal"]["log_loss"]).all()
+
+
+@pytest.mark.parametrize("form", ["names", "frame"])
+@pytest.mark.parametrize("declared", [None, ["war", "sport", "money"]])
+def test_weights_by_name_go_to_their_labels(make, labelled, form, declared):
+    X, y = labelled
+    alpha = {"war": 5.0, "sport": 1.0, "money": 2.0}
+    names = declared or ["money", "sport", "war"]
+    if form == "frame":
+        y = pd.DataFrame(MultiLabelBinarizer(classes=names).fit_transform(y), columns=names)
+    clf = make(max_epochs=1, alpha=alpha, classes=declared)
+    result = compare_losses(clf, X, y, {"a": {}}, cv=2, baselines=False, verbose=0)
+    codes = MultiLabelBinarizer(classes=result.classes).fit_transform(labelled[1])
+    weights = [alpha[name] for name in result.classes]
+    by_hand = make(max_epochs=1, alpha=weights)
+    plain = compare_losses(by_hand, X, codes, {"a": {}}, cv=2, baselines=False, verbose=0)
+    for metric, values in plain.values["a"].items():
+        np.testing.assert_array_equal(result.values["a"][metric], values)
+    assert clf.classes is declared
+
+
+def test_a_splitter_sees_the_labels(noisy, labelled):
+    class Splitter:
+        def split(self, X, y, groups=None):
+            seen.append(np.asarray(y))
+            yield np.arange(10, 60), np.arange(10)
+
+        def get_n_splits(self, X=None, y=None, groups=None):
+            return 1
+
+    seen = []
+    compare_losses(linear(), *noisy, {"a": {}}, cv=Splitter(), baselines=False, verbose=0)
+    several = make_pipeline(TfidfVectorizer(), OneVsRestClassifier(LogisticRegression()))
+    compare_losses(several, *labelled, {"a": {}}, cv=Splitter(), baselines=False, verbose=0)
+    assert seen[0].tolist() == noisy[1].tolist() and seen[1].shape == (90, 3)
+
+
+def test_classes_are_those_of_our_classifiers_only(noisy, make):
+    class Words(TfidfVectorizer):
+        def __init__(self, classes=("q",)):
+            super().__init__()
+            self.classes = classes
+
+    steps = make_pipeline(Words(), LogisticRegression())
+    dates = np.where(noisy[1] == "ham", np.datetime64("2020-01-01"), np.datetime64("2021-01-01"))
+    for y in (noisy[1], dates, np.where(noisy[1] == "ham", -1, 0)):
+        result = compare_losses(steps, noisy[0], y, {"a": {}}, cv=2, baselines=False, verbose=0)
+        assert result.counts.tolist() == np.unique(y, return_counts=True)[1].tolist()
+    settings = {"a": {"classes": ["eggs", "ham", "spam"]}, "b": {"classes": ["ham", "spam", "zoo"]}}
+    with pytest.warns(UserWarning, match="no document of 1 declared classes"):
+        result = compare_losses(
+            make(max_epochs=1), *imbalanced(), settings, cv=2, baselines=False, verbose=0
+        )
+    assert result.classes.tolist() == ["eggs", "ham", "spam", "zoo"]
+    assert all(np.isfinite(result.values[name]["log_loss"]).all() for name in "ab")
+
+
+def test_probabilities_in_lists_are_refused(labelled):
+    forest = make_pipeline(TfidfVectorizer(), RandomForestClassifier(5, random_state=0))
+    with pytest.raises(TypeError, match="wrap Pipeline in OneVsRestClassifier"):
+        compare_losses(forest, *labelled, {"a": {}}, cv=2, baselines=False, verbose=0)

@@ -11,6 +11,8 @@ from imblearn.pipeline import make_pipeline
 from imblearn.under_sampling import RandomUnderSampler
 
 from skfocal import BertFocalClassifier
+from skfocal._estimator.advice import warn_counts_as_weights
+from skfocal._training.loop import TrainingLoop
 
 QUICK = {"max_epochs": 1, "batch_size": 20}
 COUNTS = "alpha holds the counts or shares"
@@ -56,6 +58,16 @@ def test_weights_that_are_not_counts(make, three, alpha):
     make(**QUICK, alpha=alpha).fit(*three)
 
 
+@pytest.mark.parametrize("power", [0, -1])
+def test_no_weights_of_many_rare_classes_are_taken_for_counts(power):
+    counts = np.random.RandomState(0).randint(4, 9, 150)
+    warn_counts_as_weights(counts, counts.astype(float) ** power)
+
+
+def test_a_single_number_is_a_choice(make, data):
+    make(**QUICK, alpha=0.25).fit(*data)  # as in the paper, and the share of the second class
+
+
 def test_equal_weights_of_almost_equal_classes_are_not_counts(make):
     y = np.repeat(["a", "b"], [21, 20])
     make(**QUICK, alpha=[1, 1]).fit([f"text {i}" for i in range(41)], y)
@@ -86,10 +98,21 @@ def test_an_encoder_that_answers_the_same_to_everything(minilm, data):
     assert np.ptp(clf.predict_proba(X), axis=0).max() > 0.9
 
 
-def test_equal_documents_are_no_collapse(minilm):
-    clf = BertFocalClassifier(minilm, lr=0.1, max_epochs=3, max_length=16, random_state=0)
-    clf.fit(["the same text"] * 12, ["a", "b"] * 6)
-    assert np.ptp(clf.predict_proba(["the same text"] * 2), axis=0).max() == 0
+def test_batches_that_differ_in_nothing_say_nothing_about_a_collapse():
+    loop = TrainingLoop(None, None, None, None, None)
+    loop._record_spread({"input_ids": torch.ones(4, 5)}, torch.eye(4))
+    loop._record_spread({"input_ids": torch.eye(4)[:1]}, torch.eye(4)[:1])
+    assert loop.first_spread is None and loop.spread is None
+    loop._record_spread({"input_ids": torch.eye(4)}, 2 * torch.eye(4))
+    loop._record_spread({"input_ids": torch.eye(4)}, torch.ones(4, 4))
+    assert loop.first_spread == 1 and loop.spread == 1  # the most in the epoch
+
+
+def test_a_batch_of_one_class_is_no_collapse(minilm, data):
+    X, y = data
+    clf = BertFocalClassifier(minilm, max_length=16, batch_size=2, random_state=0, warm_start=True)
+    for _ in range(2):
+        clf.fit(X, y)  # warnings are errors here
 
 
 def test_a_class_of_one_document_is_kept(make, three):

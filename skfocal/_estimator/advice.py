@@ -1,5 +1,7 @@
 """Warnings about settings that are allowed but rarely intended."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 from sklearn.metrics import get_scorer
@@ -31,7 +33,7 @@ def advise(parameters, plan, answering):
     loss, weight, shift = plan.loss, plan.class_weight, plan.shift
     adjustment = implied_weight(loss)
     warn_gamma(loss)
-    if not isinstance(parameters.alpha, str | Settings | None):
+    if not isinstance(parameters.alpha, str | Settings | Real | None):
         warn_counts_as_weights(plan.support, weight)
     if plan.support.ndim == 1:
         warn_corrected_twice(plan.support, weight, shift, adjustment)
@@ -159,7 +161,9 @@ def warn_counts_as_weights(support, weight):
         support, weight = support[:, 1], weight[:, 1]
     share, weight = support / support.sum(), weight / weight.sum()
     uneven = share.min() > 0 and share.max() > 1.5 * share.min()
-    if uneven and np.allclose(weight, share, rtol=0.02, atol=0.005):  # rounded to two digits, too
+    # They may be rounded to two digits. Of small shares, a tenth is left, or any weight would do.
+    tolerance = np.maximum(0.02 * share, np.minimum(0.005, 0.1 * share))
+    if uneven and (np.abs(weight - share) <= tolerance).all():
         warn(
             "alpha holds the counts or shares of the classes: the most frequent one weighs "
             f"{share.max() / share.min():.3g} times as much as the rarest, although there are "

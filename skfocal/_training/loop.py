@@ -93,7 +93,9 @@ class TrainingLoop:
         self.norms: dict = {}  # of the gradients by batch, not yet read from the device
         self.pending: list = []  # batches of the present update, and their losses
         self.losses: list = []
-        self.spreads: list = []  # of the logits of the first and the last batch
+        # How much the logits of a batch differ: of the first, and the most in the present epoch.
+        self.first_spread: Any = None
+        self.spread: Any = None
 
     def run(self, moments, keep_moments):
         """Train the module, starting from its present weights.
@@ -113,7 +115,9 @@ class TrainingLoop:
         self.resumed = self.checkpoints.found
         if self.resumed is not None and self.resumed["complete"]:
             restore(net, self.resumed)
-            net.notify("on_train_end", X=self.dataset, y=None)  # a second time, as they began again
+            # Callbacks that began again also end again, and what they change is the same once more.
+            net.notify("on_train_end", X=self.dataset, y=None)
+            restore(net, self.resumed)
         else:
             self._fit_epochs()
         self.strategy.release(net, keep_moments)
@@ -168,26 +172,29 @@ class TrainingLoop:
                 self.checkpoints.write(capture(self.net, 0, complete=True))
 
     def _record_spread(self, inputs, logits):
-        """Keep how much the logits of a batch differ, relative to the largest one."""
+        """Keep how much the logits of different documents differ, relative to the largest one."""
         ids = inputs["input_ids"]
-        if len(logits) > 1 and (ids != ids[0]).any():
-            logits = logits.detach()
-            spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
-            self.spreads = [*self.spreads[:1], spread]
+        if len(logits) < 2 or (ids == ids[0]).all():
+            return
+        logits = logits.detach()
+        spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
+        if self.first_spread is None:
+            self.first_spread = spread
+        self.spread = spread if self.spread is None else torch.maximum(self.spread, spread)
 
     def _warn_if_collapsed(self):
         """Warn if the encoder told documents apart at first, and does no longer.
 
         Updates that are too large can leave one that answers the same to everything.
         """
-        if self.processes.rank > 0 or len(self.spreads) < 2:
+        if self.processes.rank > 0 or self.spread is None:
             return
-        first, last = torch.stack(self.spreads).tolist()
+        first, last = torch.stack([self.first_spread, self.spread]).tolist()
         if first > _APART and last < _ALIKE:
             warn(
-                "The training collapsed: all documents of its last batch have nearly the same "
-                "logits, so that all get the same answer. That comes from updates that are too "
-                f"large for the encoder. Fit again with a lower lr than {self.net.lr:g}."
+                "The training collapsed: in its last epoch the documents of each batch have nearly "
+                "the same logits, so that all get the same answer. That comes from updates that "
+                f"are too large for the encoder. Fit again with a lower lr than {self.net.lr:g}."
             )
 
     def _keeper(self):
@@ -233,6 +240,7 @@ class TrainingLoop:
             # A checkpoint restarts the validation, which callbacks must not see twice.
             self.before_validation = copy.deepcopy(of_callbacks(self.net))
         losses, outputs, self.norms, self.pending, self.losses = [], [], {}, [], []
+        self.spread = None if training else self.spread
         for batch, is_last in _marked(iterator):
             rows = self.batch_rows = iterator.batch_sampler.whole(n_done)
             if len(rows) <= self.processes.rank:  # none is left for this process
