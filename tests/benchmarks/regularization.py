@@ -204,19 +204,20 @@ def train(data, name, seed, paths):
     }
 
 
-def page(rows, jobs):
+def page(rows):
     """Return the text of the page."""
     blocks = [
         "MiniLM, 64 tokens, "
         + ", ".join(f"`{key}={SETTINGS[key]!r}`" for key in ("alpha", "refit_head", "pooling"))
         + ", otherwise the defaults; other documents for each seed, published test split (2000 "
-        "documents of it for Ohsumed), mean ± standard deviation over the seeds, "
-        f"on {device_name()}, {jobs} fits at a time."
+        "documents of it for Ohsumed), mean ± standard deviation over the seeds, with other work "
+        "on the other core."
     ]
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         columns = {metric: METRICS[metric] for metric in COLUMNS}
-        title = f"## {corpora.TITLES[data]}, {DOCUMENTS[data]} documents"
+        devices = " and ".join(sorted({row["device"] for row in mine}))
+        title = f"## {corpora.TITLES[data]}, {DOCUMENTS[data]} documents\n\nOn {devices}."
         blocks.append(f"{title}\n\n{table(TRAININGS, mine, columns)}")
     return "\n\n".join(blocks)
 
@@ -248,7 +249,7 @@ def main():
         rows.append(row)
         print(row["data"], row["name"], row["seed"], f"{row['f1_macro']:.4f}", flush=True)
     title = "Weight averages, dropout, R-Drop, mixup and linear probing first"
-    write_block(RESULTS.with_suffix(".md"), title, page(rows, options.jobs))
+    write_block(RESULTS.with_suffix(".md"), title, page(rows))
 
 
 if __name__ == "__main__":
