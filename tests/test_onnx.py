@@ -182,7 +182,7 @@ def test_inverse_in_the_graph_keeps_the_digits_of_extreme_logits(tmp_path, cases
     logits[:100] = np.round(logits[:100] / 40 * 8) / 8
     ids = ((logits + 256) * 8).astype(np.int64) @ [1, 4096, 4096**2]
     example = _export._example(TruncationSpec(8))
-    _export._write_graph(Several(calibrations), example, tmp_path / "graph.onnx")
+    _export._write_graph(Several(calibrations), example, 64, tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     inputs = {"input_ids": ids[:, None], "attention_mask": np.ones((200, 1), np.int64)}
     answers = session.run(["logits", "scores", "proba", "decision_scores"], inputs)
