@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 
 from skfocal._utils.messages import excerpts
 
@@ -149,9 +149,8 @@ def _bins_of_decisions(
         )
     weight = None if sample_weight is None else np.asarray(sample_weight)
     check_consistent_length(truth, weight)
-    size, parts = max(_DECISIONS // truth.shape[1], 1), []
-    for start in range(0, len(truth), size):
-        rows = slice(start, start + size)
+    parts = []
+    for rows in gen_batches(len(truth), max(_DECISIONS // truth.shape[1], 1)):
         labels, ones = (truth[rows].ravel() > 0).astype(int), p[rows].ravel()
         each = None if weight is None else np.repeat(weight[rows], truth.shape[1])
         two = np.stack([1 - ones, ones], axis=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skfocal._data.document_streams import concatenated, slices
@@ -88,9 +89,8 @@ class FittedModel:
         """Yield the logits of one slice of documents after another, and what they answer."""
         size = max(_ANSWERS // self.n_classes, 1)
         for logits in self._slices(X):
-            for start in range(0, len(logits), size):
-                part = logits[start : start + size]
-                yield part, self.calibration.answers(part)
+            for rows in gen_batches(len(logits), size):
+                yield logits[rows], self.calibration.answers(logits[rows])
 
     @property
     def n_classes(self) -> int:

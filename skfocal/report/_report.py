@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
@@ -21,6 +21,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 from sklearn.pipeline import Pipeline
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
@@ -411,13 +412,9 @@ def _answers(estimator: Any, X: Documents, codes: NDArray[Any]) -> _Answers:
     else:
         proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
         predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
+        predicted = _as_codes(predicted, estimator.classes_)
         parts = [_judged(codes[rows], proba[rows]) for rows in _slices(proba)]
         judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
-    predicted = (
-        np.searchsorted(estimator.classes_, predicted)
-        if predicted.ndim == 1
-        else predicted.astype(np.int8)
-    )
     return {
         "proba": proba,
         "predicted": predicted,
@@ -443,8 +440,7 @@ def _our_answers(
             proba[rows] = answers.predict_proba()
             # The loss weights by the softmax of the logits; predict_proba may undo gamma and alpha.
             seen = plain.answers(logits).predict_proba() if gamma else proba[rows]
-            predicted = answers.predict()
-            predicted = predicted.astype(np.int8) if predicted.ndim == 2 else predicted
+            predicted = _as_codes(answers.predict(), estimator.classes_)
             parts.append((predicted, *_judged(codes[rows], seen)))
     predicted, judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
     return proba, predicted, judged, focal_proba
@@ -469,10 +465,18 @@ def _judged(
     return worst, own[np.arange(len(worst)), worst]
 
 
-def _slices(values: NDArray[Any]) -> list[slice]:
-    """Return slices of the rows of a matrix that hold at most so many values."""
-    size = max(_VALUES // values.shape[1], 1)
-    return [slice(start, start + size) for start in range(0, len(values), size)]
+def _as_codes(predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
+    """Return the codes of predicted labels; of several per document, zeros and ones in bytes."""
+    if predicted.ndim == 2:
+        return predicted.astype(np.int8)
+    codes: NDArray[np.int64] = np.searchsorted(classes, predicted)
+    return codes
+
+
+def _slices(values: NDArray[Any]) -> Iterator[slice]:
+    """Yield slices of the rows of a matrix that hold at most so many values."""
+    slices: Iterator[slice] = gen_batches(len(values), max(_VALUES // values.shape[1], 1))
+    return slices
 
 
 def _as_shown(X: Documents) -> list[str]:
