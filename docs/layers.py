@@ -34,7 +34,8 @@ LAYERS = {
     "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder"],
     "displays": ["_utils", "metrics"],
     "serving": ["_utils", "_data", "_encoder", "_storage"],
-    "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays"],
+    "_pages": ["_utils"],
+    "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays", "_pages"],
     "persistence": ["_utils", "losses", "_runtime", "_data", "_encoder", "_storage", "_estimator"],
     "classifier": [
         "losses",

@@ -41,7 +41,7 @@ from sklearn.svm import LinearSVC
 from skfocal import Report, as_column, expected_calibration_error, metrics
 from skfocal._estimator import fitted_model
 from skfocal._estimator.fitted_model import FittedModel
-from skfocal.report import _page, _report
+from skfocal.report import _answers, _page
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "img", "path", "use", "image", "rect"}
@@ -266,7 +266,7 @@ def test_styles_reach_nothing_else_in_a_notebook(drawn):
     plain = re.sub(r"@media[^{]*{(.*?})\s*}", r"\1", styles, flags=re.DOTALL)
     selectors = [part for rule in re.findall(r"([^{}]+){", plain) for part in rule.split(",")]
     assert len(selectors) > 20
-    assert all(selector.strip().startswith(".skfocal-report") for selector in selectors)
+    assert all(selector.strip().startswith(".skfocal-page") for selector in selectors)
     assert "<html" not in html and "<body" not in html
 
 
@@ -483,7 +483,7 @@ def test_a_report_in_slices_is_that_of_the_whole(make, data, several, monkeypatc
     clf = make(alpha="balanced").fit(X, y)
     whole = clf.report(X, y)
     monkeypatch.setattr(fitted_model, "_ANSWERS", 15)
-    monkeypatch.setattr(_report, "_VALUES", 15)
+    monkeypatch.setattr(_answers, "_VALUES", 15)
     monkeypatch.setattr(metrics, "_DECISIONS", 15)
     sliced = clf.report(X, y)
     assert sliced.hardest == whole.hardest and sliced.confusions == whole.confusions

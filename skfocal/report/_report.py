@@ -2,16 +2,15 @@
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -20,14 +19,11 @@ from sklearn.metrics import (
     hamming_loss,
     precision_recall_fscore_support,
 )
-from sklearn.pipeline import Pipeline
-from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents, as_texts, join_pairs
-from skfocal._utils.messages import excerpts
+from skfocal._data.texts import Documents
 from skfocal._version import __version__
 from skfocal.displays import (
     ClassLossDisplay,
@@ -36,25 +32,20 @@ from skfocal.displays import (
     _pyplot,
 )
 from skfocal.metrics import confidence_bins
+from skfocal.report._answers import (
+    Answers,
+    answers_of,
+    as_shown,
+    classes_of,
+    codes_of,
+    innermost,
+    own_proba,
+    row_slices,
+)
 
 _PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "numpy")
-_CELLS = 20  # the most that are shown of a row that is not a text
 
 _Bins = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, accuracy
-
-
-_VALUES = 2**20  # of a matrix of documents by classes, as many as are computed with at once
-
-
-class _Answers(TypedDict):
-    """The predictions of a classifier, and what else the report is made from."""
-
-    proba: NDArray[np.float64]
-    predicted: NDArray[Any]  # codes
-    judged: NDArray[np.int64]  # code of the class, or of the worst label, of each document
-    focal_proba: NDArray[np.float64]  # of the truth about it, as the loss sees it
-    gamma: float
-    class_prior: NDArray[np.float64] | None
 
 
 class Report:
@@ -130,7 +121,7 @@ class Report:
         name: str,
         classes: NDArray[Any],
         codes: NDArray[Any],
-        answers: _Answers,
+        answers: Answers,
         documents: Sequence[str],
         *,
         n_hardest: int = 20,
@@ -195,19 +186,11 @@ class Report:
             raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
         _pyplot(cls)
         check_is_fitted(estimator)
-        documents = _as_shown(X)
-        kinds, final, X = _innermost(estimator, X)
-        classes, several = _classes_of(final)
-        try:
-            _, codes = _targets.encode(y, documents, classes, several)
-        except _targets.UnknownLabels as error:
-            raise ValueError(
-                "y must hold only labels that the classifier was fitted with, "
-                f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
-            ) from error
-        if codes.ndim == 2:
-            codes = codes.astype(np.int8)  # zeros and ones
-        answers = _answers(final, X, codes)
+        documents = as_shown(X)
+        kinds, final, X = innermost(estimator, X)
+        classes, several = classes_of(final)
+        codes = codes_of(y, documents, classes, several)
+        answers = answers_of(final, X, codes)
         report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
@@ -229,8 +212,8 @@ class Report:
         if self.multilabel:
             losses = [
                 -np.log(np.maximum(own, np.finfo(own.dtype).tiny)).sum()
-                for rows in _slices(y)
-                for own in [_own(y[rows], proba[rows])]
+                for rows in row_slices(y)
+                for own in [own_proba(y[rows], proba[rows])]
             ]
             return {
                 "all labels right": accuracy,
@@ -243,7 +226,7 @@ class Report:
         recall = [(predicted[y == c] == c).mean() for c in np.unique(y)]
         # As log_loss has it, which makes a matrix of documents by classes.
         least = np.finfo(proba.dtype).eps
-        own = np.clip(_own(y, proba), least, 1 - least)
+        own = np.clip(own_proba(y, proba), least, 1 - least)
         return {
             "accuracy": accuracy,
             "balanced accuracy": float(np.mean(recall)),
@@ -304,7 +287,7 @@ class Report:
         self,
         classes: NDArray[Any],
         documents: Sequence[str],
-        answers: _Answers,
+        answers: Answers,
         n_hardest: int,
     ) -> dict[str, list[Any]]:
         """Return the documents of the highest focal weight, that of their worst label."""
@@ -312,7 +295,7 @@ class Report:
         # Sorted by the probability: the weight falls with it, but has ties near 1.
         rows = np.argsort(focal_proba, kind="stable")[:n_hardest]
         judged = answers["judged"][rows]
-        own = _own(self._codes[rows], self._proba[rows])
+        own = own_proba(self._codes[rows], self._proba[rows])
         if self.multilabel:
             own = own[np.arange(len(rows)), judged]
 
@@ -334,10 +317,10 @@ class Report:
     # -- the page --------------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
-        from skfocal.report._page import fragment
+        from skfocal.report._page import content
 
         if not hasattr(self, "_html"):
-            self._html: str = fragment(self)
+            self._html: str = content(self)
         return self._html
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -348,146 +331,15 @@ class Report:
         path : str or path
             An existing file is replaced.
         """
-        from skfocal.report._page import page
+        from skfocal._pages.elements import page
+        from skfocal.report._page import title
 
-        Path(path).write_text(page(self._repr_html_(), self.name), encoding="utf-8")
+        Path(path).write_text(page(self._repr_html_(), title(self)), encoding="utf-8")
 
     def __repr__(self) -> str:
         kind = "labels" if self.multilabel else "classes"
         counts = f"{len(self._codes)} documents, {len(self.labels)} {kind}"
         return f"<Report of {self.name}: {counts}>"
-
-
-# -- what is judged --------------------------------------------------------------------------
-
-
-def _innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
-    """Unwrap searches and pipelines: return their names, the classifier, and its documents."""
-    kinds = [type(estimator).__name__]
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            inner = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
-            inner = estimator.estimator
-        elif isinstance(estimator, Pipeline):
-            for _, step in estimator.steps[:-1]:
-                if hasattr(step, "transform"):  # neither "passthrough" nor a sampler
-                    X = step.transform(X)
-            inner = estimator.steps[-1][1]
-        else:
-            return kinds, estimator, X
-        estimator = inner
-        kinds.append(type(estimator).__name__)
-
-
-def _classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
-    """Return the classes, and whether a document can have several labels; None: y decides."""
-    if not hasattr(estimator, "predict_proba"):
-        raise TypeError(
-            "estimator must have predict_proba and, if it is a search, refit=True. "
-            f"Got {type(estimator).__name__}."
-        )
-    classes = estimator.classes_
-    if isinstance(classes, list) and len(classes) and np.ndim(classes[0]):
-        raise TypeError(
-            "estimator must have one array of classes. Got a list of arrays from "
-            f"{type(estimator).__name__}: make a report of each of its estimators."
-        )
-    if _is_ours(estimator):
-        return classes, estimator.multilabel_
-    return np.asarray(classes), getattr(estimator, "multilabel_", None)
-
-
-def _is_ours(estimator: Any) -> bool:
-    """Return whether this is a BertFocalClassifier, without importing torch for others."""
-    return hasattr(estimator, "effective_class_weight_")
-
-
-def _answers(estimator: Any, X: Documents, codes: NDArray[Any]) -> _Answers:
-    """Return a classifier's answers, and what else the report is made from."""
-    gamma, prior = 0, None
-    if _is_ours(estimator):
-        gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
-        proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
-    else:
-        proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
-        predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
-        predicted = _as_codes(predicted, estimator.classes_)
-        parts = [_judged(codes[rows], proba[rows]) for rows in _slices(proba)]
-        judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
-    return {
-        "proba": proba,
-        "predicted": predicted,
-        "judged": judged,
-        "focal_proba": focal_proba,
-        "gamma": gamma or 1,  # without a gamma, 1 - p
-        "class_prior": prior,
-    }
-
-
-def _our_answers(
-    estimator: Any, X: Documents, codes: NDArray[Any], gamma: float
-) -> tuple[NDArray[Any], ...]:
-    """Return probabilities, predictions and what is judged, from one pass over the documents."""
-    from skfocal._estimator.fitted_model import plain_calibration, predicting
-
-    plain = plain_calibration(estimator)
-    proba = np.empty((len(codes), len(estimator.classes_)))
-    parts, start = [], 0
-    with predicting(estimator) as model:
-        for logits, answers in model.each_answer(X):
-            rows = slice(start, start := start + len(logits))
-            proba[rows] = answers.predict_proba()
-            # The loss weights by the softmax of the logits; predict_proba may undo gamma and alpha.
-            seen = plain.answers(logits).predict_proba() if gamma else proba[rows]
-            predicted = _as_codes(answers.predict(), estimator.classes_)
-            parts.append((predicted, *_judged(codes[rows], seen)))
-    predicted, judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
-    return proba, predicted, judged, focal_proba
-
-
-def _own(codes: NDArray[Any], proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability of the class of each document, or of the truth about each label."""
-    if codes.ndim == 2:
-        return np.where(codes > 0, proba, 1 - proba)
-    own: NDArray[np.float64] = proba[np.arange(len(codes)), codes]
-    return own
-
-
-def _judged(
-    codes: NDArray[Any], proba: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the class of each document, or its worst label, and the probability of the truth."""
-    own = _own(codes, proba)
-    if codes.ndim == 1:
-        return codes, own
-    worst = own.argmin(axis=1)
-    return worst, own[np.arange(len(worst)), worst]
-
-
-def _as_codes(predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
-    """Return the codes of predicted labels; of several per document, zeros and ones in bytes."""
-    if predicted.ndim == 2:
-        return predicted.astype(np.int8)
-    codes: NDArray[np.int64] = np.searchsorted(classes, predicted)
-    return codes
-
-
-def _slices(values: NDArray[Any]) -> Iterator[slice]:
-    """Yield slices of the rows of a matrix that hold at most so many values."""
-    slices: Iterator[slice] = gen_batches(len(values), max(_VALUES // values.shape[1], 1))
-    return slices
-
-
-def _as_shown(X: Documents) -> list[str]:
-    """Return each document as one string, with a bar between the columns of a row."""
-    try:
-        return [*join_pairs(as_texts(X), " | ")]
-    except (TypeError, ValueError):
-        rows = np.asarray(X, dtype=object)
-        if rows.ndim == 0 or len(rows) == 0:
-            raise
-    return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
 
 
 def _defaults(estimator: Any) -> dict[str, Any]:
