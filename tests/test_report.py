@@ -381,6 +381,51 @@ def test_any_classifier_with_probabilities(mistaken):
         Report.from_estimator(make_pipeline(TfidfVectorizer(), LinearSVC()).fit(X, y), X, y)
 
 
+def test_given_probabilities_make_the_report_of_the_classifier(mistaken):
+    X, y = mistaken
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(X, y)
+    expected = Report.from_estimator(words, X, y)
+    proba = words.predict_proba(X)
+    report = Report.from_predictions(X, y, proba, name="out of fold")
+    assert report.overall == expected.overall and report.hardest == expected.hardest
+    np.testing.assert_array_equal(report.confusion_matrix, expected.confusion_matrix)
+    for name, column in expected.per_class.items():
+        np.testing.assert_array_equal(report.per_class[name], column)
+    page = check_page(report)
+    assert "Report of out of fold" in page.texts
+    assert page.titles() == [part for part in PARTS if part != "Training"]
+    wider = np.c_[proba, np.zeros(len(X))]
+    absent = Report.from_predictions(X, y, wider, classes=[*words.classes_, "zz"])
+    assert absent.labels.tolist() == [*expected.labels, "zz"]
+    assert absent.overall == expected.overall
+
+
+def test_given_probabilities_of_several_labels():
+    X, y = ["one", "two", "three"], np.array([[1, 0], [1, 1], [0, 0]])
+    proba = np.array([[0.9, 0.2], [0.6, 0.1], [0.7, 0.3]])
+    report = Report.from_predictions(X, y, proba, classes=["b", "a"])
+    assert report.hardest["row"] == [1, 2, 0]
+    assert report.hardest["label"] == ["a", "b", "a"]
+    np.testing.assert_allclose(report.hardest["probability"], [0.1, 0.3, 0.8])
+    assert report.overall["all labels right"] == 1 / 3
+
+
+def test_probabilities_that_cannot_be_those_of_the_documents():
+    X, y, proba = ["one", "two"], ["a", "b"], np.array([[0.9, 0.1], [0.5, 0.5]])
+    with pytest.raises(ValueError, match=r"shape \(documents, classes\), \(2, 2\). Got \(2, 3\)"):
+        Report.from_predictions(X, y, np.c_[proba, [0, 0]])
+    with pytest.raises(ValueError, match="in \\[0, 1\\]. Got values from -0.1"):
+        Report.from_predictions(X, y, proba - 0.2)
+    with pytest.raises(ValueError, match="Input proba contains NaN"):
+        Report.from_predictions(X, y, proba * np.nan)
+    with pytest.raises(ValueError, match="classes must be sorted"):
+        Report.from_predictions(X, y, proba, classes=["b", "a"])
+    with pytest.raises(ValueError, match=r"labels in classes, \['a', 'c'\]. Got \['b'\] as well"):
+        Report.from_predictions(X, y, proba, classes=["a", "c"])
+    with pytest.raises(ValueError, match="n_hardest must be"):
+        Report.from_predictions(X, y, proba, n_hardest=-1)
+
+
 def test_rows_of_several_columns_are_shown_together(data):
     X, y = data
     table = pd.DataFrame({"title": [f"title {i}" for i in range(len(X))], "text": X})

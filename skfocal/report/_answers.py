@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import gen_batches
+from sklearn.utils import check_array, gen_batches
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels
@@ -48,6 +48,35 @@ def innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
         kinds.append(type(estimator).__name__)
 
 
+def answers_from(proba: ArrayLike, codes: NDArray[Any], n_classes: int) -> Answers:
+    """Return the answers of given probabilities, decided by the largest, or by one half.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape than documents by classes, or are not in [0, 1].
+    """
+    p: NDArray[np.float64] = check_array(proba, dtype=np.float64, input_name="proba")
+    if p.shape != (len(codes), n_classes):
+        raise ValueError(
+            f"proba must have the shape (documents, classes), {(len(codes), n_classes)}. "
+            f"Got {p.shape}."
+        )
+    if p.min() < 0 or p.max() > 1 + 1e-6:
+        raise ValueError(f"proba must be in [0, 1]. Got values from {p.min():g} to {p.max():g}.")
+    several = codes.ndim == 2
+    predicted = (p > 0.5).astype(np.int8) if several else p.argmax(axis=1)
+    judged, own = _judged_in_slices(codes, p)
+    return {
+        "proba": p,
+        "predicted": predicted,
+        "judged": judged,
+        "focal_proba": own,
+        "gamma": 1,
+        "class_prior": None,
+    }
+
+
 def classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
     """Return the classes, and whether a document can have several labels; None: y decides."""
     if not hasattr(estimator, "predict_proba"):
@@ -81,8 +110,7 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
         predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
         predicted = _as_codes(predicted, estimator.classes_)
-        parts = [_judged(codes[rows], proba[rows]) for rows in row_slices(proba)]
-        judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
+        judged, focal_proba = _judged_in_slices(codes, proba)
     return {
         "proba": proba,
         "predicted": predicted,
@@ -133,6 +161,14 @@ def _judged(
     return worst, own[np.arange(len(worst)), worst]
 
 
+def _judged_in_slices(
+    codes: NDArray[Any], proba: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    parts = [_judged(codes[rows], proba[rows]) for rows in row_slices(proba)]
+    judged, own = map(np.concatenate, zip(*parts, strict=True))
+    return judged, own
+
+
 def _as_codes(predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Return the codes of predicted labels; of several per document, zeros and ones in bytes."""
     if predicted.ndim == 2:
@@ -158,22 +194,26 @@ def as_shown(X: Documents) -> list[str]:
     return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
 
 
-def codes_of(
-    y: Labels, documents: list[str], classes: NDArray[Any], several: bool | None
-) -> NDArray[Any]:
-    """Return the codes of labels that a classifier knows; of several labels zeros and ones.
+def encoded(
+    y: Labels,
+    documents: list[str],
+    classes: NDArray[Any] | None,
+    several: bool | None,
+    known: str = "that the classifier was fitted with",
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the classes, and the codes of labels; of several labels zeros and ones in bytes.
 
     Raises
     ------
     ValueError
-        If there are others.
+        If there are labels other than `classes`.
     """
     try:
-        _, codes = _targets.encode(y, documents, classes, several)
+        found, codes = _targets.encode(y, documents, classes, several)
     except _targets.UnknownLabels as error:
+        names = [] if classes is None else classes.tolist()
         raise ValueError(
-            "y must hold only labels that the classifier was fitted with, "
-            f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
+            f"y must hold only labels {known}, {excerpts(names)}. Got {excerpts(error.unknown)} "
+            "as well."
         ) from error
-    known: NDArray[Any] = codes.astype(np.int8) if codes.ndim == 2 else codes
-    return known
+    return found, codes.astype(np.int8) if codes.ndim == 2 else codes

@@ -214,14 +214,13 @@ def _settings(report: Report) -> str:
         if excerpt(value, 500) != excerpt(report._defaults.get(name), 500)
     }
     others = {name: value for name, value in report.params.items() if name not in changed}
-    content = "<h3>Parameters that differ from their defaults</h3>" + elements.pairs(changed)
+    content = ""
+    if report.params:
+        content = "<h3>Parameters that differ from their defaults</h3>" + elements.pairs(changed)
     if others:
         folded = elements.pairs(others)
         content += f"<details><summary>All other parameters</summary>{folded}</details>"
     return f"{content}<h3>Versions</h3>{elements.pairs(report.versions, str)}"
-
-
-# -- tables and texts ------------------------------------------------------------------------
 
 
 # -- figures ---------------------------------------------------------------------------------

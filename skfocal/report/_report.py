@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels
 from skfocal._data.texts import Documents
+from skfocal._utils.messages import excerpts
 from skfocal._version import __version__
 from skfocal.displays import (
     ClassLossDisplay,
@@ -34,10 +35,11 @@ from skfocal.displays import (
 from skfocal.metrics import confidence_bins
 from skfocal.report._answers import (
     Answers,
+    answers_from,
     answers_of,
     as_shown,
     classes_of,
-    codes_of,
+    encoded,
     innermost,
     own_proba,
     row_slices,
@@ -182,14 +184,12 @@ class Report:
         ImportError
             If matplotlib is not installed.
         """
-        if not isinstance(n_hardest, Integral) or n_hardest < 0:
-            raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
-        _pyplot(cls)
+        _check(cls, n_hardest)
         check_is_fitted(estimator)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
         classes, several = classes_of(final)
-        codes = codes_of(y, documents, classes, several)
+        _, codes = encoded(y, documents, classes, several)
         answers = answers_of(final, X, codes)
         report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
         report.params = final.get_params(deep=False)
@@ -198,6 +198,76 @@ class Report:
             report.history = _columns(final.history_)
             report._training = TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)
         return report
+
+    @classmethod
+    def from_predictions(
+        cls,
+        X: Documents,
+        y: Labels,
+        proba: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        name: str = "predictions",
+        n_hardest: int = 20,
+    ) -> Self:
+        """Evaluate given probabilities, such as those of a cross-validation.
+
+        In a report on out-of-fold probabilities of the training documents, the hardest documents
+        are those with the most doubtful labels.
+
+        Parameters
+        ----------
+        X, y : documents and their labels
+            As :meth:`BertFocalClassifier.fit` accepts them.
+        proba : array-like of shape (n, n_classes)
+            Probabilities. A document is assigned the class with the highest one or, with several
+            labels per document, those above one half.
+        classes : array-like of shape (n_classes,), default=None
+            Labels of the columns, sorted. None: the sorted labels in `y`.
+        name : str, default="predictions"
+            Name on the page.
+        n_hardest : int, default=20
+            Number of the hardest documents to show, those with the smallest probability of the
+            truth.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        ValueError
+            If `proba` is not in [0, 1] or has another shape, `y` has a label that is not in
+            `classes`, `classes` is not sorted, or `n_hardest` is negative.
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from sklearn.feature_extraction.text import TfidfVectorizer
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.model_selection import cross_val_predict
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from skfocal import Report
+        >>> X = ["win cash", "win a prize", "cash prize", "lunch", "team lunch", "win a lunch"]
+        >>> y = ["spam", "spam", "spam", "ham", "ham", "ham"]
+        >>> model = make_pipeline(TfidfVectorizer(), LogisticRegression())
+        >>> proba = cross_val_predict(model, X, y, cv=3, method="predict_proba")
+        >>> report = Report.from_predictions(X, y, proba)
+        >>> report.hardest["document"][0]
+        'win a lunch'
+        """
+        _check(cls, n_hardest)
+        documents = as_shown(X)
+        declared = None if classes is None else np.asarray(classes)
+        found, codes = encoded(y, documents, declared, None, "in classes")
+        if declared is not None and not np.array_equal(found, declared):
+            raise ValueError(
+                "classes must be sorted, each label once, as classes_ of a classifier is. Got "
+                f"{excerpts(declared.tolist())}."
+            )
+        answers = answers_from(proba, codes, len(found))
+        return cls(name, found, codes, answers, documents, n_hardest=n_hardest)
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -340,6 +410,12 @@ class Report:
         kind = "labels" if self.multilabel else "classes"
         counts = f"{len(self._codes)} documents, {len(self.labels)} {kind}"
         return f"<Report of {self.name}: {counts}>"
+
+
+def _check(kind: type[Report], n_hardest: int) -> None:
+    if not isinstance(n_hardest, Integral) or n_hardest < 0:
+        raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
+    _pyplot(kind)
 
 
 def _defaults(estimator: Any) -> dict[str, Any]:
