@@ -220,14 +220,16 @@ class ClassLoss(Callback):
         """
         if not self.kept_:
             return
-        logits, codes, weight = map(torch.cat, zip(*self.kept_, strict=True))
+        kept, codes, weight = zip(*self.kept_, strict=True)
+        # After a restart from a checkpoint, earlier logits and sums are on the CPU.
+        logits = torch.cat([each.to(net.device) for each in kept])
         self.kept_ = []
         with torch.no_grad():
-            each = net.criterion_.per_class(logits, codes.to(logits.device))
+            each = net.criterion_.per_class(logits, torch.cat(codes).to(logits.device))
             each = each.nan_to_num(0, 0, 0)  # skipped updates
             wide = torch.float32 if logits.device.type == "mps" else torch.float64  # it has none
-            own = (weight.to(logits.device)[:, None] * each).sum(0, dtype=wide)
-            self.sum_ = self.sum_ + net.processes.all_reduce_sum(own)
+            own = (torch.cat(weight).to(logits.device)[:, None] * each).sum(0, dtype=wide)
+            self.sum_ = self.sum_.to(logits.device) + net.processes.all_reduce_sum(own)
 
     def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Turn the sums into shares."""

@@ -25,7 +25,8 @@ from skfocal._utils.hashing import digest
 from skfocal.callbacks import KeepOnInterrupt
 
 # Losses are read from the device so many batches at a time: each read waits for it to finish.
-_BATCHES_PER_READ = {"cpu": 1, "cuda": 32}
+_BATCHES_PER_READ = {"cpu": 1}
+_ELSEWHERE = 32
 # Differences of logits, relative to the largest, of documents that an encoder tells apart or not.
 _APART, _ALIKE = 0.3, 2e-3
 
@@ -165,7 +166,8 @@ class TrainingLoop:
                 pass
             self.signals.holds_interrupt = False  # from here on, nothing is to be ended early
             self.net.notify("on_train_end", X=self.dataset, y=None)
-            if not all(full(p.isfinite().all()) for p in self.net.module_.parameters()):
+            finite = [full(p.isfinite().all()) for p in self.net.module_.parameters()]
+            if not torch.stack(finite).all():  # one wait for the device
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             self._warn_if_collapsed()
             if writes and not self.signals.interrupted:  # else the same call goes on later
@@ -234,7 +236,7 @@ class TrainingLoop:
 
     def run_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run one epoch without waiting for the device at each batch."""
-        every = _BATCHES_PER_READ.get(torch.device(self.net.device).type, 1)
+        every = _BATCHES_PER_READ.get(torch.device(self.net.device).type, _ELSEWHERE)
         n_done = self._resume() if training else 0
         if not training and self.checkpoints.folder is not None:
             # A checkpoint restarts the validation, which callbacks must not see twice.

@@ -12,6 +12,7 @@ from skorch import NeuralNet
 
 from skfocal._data.batches import Collator, Shards
 from skfocal._encoder.frozen_layers import FrozenLayers
+from skfocal._encoder.known_mask import to_device
 from skfocal._encoder.pooling import pool
 from skfocal._runtime.devices import AUTOCAST, mind_fork
 from skfocal._runtime.process_group import ALONE, full, like, load
@@ -262,7 +263,7 @@ class FocalNet(NeuralNet):
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             dtype = AUTOCAST.get(self.precision)
             stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
-            x = {name: value.to(self.device, non_blocking=True) for name, value in x.items()}
+            x = to_device(x, self.device)
             strategy = self.loop_ and self.loop_.strategy
             if forward is None:
                 forward = self.module_ if strategy is None else strategy.forward
