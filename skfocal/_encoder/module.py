@@ -9,7 +9,7 @@ from skfocal._encoder.head import head_inputs
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.pretrained import load_encoder
 from skfocal._encoder.structure import layers_of, needs_equal_lengths
-from skfocal._runtime.devices import mind_fork
+from skfocal._runtime.threads import mind_fork
 
 
 class EncoderClassifier(nn.Module):

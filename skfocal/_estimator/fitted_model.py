@@ -20,6 +20,7 @@ from skfocal._estimator.inputs import fingerprint, read_documents
 from skfocal._estimator.parameters import check_settable
 from skfocal._estimator.plan import check_answers
 from skfocal._runtime import process_group
+from skfocal._runtime.threads import available_threads
 from skfocal._training.net import FocalNet
 from skfocal.calibration import Calibration, FixedPredictions, prior_offset
 
@@ -129,7 +130,7 @@ class FittedModel:
 @contextlib.contextmanager
 def predicting(estimator: Any) -> Iterator[FittedModel]:
     """Let all processes predict together; yield the :class:`FittedModel` of an estimator."""
-    with process_group.current().together():
+    with process_group.current().together(), available_threads():
         yield FittedModel.of(estimator)
 
 

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from torch.overrides import TorchFunctionMode
 
 from skfocal._runtime.process_settings import counted
+from skfocal._runtime.threads import available_threads
 from skfocal._runtime.warnings import warn
 from skfocal._runtime.workers import shared_folder
 from skfocal._utils.messages import excerpt
@@ -91,15 +92,15 @@ def generator_kept():
 def hold_device(device):
     """Yield the device that a fit runs on, reserved for it until the end of the block.
 
-    On a CPU, or the GPU of a Mac, the fits of one process take turns: each uses all threads of the
-    process, and torch's generator, from which the new head is drawn. Separate processes share no
-    generator, and joblib divides the threads among them. With "auto" on CUDA the fits of a search,
-    in threads or processes, are spread over the visible devices, one fit on each; a fit that finds
-    no free device waits.
+    On a CPU, or the GPU of a Mac, the fits of one process take turns: each uses all processors of
+    the process, and torch's generator, from which the new head is drawn. Separate processes share
+    no generator, and joblib divides the threads among them. With "auto" on CUDA the fits of a
+    search, in threads or processes, are spread over the visible devices, one fit on each; a fit
+    that finds no free device waits.
     """
     name = resolve_device(device)
     if str(device) != "auto" or name != "cuda":
-        with contextlib.nullcontext() if name.startswith("cuda") else _CPU:
+        with contextlib.nullcontext() if name.startswith("cuda") else _CPU, available_threads():
             yield name
     elif getattr(_HELD, "name", None):  # a fit inside a fit, started by a callback
         yield _HELD.name
@@ -133,20 +134,6 @@ def _first_free(folder, identities, poll=0.2):
                 "device='cuda'."
             )
         time.sleep(poll)
-
-
-_computing_pid = None
-
-
-def mind_fork():
-    """Compute with one thread in a forked process, which lacks the threads of its parent.
-
-    OpenMP would wait for those threads forever. Call this before any computation.
-    """
-    global _computing_pid
-    if _computing_pid not in (None, os.getpid()) and torch.get_num_threads() > 1:
-        torch.set_num_threads(1)
-    _computing_pid = os.getpid()
 
 
 # -- the same result in every run ------------------------------------------------------------

@@ -10,7 +10,7 @@ from skfocal._data.batches import Collator, TokenDataset, sorted_batches
 from skfocal._encoder.pooling import pool_all
 from skfocal._encoder.quantization import reduced_copy
 from skfocal._runtime.allocator import kept_memory
-from skfocal._runtime.devices import mind_fork
+from skfocal._runtime.threads import mind_fork
 
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
 MAKING = threading.RLock()  # held while a prediction builds what other threads wait for

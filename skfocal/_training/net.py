@@ -14,8 +14,9 @@ from skfocal._data.batches import Collator, Shards
 from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._encoder.known_mask import to_device
 from skfocal._encoder.pooling import pool
-from skfocal._runtime.devices import AUTOCAST, mind_fork
+from skfocal._runtime.devices import AUTOCAST
 from skfocal._runtime.process_group import ALONE, full, like, load
+from skfocal._runtime.threads import mind_fork
 from skfocal._training.checkpoints import Checkpoints
 from skfocal._training.inference import MAKING, compute_features, compute_logits, prediction_batches
 from skfocal._training.loop import StopTraining, TrainingLoop
