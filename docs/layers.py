@@ -36,6 +36,15 @@ LAYERS = {
     "serving": ["_utils", "_data", "_encoder", "_storage"],
     "_pages": ["_utils"],
     "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays", "_pages"],
+    "data_audit": [
+        "_version",
+        "_utils",
+        "_runtime",
+        "_data",
+        "_encoder",
+        "_estimator",
+        "_pages",
+    ],
     "persistence": ["_utils", "losses", "_runtime", "_data", "_encoder", "_storage", "_estimator"],
     "classifier": [
         "losses",
@@ -51,6 +60,14 @@ LAYERS = {
         "persistence",
     ],
     "sharing": ["_utils", "_runtime", "_data", "_encoder", "_estimator", "classifier"],
-    "cli": ["_utils", "_storage", "_estimator", "persistence", "classifier", "_version"],
+    "cli": [
+        "_utils",
+        "_storage",
+        "_estimator",
+        "data_audit",
+        "persistence",
+        "classifier",
+        "_version",
+    ],
     "__main__": ["cli"],
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from skfocal.caches import cache_info, clear_cache
     from skfocal.classifier import BertFocalClassifier
     from skfocal.comparison import LossComparison, compare_losses
+    from skfocal.data_audit import Audit, audit
     from skfocal.datasets import (
         fetch_20newsgroups_cachopo,
         fetch_minilm,
@@ -65,6 +66,8 @@ _HOME = {
     "GridSearchDisplay": "displays",
     "ReliabilityDisplay": "displays",
     "TrainingHistoryDisplay": "displays",
+    "Audit": "data_audit",
+    "audit": "data_audit",
     "LossComparison": "comparison",
     "compare_losses": "comparison",
     "expand_soft_labels": "_data.soft_labels",
@@ -110,6 +113,7 @@ _HOME = {
 
 __all__ = [
     "AsymmetricLoss",
+    "Audit",
     "BertFocalClassifier",
     "Checkpoint",
     "ClassLossDisplay",
@@ -138,6 +142,7 @@ __all__ = [
     "alone",
     "as_column",
     "asymmetric_loss",
+    "audit",
     "cache_info",
     "clear_cache",
     "compare_losses",

@@ -1,0 +1,144 @@
+"""Labelled documents as they are given: training and test together, labels as codes."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from skfocal._data.labels import Labels, UnknownLabels, encode
+from skfocal._data.texts import Documents, as_texts
+from skfocal._utils.messages import excerpts
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Documents and their labels, those of the training first.
+
+    Attributes
+    ----------
+    documents : list of str or of (str, str)
+    n : int
+        Number of training documents; the others are test documents.
+    classes : ndarray of shape (n_classes,)
+        All labels, also those that only test documents have.
+    codes : int64 ndarray of shape (n_labelled,) or float32 indicator of (n_labelled, n_classes)
+    """
+
+    documents: list[Any]
+    n: int
+    classes: NDArray[Any]
+    codes: NDArray[Any]
+
+    @property
+    def pairs(self) -> bool:
+        """Whether documents are pairs of texts."""
+        return isinstance(self.documents[0], tuple)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a document may have several labels."""
+        return self.codes.ndim == 2
+
+    @property
+    def n_test(self) -> int:
+        """Number of test documents."""
+        return len(self.documents) - self.n
+
+    @property
+    def labelled_test(self) -> bool:
+        """Whether there are test documents with labels."""
+        return len(self.codes) > self.n
+
+    def place(self, i: int) -> tuple[str, int]:
+        """Return the set and the row of a document, counted from 0 in each set."""
+        return ("training", i) if i < self.n else ("test", i - self.n)
+
+    def label(self, i: int) -> Any:
+        """Return the label of a document or the list of its labels; None if it has none given."""
+        if i >= len(self.codes):
+            return None
+        if self.multilabel:
+            return self.classes[self.codes[i] > 0].tolist()
+        return self.classes[self.codes[i]].item()
+
+    def has(self) -> sparse.csr_array:
+        """Return which labels each labelled document has, zeros and ones."""
+        if self.multilabel:
+            return sparse.csr_array(self.codes.astype(np.int64))
+        n = len(self.codes)
+        ones = np.ones(n, np.int64)
+        return sparse.csr_array((ones, (np.arange(n), self.codes)), shape=(n, len(self.classes)))
+
+
+def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
+    """Return the documents and labels that a user has given, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they cannot be used; the message names the row.
+    """
+    if X_test is None and y_test is not None:
+        raise ValueError("y_test needs X_test, the documents that have these labels. Got None.")
+    train = list(as_texts(X))
+    classes, codes = encode(y, train)
+    if X_test is None:
+        return Data(train, len(train), classes, codes)
+    with _about_test():
+        test = list(as_texts(X_test))
+    if isinstance(test[0], tuple) != isinstance(train[0], tuple):
+        kinds = ("one text per document", "pairs of texts")
+        raise ValueError(
+            f"X_test must hold {kinds[isinstance(train[0], tuple)]}, as X does. "
+            f"Got {kinds[isinstance(test[0], tuple)]}."
+        )
+    if y_test is not None:
+        classes, codes = _both(y, train, y_test, test, classes, codes)
+    return Data(train + test, len(train), classes, codes)
+
+
+def _both(
+    y: Labels,
+    train: list[Any],
+    y_test: Labels,
+    test: list[Any],
+    classes: NDArray[Any],
+    codes: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return all classes and the codes of both sets; unknown labels of the test are classes."""
+    several = codes.ndim == 2
+    with _about_test():
+        try:
+            more = encode(y_test, test, classes, several)[1]
+        except UnknownLabels as error:
+            unknown = np.array(error.unknown)
+            if (unknown.dtype.kind in "biuf") != (_kind(classes) in "biuf"):
+                raise ValueError(
+                    f"y must have labels of the kind of the training, {excerpts(classes)}. "
+                    f"Got {excerpts(error.unknown)}."
+                ) from error
+            classes = np.unique(np.concatenate([classes, unknown]))
+            codes = encode(y, train, classes, several)[1]
+            more = encode(y_test, test, classes, several)[1]
+    return classes, np.concatenate([codes, more])
+
+
+def _kind(classes: NDArray[Any]) -> str:
+    kind: str = np.array(classes.tolist()).dtype.kind
+    return kind
+
+
+@contextlib.contextmanager
+def _about_test() -> Iterator[None]:
+    """Say of errors that they are about the test documents."""
+    try:
+        yield
+    except UnknownLabels:
+        raise
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"In X_test and y_test: {error}") from error
