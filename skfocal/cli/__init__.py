@@ -1,4 +1,4 @@
-"""The command ``skfocal``: fit, predict, evaluate and report on files, without Python."""
+"""The command ``skfocal``: audit, fit, predict, evaluate and report on files, without Python."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skfocal._storage.renamed import refuse
+from skfocal._utils.optional import import_optional
 from skfocal._version import __version__
 from skfocal.cli._tables import BadRow, Format, check_writable, read_columns, write_columns
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = ";"  # between several labels of a document, where none is given
 
-__all__ = ["app", "evaluate", "fit", "main", "predict", "report"]
+__all__ = ["app", "audit", "evaluate", "fit", "main", "predict", "report"]
 
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON (.json), JSON "
@@ -75,6 +76,53 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help="File with texts and labels to train on.")],
+    text_column: _Text,
+    label_column: _Label = "label",
+    test: Annotated[
+        Path | None, typer.Option(help="File with the texts and labels to test on.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the page, for example audit.html.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model name on the Hugging Face hub, or a folder.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=3, help="Number of tokens to which documents would be cut.")
+    ] = None,
+    label_separator: _Separator = None,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
+    skip_bad_rows: _Skip = False,
+    bad_rows: _BadRows = None,
+) -> None:
+    """Look at texts and labels before training on them.
+
+    It prints a summary of the classes, the lengths, the duplicates and what else is odd, with a
+    suggested split and first grid. The page has the texts, too.
+    """
+    with _errors_in_words():
+        from skfocal.data_audit import audit as look
+
+        if output is not None:
+            check_writable(output, known=False)
+            import_optional("matplotlib", "skfocal audit --output", "examples")
+        form = Format(encoding, delimiter, label_separator)
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows)
+        X, y = reader.read(data, label_column)
+        X_test, y_test = (None, None) if test is None else reader.read(test, label_column)
+        reader.end()
+        settings: dict[str, Any] = {} if model is None else {"model": model}
+        found = look(X, y, X_test, y_test, max_length=max_length, **settings)
+        typer.echo(str(found))
+        if output is not None:
+            found.save(output)
+            _say(f"{output}: {len(X)} documents, {len(found.findings)} findings")
 
 
 @app.command()

@@ -121,8 +121,8 @@ def _split(advice: Advice, data: Data) -> None:
 def _why(data: Data, in_class: NDArray[np.int64], k: int, most: int, grouped: bool) -> str:
     n = data.n
     if k < most:
-        rarest = "label" if data.multilabel else "class"
-        parts = [f"{k} folds: the rarest {rarest} that can be in several folds can be in {k}."]
+        kind = "label" if data.multilabel else "class"
+        parts = [f"{k} folds: the smallest {kind} of several documents can be in no more."]
     else:
         why = "all classes" if in_class.min() >= k else "all classes of more than one document"
         parts = [f"{k} folds: {why} have enough documents for each."]
@@ -136,7 +136,8 @@ def _why(data: Data, in_class: NDArray[np.int64], k: int, most: int, grouped: bo
         parts.append("Grouped, so that no duplicate is trained on and tested on.")
     alone = _alone(data)
     if alone:
-        kind = "labels have" if len(alone) > 1 else "label has"
+        nouns = ("label has", "labels have") if data.multilabel else ("class has", "classes have")
+        kind = nouns[len(alone) > 1]
         parts.append(
             f"{len(alone)} {kind} a single document, which is either trained on or tested on: "
             f"{excerpts(alone)}. Name all classes in classes=, merge these, or leave them out."

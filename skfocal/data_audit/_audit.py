@@ -15,6 +15,7 @@ from tqdm import tqdm
 from skfocal._data.labels import Labels
 from skfocal._data.texts import Documents
 from skfocal._utils.messages import excerpt
+from skfocal._utils.optional import import_optional
 from skfocal._version import __version__
 from skfocal.data_audit import _tables
 from skfocal.data_audit._advice import Advice, advise
@@ -38,7 +39,7 @@ def audit(
     max_length: int | None = None,
     trust_remote_code: bool = False,
 ) -> "Audit":
-    """Look at labelled documents before training on them.
+    r"""Look at labelled documents before training on them.
 
     Nothing is trained. Documents are tokenised as `fit` would, which then need not do it again, and
     compared by the embeddings of the pretrained encoder. If standard error is a terminal, a bar
@@ -82,7 +83,7 @@ def audit(
     >>> from skfocal import audit, fetch_minilm
     >>> X = ["oil prices rose", "Oil prices rose ", "the team won", "a late goal"]
     >>> found = audit(X, ["oil", "Oil", "sport", "sport"], model=fetch_minilm())
-    >>> print(*found.findings[:2], sep="\\n")
+    >>> print(*found.findings[:2], sep="\n")
     2 documents have a duplicate of another label: one of the two is wrong.
     The labels ['Oil', 'oil'] differ only in case or blanks.
     """
@@ -209,6 +210,7 @@ class Audit:
         self.findings = sentences(self)
 
     def _repr_html_(self) -> str:
+        import_optional("matplotlib", "The page of an audit", "examples")
         from skfocal.data_audit._page import content
 
         if not hasattr(self, "_html"):

@@ -53,11 +53,11 @@ class Pairs:
 
 
 def normal_form(text: str) -> str:
-    """Return a text without what makes no other document: case, blanks, forms of characters.
+    r"""Return a text without what makes no other document: case, blanks, forms of characters.
 
     Examples
     --------
-    >>> normal_form(" Oil\\tPRICES\\n ")
+    >>> normal_form(" Oil\tPRICES\n ")
     'oil prices'
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

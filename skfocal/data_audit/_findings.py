@@ -84,7 +84,8 @@ def _differing(audit: "Audit") -> list[str]:
 def _variants(audit: "Audit") -> list[str]:
     groups = audit.label_variants["labels"]
     return [
-        f"The labels {excerpts(labels)} differ only in case or blanks." for labels in groups[:_NAMED]
+        f"The labels {excerpts(labels)} differ only in case or blanks."
+        for labels in groups[:_NAMED]
     ] + [f"So do {len(groups) - _NAMED} more groups of labels."] * (len(groups) > _NAMED)
 
 
@@ -184,7 +185,9 @@ def _class_lines(audit: "Audit", most: int = 12) -> list[str]:
     names = [_clipped(table["label"][i]) for i in rows]
     width = max(12, *map(len, names))
     with_test = "test_documents" in table
-    head = f"{'':{width}} documents" + "      test" * with_test + "  median tokens      cut  unknown"
+    head = (
+        f"{'':{width}} documents" + "      test" * with_test + "  median tokens      cut  unknown"
+    )
     lines = [head]
     for i, name in zip(rows, names, strict=True):
         test = f"{table['test_documents'][i]:10,}" if with_test else ""

@@ -1,4 +1,4 @@
-"""What is measured of documents: their tokens, their duplicates, the classes of their neighbours."""
+"""Measure documents: their tokens, their duplicates, the classes of their neighbours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,9 +125,7 @@ def _candidates(
     return np.concatenate(found)
 
 
-def _neighbours(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], n: int
-) -> sparse.csr_array:
+def _neighbours(vectors: NDArray[np.float32], rows: NDArray[np.int64], n: int) -> sparse.csr_array:
     """Return which of `n` training documents are nearest to each of some `rows` of them."""
     from skfocal.data_audit._neighbours import nearest
 

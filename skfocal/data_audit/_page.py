@@ -99,7 +99,7 @@ _CLASS_KINDS: dict[str, elements.Kind] = {
 
 
 def _classes(audit: Audit) -> str:
-    table = dict(audit.per_class)
+    table: dict[str, Any] = dict(audit.per_class)
     for name in ("median_tokens", "long_tokens"):
         table[name] = [None if value != value else int(value) for value in table[name].tolist()]
     table["nearest_class"] = ["–" if name is None else name for name in table["nearest_class"]]
@@ -187,21 +187,18 @@ def _pairs(audit: Audit, chosen: list[bool], about: str) -> str:
 
 
 def _pair(row: dict[str, Any]) -> str:
-    facts = {
-        f"{row['set']} row": str(row["row"]),
-        "label": elements.label(_label(row["label"])),
-        f"{row['other_set']} row": f"{row['other_row']}",
-        "its label": elements.label(_label(row["other_label"])),
-        "words in common": "all" if row["exact"] else f"{row['overlap']:.2f}",
-    }
+    differ = row["same_label"] is False
+    places = [f"{row['set']} {row['row']}", f"{row['other_set']} {row['other_row']}"]
+    labels = [elements.label(_label(row[name])) for name in ("label", "other_label")]
+    facts = {"rows": " and ".join(places)}
+    facts["labels" if differ else "label"] = " and ".join(labels) if differ else labels[0]
+    facts["words in common"] = "all" if row["exact"] else f"{row['overlap']:.0%}"
     one, other = str(row["document"]), str(row["other_document"])
     text = elements.excerpt_of(one, _EXCERPT)
     if not row["exact"]:
         one, other = _from_difference(one, other)
-        text = (
-            f"{elements.excerpt_of(one, _EXCERPT)}<br><br>{elements.excerpt_of(other, _EXCERPT)}"
-        )
-    return elements.document(facts, text, right=row["same_label"] is True)
+        text = f"{elements.excerpt_of(one, _EXCERPT)}<br><br>{elements.excerpt_of(other, _EXCERPT)}"
+    return elements.document(facts, text, right=not differ)
 
 
 def _label(label: Any) -> str:
@@ -272,9 +269,7 @@ def _short(audit: Audit) -> str:
     empty = sum(count == 0 for count in table["tokens"])
     about = f"{many(n, 'document')} of at most three tokens, {empty:,} of them empty."
     if n > _SHOWN:
-        about += (
-            f" The {_SHOWN} emptiest are shown; all are in <code>audit.short_documents</code>."
-        )
+        about += f" The {_SHOWN} emptiest are shown; all are in <code>audit.short_documents</code>."
     some = {name: column[:_SHOWN] for name, column in table.items()}
     some["label"] = [_label(label) for label in some["label"]]
     some["document"] = [elements.cut(text, 80) or "(empty)" for text in some["document"]]
@@ -340,7 +335,9 @@ def _balance(audit: Audit) -> str:
         ax.set_xlim(-0.6, len(x) - 0.4)
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        style = {"rotation": 90, "fontsize": 7.5, "va": "center"} if many_names else {"rotation": 25}
+        style = (
+            {"rotation": 90, "fontsize": 7.5, "va": "center"} if many_names else {"rotation": 25}
+        )
         if len(x) <= _MOST_NAMES:
             names = figures.names(audit.labels)
             ax.set_xticks(x, names, rotation_mode="anchor", ha="right", **style)
@@ -357,8 +354,8 @@ def _alt_of_balance(audit: Audit) -> str:
     first, last = used[0], used[-1]
     names = [elements.cut(audit.labels[i], 40) for i in (first, last)]
     alt = (
-        f"Bars: documents of each of {len(audit.labels)} classes, from {table['documents'][first]:,} "
-        f"of {names[0]} down to {table['documents'][last]:,} of {names[1]}; the median is "
+        f"Bars: documents of each of {len(audit.labels)} classes, from "
+        f"{table['documents'][first]:,} of {names[0]} down to {table['documents'][last]:,} of {names[1]}; the median is "
         f"{np.median(table['documents'][used]):,.0f}"
     )
     if "test_documents" in table:
@@ -373,7 +370,7 @@ def _histogram(audit: Audit) -> str:
     edges = np.unique(np.geomspace(bottom, top, 41).round()).astype(int)
 
     def plot(ax: Axes) -> None:
-        ax.hist(lengths, bins=edges, color=figures.BLUE)
+        ax.hist(lengths, bins=edges.tolist(), color=figures.BLUE)
         ax.axvline(audit.max_length, color=figures.ORANGE, linewidth=2.5)
         ax.set(xscale="log", xlabel="tokens", ylabel="documents")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

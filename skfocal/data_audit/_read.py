@@ -1,6 +1,7 @@
 """Labelled documents as they are given: training and test together, labels as codes."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ class Data:
         """Whether a document may have several labels."""
         return self.codes.ndim == 2
 
+    @functools.cached_property
+    def names(self) -> list[Any]:
+        """All labels as objects of Python."""
+        return [*self.classes.tolist()]
+
     @property
     def n_test(self) -> int:
         """Number of test documents."""
@@ -61,9 +67,10 @@ class Data:
         """Return the label of a document or the list of its labels; None if it has none given."""
         if i >= len(self.codes):
             return None
+        names = self.names
         if self.multilabel:
-            return self.classes[self.codes[i] > 0].tolist()
-        return self.classes[self.codes[i]].item()
+            return [names[k] for k in np.flatnonzero(self.codes[i])]
+        return names[self.codes[i]]
 
     def has(self) -> sparse.csr_array:
         """Return which labels each labelled document has, zeros and ones."""

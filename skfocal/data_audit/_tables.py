@@ -76,7 +76,7 @@ def _neighbours(data: Data, likeness: Likeness) -> dict[str, NDArray[Any]]:
         row = slice(counts.indptr[c], counts.indptr[c + 1])
         best = int(np.argmax(counts.data[row]))
         most[c] = counts.data[row][best]
-        nearest[c] = data.classes[counts.indices[row][best]].item()
+        nearest[c] = data.names[counts.indices[row][best]]
     with np.errstate(invalid="ignore"):
         return {
             "own_neighbours": own / n_neighbours,
@@ -135,7 +135,8 @@ def duplicates(data: Data, pairs: Pairs) -> Table:
     across = (pairs.first < data.n) & (pairs.second >= data.n)
     labels = [(data.label(i), data.label(j)) for i, j in _numbers(pairs)]
     same = np.array([None if None in both else both[0] == both[1] for both in labels], object)
-    order = np.lexsort((pairs.second, pairs.first, -pairs.overlap, ~across, same != False))  # noqa: E712
+    differ = np.array([value is False for value in same], bool)
+    order = np.lexsort((pairs.second, pairs.first, -pairs.overlap, ~(across | differ), ~differ))
     first, second = pairs.first[order].tolist(), pairs.second[order].tolist()
     return {
         "set": [data.place(i)[0] for i in first],
