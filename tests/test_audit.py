@@ -481,7 +481,7 @@ WRONG = {
     "labels that are missing": ((X, ["a", None, "b"]), {}, "Got None in row 1"),
     "NaN labels": ((X, [1.0, np.nan, 2.0]), {}, "Got nan in row 1"),
     "other numbers of texts and labels": ((X, Y[:2]), {}, "inconsistent numbers of samples"),
-    "one class": ((X, ["a"] * 3), {}, "at least two classes"),
+    "one class": ((X, ["a"] * 3), {}, "at least two classes. Got one class only: 'a'."),
     "no document": (([], []), {}, "X holds no document"),
     "no text": (([*X, None], [*Y, "a"]), {}, "Got NoneType in row 3"),
     "a single text": (("text", ["a"]), {}, "not a single str"),

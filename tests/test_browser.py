@@ -1,4 +1,4 @@
-"""The documentation and the report, opened in headless Chromium on a phone and a desktop."""
+"""The documentation, the report and the audit, opened in headless Chromium on a phone and a desktop."""
 
 import re
 import shutil
@@ -106,6 +106,40 @@ def report(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     clf.report(X, y).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def audit_page(tiny, tmp_path_factory):
+    """Page of an audit of documents with all kinds of trouble."""
+    from conftest import imbalanced
+
+    from skfocal import audit
+
+    X, y = imbalanced(60, 20)
+    evil = "<script>alert(1)</script> <img src='https://example.org/x.png'> " + "m" * 300
+    X += [evil, f"{evil} again", X[0].upper(), "", "win", "m" * 900]
+    y = [*y, "ham", "spam", "spam", "ham", "Spam ", "a label " * 20]
+    path = tmp_path_factory.mktemp("audit") / "audit.html"
+    audit(X, y, [X[0], "other"], ["ham", "eggs"], model=tiny, max_length=8).save(path)
+    return path
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_audit_is_whole_without_a_network(size, theme, browser, audit_page):
+    home = audit_page.as_uri()
+    with watched(browser, size, home, offline=True) as tab:
+        page = tab.page
+        page.emulate_media(color_scheme=theme)
+        assert not tab.open(home)
+        assert page.locator("details.part").count() == 9
+        figures = page.locator("svg").all()
+        assert [figure.get_attribute("role") for figure in figures] == ["img", "img"]
+        assert all(len(figure.get_attribute("aria-label")) > 60 for figure in figures)
+        assert all(figure.bounding_box()["height"] > 150 for figure in figures)
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
+        assert (brightness(back) < brightness(ink)) == (theme == "dark")
 
 
 @pytest.mark.parametrize("size", SIZES)

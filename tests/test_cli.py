@@ -570,3 +570,35 @@ def test_lines_are_counted_with_the_one_for_excel(tmp_path):
     (tmp_path / "a.csv").write_text("sep=;\ntext;label\nwin;spam\nlunch\n")
     with pytest.raises(ValueError, match=r"a\.csv, line 4: 2 cells are needed\. Got 1"):
         read_columns(tmp_path / "a.csv", ["text"], "label")
+
+
+# -- the audit -----------------------------------------------------------------------------
+
+
+def test_audit_prints_what_python_finds_and_writes_the_page(tmp_path, tiny):
+    from skfocal import audit
+
+    train = write(tmp_path / "train.csv", [*X, X[0]], [*y, y[0]])
+    test = write(tmp_path / "test.jsonl", [X[1].upper(), "new"], ["ham", "eggs"])
+    done = run("audit", train, "--test", test, "--model", tiny, "--output", tmp_path / "a.html")
+    found = audit([*X, X[0]], [*y, y[0]], [X[1].upper(), "new"], ["ham", "eggs"], model=tiny)
+    assert done.stdout == f"{found}\n"
+    assert f"a.html: {len(X) + 1} documents, {len(found.findings)} findings" in done.stderr
+    page = (tmp_path / "a.html").read_text()
+    assert "Test documents that are in training" in page and "StratifiedGroupKFold" in page
+
+
+def test_audit_reads_several_labels_and_skips_bad_rows(tmp_path, tiny):
+    path = tmp_path / "train.csv"
+    rows = [f"{text},{'a;b' if i % 2 else 'a'}" for i, text in enumerate(X)]
+    path.write_text("\n".join(["text,label", *rows, "too,many,cells"]) + "\n")
+    settings = ["--label-separator", ";", "--skip-bad-rows", "--max-length", "8"]
+    done = run("audit", path, "--model", tiny, *settings)
+    assert f"{len(X)} documents of 2 labels" in done.stdout
+    assert "max_length=8" in done.stdout and "left out: 1 of" in done.stderr
+
+
+def test_audit_refuses_a_page_that_cannot_be_written(tmp_path, tiny):
+    path = write(tmp_path / "train.csv")
+    done = run("audit", path, "--model", tiny, "--output", tmp_path / "no" / "a.html", code=1)
+    assert "must be a file in a folder that exists" in done.stderr and done.stdout == ""

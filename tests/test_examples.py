@@ -47,6 +47,12 @@ PRINTS = {
         r"^truncate +macro-F1 0\.\d+, 2\d\d of 290 ",
         r"^windows +macro-F1 0\.\d+, \d\d of 290 ",
     ],
+    "plot_look_at_your_data": [
+        r"^1,500 documents of 4\d classes, and 500 test documents$",
+        r"^interest \| money-fx: ",
+        r"^largest group of duplicates: \d+ documents",
+        r"^StratifiedGroupKFold\(",
+    ],
     "plot_multilabel": [
         r"^focal, weighted +0\.\d+ +0\.\d+ +0\.\d+ +\d",
         r"^true \[.*\], predicted",

@@ -41,6 +41,7 @@ TORCH_FREE = [
     "skfocal.balance",
     "skfocal.cli",
     "skfocal.comparison",
+    "skfocal.data_audit",
     "skfocal.datasets",
     "skfocal.displays",
     "skfocal.metrics",

@@ -311,7 +311,7 @@ def _encode_classes(y, texts, declared):
     present, codes = np.unique(y, return_inverse=True)
     if declared is None:
         if len(present) < 2:
-            raise ValueError(
+            raise OneClass(
                 "y must have documents of at least two classes. Got one class only: "
                 f"{excerpt(present.tolist()[0])}. If there are more, name them all in classes=."
             )
@@ -323,6 +323,10 @@ def _encode_classes(y, texts, declared):
 
 def _unique(declared):
     return np.unique(column_or_1d(declared))
+
+
+class OneClass(ValueError):
+    """Error for a y whose documents are all of one class, where no others are declared."""
 
 
 class UnknownLabels(ValueError):

@@ -355,8 +355,8 @@ def _alt_of_balance(audit: Audit) -> str:
     names = [elements.cut(audit.labels[i], 40) for i in (first, last)]
     alt = (
         f"Bars: documents of each of {len(audit.labels)} classes, from "
-        f"{table['documents'][first]:,} of {names[0]} down to {table['documents'][last]:,} of {names[1]}; the median is "
-        f"{np.median(table['documents'][used]):,.0f}"
+        f"{table['documents'][first]:,} of {names[0]} down to {table['documents'][last]:,} of "
+        f"{names[1]}; the median is {np.median(table['documents'][used]):,.0f}"
     )
     if "test_documents" in table:
         alt += f". Marks: test documents, {int(table['test_documents'].max()):,} at most"

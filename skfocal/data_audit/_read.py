@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skfocal._data.labels import Labels, UnknownLabels, encode
+from skfocal._data.labels import Labels, OneClass, UnknownLabels, encode
 from skfocal._data.texts import Documents, as_texts
 from skfocal._utils.messages import excerpts
 
@@ -92,7 +92,10 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
     if X_test is None and y_test is not None:
         raise ValueError("y_test needs X_test, the documents that have these labels. Got None.")
     train = list(as_texts(X))
-    classes, codes = encode(y, train)
+    try:
+        classes, codes = encode(y, train)
+    except OneClass as error:  # whose message speaks of a parameter of the estimator
+        raise ValueError(f"{error}".partition(" If there are more")[0]) from error
     if X_test is None:
         return Data(train, len(train), classes, codes)
     with _about_test():
