@@ -1,4 +1,4 @@
-"""The documentation, the report and the audit, opened in headless Chromium on a phone and a desktop."""
+"""The documentation, the report and the audit in headless Chromium on a phone and a desktop."""
 
 import re
 import shutil

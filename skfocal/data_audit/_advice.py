@@ -16,6 +16,7 @@ from sklearn.model_selection import (
 from skfocal._data.labels import strata
 from skfocal._utils.messages import excerpts
 from skfocal.data_audit._duplicates import groups_of
+from skfocal.data_audit._findings import many, share
 from skfocal.data_audit._measure import Lengths, Likeness
 from skfocal.data_audit._read import Data
 
@@ -69,20 +70,15 @@ def advise(
     advice = Advice(groups_of(data.n, likeness.pairs))
     _split(advice, data)
     support = table["documents"][table["documents"] > 0]
+    _losses(advice, n_differ, data.n)
     _balance(advice, support, data)
-    if n_differ >= _NOISY * data.n:
-        advice.grid["label_smoothing"] = [0.0, 0.1]
-        advice.reasons["label_smoothing"] = (
-            f"{n_differ} documents have a duplicate of another label, so some labels are wrong. "
-            "Smoothing keeps the model from learning them by heart."
-        )
     _length(advice, lengths, data.n)
     if data.n < _FEW and lengths.n_layers > 1:
         half = lengths.n_layers // 2
         advice.grid["freeze"] = [half]
         advice.reasons["freeze"] = (
-            f"With fewer than {_FEW} documents, half of the {lengths.n_layers} layers may stay as "
-            "they are: that was as good within the noise, and twice as fast."
+            f"With fewer than {_FEW:,} documents, half of the {lengths.n_layers} layers may stay "
+            "as they are: that was as good within the noise, and twice as fast."
         )
     return advice
 
@@ -127,7 +123,7 @@ def _why(data: Data, in_class: NDArray[np.int64], k: int, most: int, grouped: bo
         why = "all classes" if in_class.min() >= k else "all classes of more than one document"
         parts = [f"{k} folds: {why} have enough documents for each."]
         if most < _FOLDS:
-            parts = [f"{k} folds: with {n} documents, more would cost time and tell little."]
+            parts = [f"{k} folds: with {n:,} documents, more would cost time and tell little."]
     if data.multilabel:
         parts.append("scikit-learn does not stratify several labels, so a fold may lack some.")
     else:
@@ -154,15 +150,30 @@ def _alone(data: Data) -> list[Any]:
 # -- the grid ------------------------------------------------------------------------------
 
 
+def _losses(advice: Advice, n_differ: int, n: int) -> None:
+    grid, reasons = advice.grid, advice.reasons
+    if n_differ < _NOISY * n:
+        grid["gamma"] = [0.0, 2.0]
+        reasons["gamma"] = (
+            "0 is plain cross-entropy, and 2 is usual. Gamma changes which documents the model "
+            "learns from, not the balance of the classes, and no rule says which is better."
+        )
+        return
+    grid["gamma"], grid["label_smoothing"] = [0.0], [0.0, 0.1]
+    reasons["gamma"] = (
+        "With gamma, the model learns most from documents that look wrong, and those with a wrong "
+        "label do. 0 is plain cross-entropy."
+    )
+    reasons["label_smoothing"] = (
+        f"{many(n_differ, 'document')} have a duplicate of another label, so some labels are "
+        "wrong. Smoothing keeps the model from learning them by heart."
+    )
+
+
 def _balance(advice: Advice, support: NDArray[np.int64], data: Data) -> None:
     """Choose what corrects the imbalance; docs/which-loss.md and docs/benchmarks have the why."""
     grid, reasons = advice.grid, advice.reasons
     ratio = support.max() / support.min()
-    grid["gamma"] = [0.0, 2.0]
-    reasons["gamma"] = (
-        "0 is plain cross-entropy, and 2 is usual. Gamma changes which documents the model learns "
-        "from, not the balance of the classes, and no rule says which is better."
-    )
     if ratio <= _EVEN:
         reasons["gamma"] += (
             f" Classes differ in size by a factor of {ratio:.3g} at most: no weights are needed."
@@ -186,7 +197,7 @@ def _balance(advice: Advice, support: NDArray[np.int64], data: Data) -> None:
     if data.n >= _ENOUGH:
         grid["sampler"] = [None, "sqrt"]
         reasons["sampler"] = (
-            f"With {data.n} documents and few epochs, drawing rare classes more often did better "
+            f"With {data.n:,} documents and few epochs, drawing rare classes more often did better "
             "than weights alone."
         )
 
@@ -199,15 +210,15 @@ def _length(advice: Advice, lengths: Lengths, n: int) -> None:
         return
     covering = int(np.quantile(whole, _COVERED, method="higher"))
     covering = -(-covering // 8) * 8
-    reason = f"{cut:.0%} of the documents are longer than {reads} tokens."
+    reason = f"{share(cut)} of the documents are longer than {reads} tokens."
     if reads == lengths.limit:
         advice.reasons["long documents"] = (
             f"{reason} The model reads no more: long_documents='windows' reads the rest in pieces."
         )
         return
     longer = min(covering, lengths.limit)
-    advice.grid["max_length"] = [reads, longer]
+    advice.grid["max_length"] = [longer]
     reached = float((whole <= longer).mean())
     advice.reasons["max_length"] = (
-        f"{reason} {longer} tokens cover {reached:.0%} of them whole, and take longer."
+        f"{reason} {longer} tokens cover {share(reached)} of them whole, and take longer."
     )

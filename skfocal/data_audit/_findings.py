@@ -68,9 +68,10 @@ def _leaks(audit: "Audit") -> list[str]:
         }
     )
     verb = "has" if n == 1 else "have"
+    how = "word for word" if exact == n else f"{exact:,} of them word for word"
     return [
-        f"{many(n, 'test document')} ({part}) {verb} a duplicate in training, {exact:,} of them "
-        "word for word: scores on the test are too high."
+        f"{many(n, 'test document')} ({part}) {verb} a duplicate in training, {how}: scores on "
+        "the test may be too high."
     ]
 
 

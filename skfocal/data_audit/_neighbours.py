@@ -149,8 +149,9 @@ def nearest(
     search = NearestNeighbors(n_neighbors=n + same, algorithm="brute").fit(others)
     found: NDArray[np.int64] = search.kneighbors(vectors, return_distance=False)
     if not same:
-        return found
+        return found.astype(np.int64, copy=False)
     # A document may come after copies of it, or be crowded out by them.
     own = found == np.arange(len(vectors))[:, None]
     own[~own.any(axis=1), -1] = True
-    return found[~own].reshape(len(vectors), n)
+    others_of: NDArray[np.int64] = found[~own].reshape(len(vectors), n)
+    return others_of

@@ -78,15 +78,18 @@ _CLASS_HEADS = {
     "share": "share",
     "test_documents": "in test",
     "test_share": "share of test",
-    "median_tokens": "tokens, median",
-    "long_tokens": "95 % have at most",
-    "cut_share": "cut",
-    "unknown_share": "unknown tokens",
     "short": "nearly empty",
     "duplicated": "duplicates",
     "own_neighbours": "neighbours of the class",
     "nearest_class": "nearest other",
     "nearest_share": "its neighbours",
+}
+_LENGTH_HEADS = {
+    "label": "class",
+    "median_tokens": "tokens, median",
+    "long_tokens": "95 % have at most",
+    "cut_share": "cut",
+    "unknown_share": "unknown tokens",
 }
 _CLASS_KINDS: dict[str, elements.Kind] = {
     "label": "words",
@@ -99,13 +102,6 @@ _CLASS_KINDS: dict[str, elements.Kind] = {
 
 
 def _classes(audit: Audit) -> str:
-    table: dict[str, Any] = dict(audit.per_class)
-    for name in ("median_tokens", "long_tokens"):
-        table[name] = [None if value != value else int(value) for value in table[name].tolist()]
-    table["nearest_class"] = ["–" if name is None else name for name in table["nearest_class"]]
-    heads = {name: head for name, head in _CLASS_HEADS.items() if name in table}
-    rows = elements.table(table, heads, _CLASS_KINDS)
-    rows = elements.folded(rows, len(audit.labels), "Numbers of each class")
     about = (
         "Sorted by frequency. Of the five nearest neighbours of each document, by the pretrained "
         "encoder, the table has the share that belongs to the same class, and the other class that "
@@ -114,7 +110,17 @@ def _classes(audit: Audit) -> str:
     caption = "Number of documents of each class, on a logarithmic scale."
     wide = len(audit.labels) > _FEW_NAMES
     shown = elements.figure("Class balance", caption, _balance(audit), wide=wide)
+    rows = _rows_of_classes(audit, _CLASS_HEADS, "Documents of each class")
     return f"<p>{about}</p>{rows}{elements.grid(shown)}"
+
+
+def _rows_of_classes(audit: Audit, heads: dict[str, str], title: str) -> str:
+    table: dict[str, Any] = dict(audit.per_class)
+    for name in ("median_tokens", "long_tokens"):
+        table[name] = [None if value != value else int(value) for value in table[name].tolist()]
+    table["nearest_class"] = ["–" if name is None else name for name in table["nearest_class"]]
+    heads = {name: head for name, head in heads.items() if name in table}
+    return elements.folded(elements.table(table, heads, _CLASS_KINDS), len(audit.labels), title)
 
 
 def _lengths(audit: Audit) -> str:
@@ -125,12 +131,15 @@ def _lengths(audit: Audit) -> str:
     cut = audit.overall["cut share"]
     about = (
         f"{share(cut)} of the documents are longer than {audit.max_length} tokens and lose their "
-        "end. The table of classes says which."
+        "end."
         if cut
         else f"All documents fit into {audit.max_length} tokens."
     )
     shown = elements.figure("Length of the documents", caption, _histogram(audit))
-    return f"<p>{about}</p>{elements.grid(shown)}"
+    rows = _rows_of_classes(audit, _LENGTH_HEADS, "Tokens of each class")
+    if len(audit.labels) <= _FEW_NAMES:  # there is room for it beside the figure
+        return f"<p>{about}</p>{elements.grid(shown, f'<div>{rows}</div>')}"
+    return f"<p>{about}</p>{elements.grid(shown)}{rows}"
 
 
 def _differing(audit: Audit) -> str:
@@ -192,13 +201,14 @@ def _pair(row: dict[str, Any]) -> str:
     labels = [elements.label(_label(row[name])) for name in ("label", "other_label")]
     facts = {"rows": " and ".join(places)}
     facts["labels" if differ else "label"] = " and ".join(labels) if differ else labels[0]
-    facts["words in common"] = "all" if row["exact"] else f"{row['overlap']:.0%}"
+    facts["words in common"] = "all" if row["exact"] else share(row["overlap"])
     one, other = str(row["document"]), str(row["other_document"])
     text = elements.excerpt_of(one, _EXCERPT)
     if not row["exact"]:
         one, other = _from_difference(one, other)
         text = f"{elements.excerpt_of(one, _EXCERPT)}<br><br>{elements.excerpt_of(other, _EXCERPT)}"
-    return elements.document(facts, text, right=not differ)
+    is_harmless = not differ and row["set"] == row["other_set"]
+    return elements.document(facts, text, right=is_harmless)
 
 
 def _label(label: Any) -> str:
@@ -292,25 +302,18 @@ def _advice(audit: Audit) -> str:
     parts.append(f"<p>{elements.text(reasons['split'])}</p>")
     n = int(np.prod([len(values) for values in audit.grid.values()]))
     parts.append(f"<h3>First grid</h3><p>{many(n, 'candidate')} for GridSearchCV:</p>")
-    rows = {
-        "name": list(audit.grid),
-        "values": [", ".join(map(repr, values)) for values in audit.grid.values()],
-        "reason": [reasons[name] for name in audit.grid],
-    }
-    parts.append(_reasons(rows))
+    items = [
+        elements.document(
+            {elements.text(name): elements.text(", ".join(map(repr, values)))},
+            elements.text(reasons[name]),
+            right=True,
+        )
+        for name, values in audit.grid.items()
+    ]
+    parts.append(f"<ol>{''.join(items)}</ol>")
     if "long documents" in reasons:
         parts.append(f"<p>{elements.text(reasons['long documents'])}</p>")
     return "".join(parts)
-
-
-def _reasons(rows: dict[str, list[str]]) -> str:
-    lines = [
-        f'<tr><th scope="row" class="words"><code>{elements.text(name)}</code></th>'
-        f'<td class="words"><code>{elements.text(values)}</code></td>'
-        f'<td class="words long">{elements.text(reason)}</td></tr>'
-        for name, values, reason in zip(*rows.values(), strict=True)
-    ]
-    return f'<div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 # -- figures ---------------------------------------------------------------------------------
@@ -370,9 +373,12 @@ def _histogram(audit: Audit) -> str:
     edges = np.unique(np.geomspace(bottom, top, 41).round()).astype(int)
 
     def plot(ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         ax.hist(lengths, bins=edges.tolist(), color=figures.BLUE)
         ax.axvline(audit.max_length, color=figures.ORANGE, linewidth=2.5)
         ax.set(xscale="log", xlabel="tokens", ylabel="documents")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         ax.xaxis.set_minor_formatter(lambda value, _: "")
 
