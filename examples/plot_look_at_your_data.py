@@ -54,18 +54,19 @@ assert not any(set(found.groups[a]) & set(found.groups[b]) for a, b in found.spl
 
 # %%
 # The figure shows each class by its size, and how many of the nearest neighbours of its documents
-# belong to it. Nothing was trained yet, so classes at the bottom are those that a classifier will
-# find hard: they are rare, or lie among others.
+# belong to it, of as many as there are others in the class. Nothing was trained yet, so the classes
+# at the bottom are those that a classifier will find hard.
 table = found.per_class
-used = table["documents"] > 0
+used = table["documents"] > 1
 figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
 ax.scatter(table["documents"][used], table["own_neighbours"][used], color="#0072B2")
+text = {"textcoords": "offset points", "fontsize": 8, "ha": "center"}
 for label, n, own in zip(
     table["label"][used], table["documents"][used], table["own_neighbours"][used], strict=True
 ):
     if n >= 20:
-        ax.annotate(label, (n, own), xytext=(5, -3), textcoords="offset points", fontsize=8)
-ax.set(xscale="log", xlabel="documents of the class", ylim=(-0.03, 1.03))
+        ax.annotate(label, (n, own), xytext=(0, 6), **text)
+ax.set(xscale="log", xlabel="documents of the class", ylim=(-0.03, 1.05))
 ax.set_ylabel("share of neighbours of the same class")
 ax.grid(alpha=0.3)
 if options.figure:

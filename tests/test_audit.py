@@ -202,10 +202,13 @@ def test_a_class_inside_another_is_found(minilm, reuters):
     (line,) = [line for line in found.findings if "lie among" in line]
     assert "'hidden'" in line and "'ship'" in line
     labels = y[np.argsort(-cosines)[:, :5]]
-    own = {label: (labels[y == label] == label).mean() for label in set(y)}
+    own = {
+        label: (labels[y == label] == label).sum() / (n * min(5, n - 1)) if n > 1 else np.nan
+        for label, n in zip(*np.unique(y, return_counts=True), strict=True)
+    }
     table = found.per_class
     shares = dict(zip(table["label"].tolist(), table["own_neighbours"].tolist(), strict=True))
-    assert shares == pytest.approx(own)
+    assert shares == pytest.approx(own, nan_ok=True)
 
 
 def test_numbers_at_the_top_are_those_of_the_labels(found, planted):

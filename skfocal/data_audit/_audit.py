@@ -155,8 +155,9 @@ class Audit:
         "long_tokens"; "cut_share" of documents longer than `max_length`; "unknown_share" of tokens;
         "short", the number of documents of at most three tokens; "duplicated", the number of
         documents with a duplicate; among the five nearest neighbours of the documents,
-        "own_neighbours", the share of the class itself, "nearest_class", the most frequent other
-        class, and "nearest_share". Shares without documents are NaN.
+        "own_neighbours", the share of the class itself, of as many as it has other documents;
+        "nearest_class", the most frequent other class, and "nearest_share". Shares of nothing are
+        NaN.
     duplicates : dict of str -> list
         Pairs of duplicates: those of different labels first, then those across training and test.
         "set" ("training" or "test"), "row", "label" and "document" of one, "other_set",

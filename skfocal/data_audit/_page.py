@@ -104,8 +104,9 @@ _CLASS_KINDS: dict[str, elements.Kind] = {
 def _classes(audit: Audit) -> str:
     about = (
         "Sorted by frequency. Of the five nearest neighbours of each document, by the pretrained "
-        "encoder, the table has the share that belongs to the same class, and the other class that "
-        "is found most often: a class without neighbours of its own will be hard to find."
+        "encoder, the table has the share that belongs to the same class (of as many as it has) "
+        "and the other class that is found most often: a class without neighbours of its own "
+        "will be hard to find."
     )
     caption = "Number of documents of each class, on a logarithmic scale."
     wide = len(audit.labels) > _FEW_NAMES

@@ -58,12 +58,15 @@ def _quantile(values: NDArray[np.int64], share: float) -> float:
 def _neighbours(data: Data, likeness: Likeness) -> dict[str, NDArray[Any]]:
     """Return for each class which classes the neighbours of its documents have.
 
-    "own_neighbours" is the share that has the class itself, "nearest_class" the most frequent
-    other class and "nearest_share" its share. With several labels, only labels that never come
-    together with it are others.
+    "own_neighbours" is the share that has the class itself: of a class of three documents, two
+    neighbours can. "nearest_class" is the most frequent other class and "nearest_share" its share.
+    With several labels, only labels that never come together with it are others.
     """
     has = data.has()[: data.n]
-    n_neighbours = np.asarray(has.T @ likeness.neighbours.sum(axis=1)).ravel()
+    each = np.asarray(likeness.neighbours.sum(axis=1)).ravel()
+    n_neighbours = has.T @ each
+    most_own = np.minimum(each.max(), np.asarray(has.sum(axis=0)).ravel() - 1)
+    possible = np.maximum(has.T @ (each > 0).astype(np.int64) * most_own, 0)
     counts = (has.T @ likeness.neighbours @ has).tolil()
     own = counts.diagonal()
     for i, j in zip(*(has.T @ has).nonzero(), strict=True):
@@ -79,7 +82,7 @@ def _neighbours(data: Data, likeness: Likeness) -> dict[str, NDArray[Any]]:
         nearest[c] = data.names[counts.indices[row][best]]
     with np.errstate(invalid="ignore"):
         return {
-            "own_neighbours": own / n_neighbours,
+            "own_neighbours": own / possible,
             "nearest_class": nearest,
             "nearest_share": most / n_neighbours,
         }
