@@ -486,6 +486,12 @@ WRONG = {
     "NaN labels": ((X, [1.0, np.nan, 2.0]), {}, "Got nan in row 1"),
     "other numbers of texts and labels": ((X, Y[:2]), {}, "inconsistent numbers of samples"),
     "one class": ((X, ["a"] * 3), {}, "at least two classes. Got one class only: 'a'."),
+    "no label anywhere": ((X, np.zeros((3, 2))), {}, "an indicator of zeros only"),
+    "test labels in other columns": (
+        (X, [[1, 0, 1], [0, 1, 1], [1, 0, 0]], X, np.eye(3, 2)),
+        {},
+        "In X_test and y_test: classes must name the 2 columns",
+    ),
     "no document": (([], []), {}, "X holds no document"),
     "no text": (([*X, None], [*Y, "a"]), {}, "Got NoneType in row 3"),
     "a single text": (("text", ["a"]), {}, "not a single str"),

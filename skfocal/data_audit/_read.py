@@ -96,6 +96,8 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
         classes, codes = encode(y, train)
     except OneClass as error:  # whose message speaks of a parameter of the estimator
         raise ValueError(f"{error}".partition(" If there are more")[0]) from error
+    if codes.ndim == 2 and not codes.any():
+        raise ValueError("y must have a label somewhere. Got an indicator of zeros only.")
     if X_test is None:
         return Data(train, len(train), classes, codes)
     with _about_test():
