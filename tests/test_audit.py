@@ -1,7 +1,9 @@
 """The audit finds what was planted in real text, and nothing else."""
 
+import io
 import pickle
 import re
+import sys
 import warnings
 
 import numpy as np
@@ -603,6 +605,18 @@ def test_the_summary_has_the_findings_the_split_and_the_grid(found):
     assert printed.startswith("58 documents of 6 classes, and 3 test documents\n")
     assert repr(found) == f"<Audit: 58 documents, 6 classes, {len(found.findings)} findings>"
     assert sentences(found) == found.findings
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream, shown", [(Terminal, True), (io.StringIO, False)])
+def test_a_bar_counts_the_distinct_documents_on_a_terminal(stream, shown, tiny, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream())
+    audit(["one text", "One text", "two texts", ""], ["a", "a", "b", "b"], model=tiny)
+    assert ("0/2 [" in sys.stderr.getvalue()) == shown
 
 
 def test_the_name_is_always_the_function(found):

@@ -93,8 +93,7 @@ def audit(
 
     encoder = Encoder.load(model, max_length, data.pairs, trust_remote_code)
     lengths = measure_lengths(encoder, data.documents)
-    with _bar(len(data.documents)) as watch:
-        likeness = measure_likeness(encoder, data, lengths, watch)
+    likeness = measure_likeness(encoder, data, lengths, _bar)
     return Audit(data, lengths, likeness, os.path.basename(os.path.normpath(model)))
 
 

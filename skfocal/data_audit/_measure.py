@@ -1,6 +1,7 @@
 """Measure documents: their tokens, their duplicates, the classes of their neighbours."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,15 @@ class Likeness:
 
 
 def measure_likeness(
-    encoder: "Encoder", data: Data, lengths: Lengths, watch: Callable[[int], object]
+    encoder: "Encoder",
+    data: Data,
+    lengths: Lengths,
+    bar: Callable[[int], AbstractContextManager[Callable[[int], object]]],
 ) -> Likeness:
-    """Embed the documents that have text, each distinct one once, and compare them."""
+    """Embed the documents that have text, each distinct one once, and compare them.
+
+    Within ``bar(n)``, the number of documents that are done is given to what it yields.
+    """
     documents, n = data.documents, data.n
     first = first_copies(documents)
     empty = lengths.text == 0
@@ -101,7 +108,8 @@ def measure_likeness(
     if not len(distinct):
         none = all_pairs(first, np.zeros((0, 2), np.int64), np.zeros(0), n)
         return Likeness(none, sparse.csr_array((n, n), dtype=np.int64))
-    vectors = encoder.embed([documents[i] for i in distinct], watch)
+    with bar(len(distinct)) as watch:
+        vectors = encoder.embed([documents[i] for i in distinct], watch)
     candidates = _candidates(vectors, distinct, n)
     pairs = all_pairs(first, *near_pairs(documents, candidates), n)
     rows = np.flatnonzero(~empty[:n])

@@ -104,7 +104,9 @@ class Encoder:
     ) -> NDArray[np.float32]:
         on_cpu = torch.device(device).type == "cpu"
         module = self.module.to(device).eval()
-        if not on_cpu or cpu_has_bfloat16():  # half the time, and the order of neighbours stays
+        if (
+            cpu_has_bfloat16() if on_cpu else device.startswith("cuda")
+        ):  # half the time, and the order of neighbours stays
             module = reduced_copy(module, "bfloat16")
         data, collate = TokenDataset(tokens), Collator(self.tokenizer.pad_token_id)
         limits = (None, _TOKENS_AT_ONCE) if on_cpu else (_DOCUMENTS_AT_ONCE,)
