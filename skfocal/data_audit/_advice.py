@@ -16,7 +16,7 @@ from sklearn.model_selection import (
 from skfocal._data.labels import strata
 from skfocal._utils.messages import excerpts
 from skfocal.data_audit._duplicates import groups_of
-from skfocal.data_audit._findings import many, share
+from skfocal.data_audit._findings import many, share, times
 from skfocal.data_audit._measure import Lengths, Likeness
 from skfocal.data_audit._read import Data
 
@@ -176,10 +176,10 @@ def _balance(advice: Advice, support: NDArray[np.int64], data: Data) -> None:
     ratio = support.max() / support.min()
     if ratio <= _EVEN:
         reasons["gamma"] += (
-            f" Classes differ in size by a factor of {ratio:.3g} at most: no weights are needed."
+            f" Classes differ in size by a factor of {times(ratio)} at most: no weights are needed."
         )
         return
-    most = f"The most frequent {'label' if data.multilabel else 'class'} has {ratio:.3g} times"
+    most = f"The most frequent {'label' if data.multilabel else 'class'} has {times(ratio)} times"
     if data.multilabel:
         grid["alpha"], grid["refit_head"] = [None, "effective"], [None, "effective"]
         reasons["alpha"] = f"{most} as many documents as the rarest."

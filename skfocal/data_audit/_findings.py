@@ -37,6 +37,17 @@ def share(value: float) -> str:
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
 
 
+def times(ratio: float) -> str:
+    """Return a ratio of counts, a small one with three digits.
+
+    Examples
+    --------
+    >>> times(2840.0), times(12.4), times(1.5)
+    ('2,840', '12', '1.5')
+    """
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.3g}"
+
+
 def many(n: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skfocal._pages import elements, figures
-from skfocal.data_audit._findings import many, share
+from skfocal.data_audit._findings import many, share, times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def _head(audit: Audit) -> str:
     cards = {
         "documents": f"{n:,}",
         kind: f"{int(numbers[kind]):,}",
-        "most frequent to rarest": f"{numbers['imbalance ratio']:,.3g} : 1",
+        "most frequent to rarest": f"{times(numbers['imbalance ratio'])} : 1",
         f"cut at {audit.max_length} tokens": share(numbers["cut share"]),
         "unknown tokens": share(numbers["unknown token share"]),
         "with a duplicate": f"{int(numbers['with a duplicate']):,}",
