@@ -42,6 +42,7 @@ LAYERS = {
         "_runtime",
         "_data",
         "_encoder",
+        "balance",
         "_estimator",
         "_pages",
     ],

@@ -13,16 +13,23 @@ import pyarrow as pa
 import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances
-from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedGroupKFold
-from sklearn.preprocessing import normalize
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    StratifiedGroupKFold,
+    cross_val_predict,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, normalize
 from test_report import Page, check_page
 from transformers import AutoTokenizer
 
 import skfocal
 import skfocal.data_audit
 from skfocal import Audit, BertFocalClassifier, audit, cache_info, fetch_reuters
-from skfocal.data_audit import _duplicates
+from skfocal.data_audit import _doubts, _duplicates
 from skfocal.data_audit._findings import sentences
 from skfocal.data_audit._neighbours import Encoder, nearest
 
@@ -564,6 +571,101 @@ def test_five_thousand_classes(tiny):
     assert len(found._repr_html_()) < 12_000_000
 
 
+# -- doubtful labels -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wrongly_labelled(minilm):
+    """Documents of R8 of which every tenth has a wrong label, and the audit of them."""
+    X, y = fetch_reuters("r8", subset="train", return_X_y=True)
+    rows = np.flatnonzero(np.isin(y, ["crude", "trade", "acq", "ship"]))[:300]
+    X, right = [" ".join(X[i].split()[:60]) for i in rows], y[rows]
+    given, wrong = right.copy(), np.arange(0, 300, 10)
+    given[wrong] = np.roll(np.unique(right), 1)[np.unique(right, return_inverse=True)[1][wrong]]
+    return X, right, given, wrong, audit(X, given, model=minilm)
+
+
+def test_wrong_labels_are_doubted_first_and_the_right_ones_suggested(wrongly_labelled):
+    _, right, given, wrong, found = wrongly_labelled
+    table = found.doubtful_labels
+    first = np.array(table["row"][: len(wrong)])
+    assert np.isin(first, wrong).mean() > 0.6  # of as many, a tenth by chance
+    hits = [i for i, row in enumerate(first) if row in wrong]
+    assert np.mean([table["suggested"][i] == right[table["row"][i]] for i in hits]) > 0.8
+    assert [table["label"][i] for i in hits] == given[first[hits]].tolist()
+    assert table["probability"] == sorted(table["probability"]) and found.n_judged == 300
+    (line,) = [line for line in found.findings if "improbable" in line]
+    assert line.startswith(f"{sum(p < 0.1 for p in table['probability'])} documents")
+    page = check_page(found)
+    assert "Doubtful labels" in page.texts and f"training {first[0]}" in page.texts
+
+
+def test_probabilities_are_those_of_a_balanced_logistic_regression(wrongly_labelled, minilm):
+    X, _, given, _, found = wrongly_labelled
+    codes = np.unique(given, return_inverse=True)[1]
+    F = Encoder.load(minilm, None, False, False).embed(X, lambda n: None)
+    cv = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    scale = FunctionTransformer(lambda F: F / F.std())  # their mean is close to 0
+    logistic = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+    settings = {"cv": cv, "groups": found.groups, "method": "predict_proba"}
+    proba = cross_val_predict(make_pipeline(scale, logistic), F, codes, **settings)
+    own = proba[np.arange(len(codes)), codes]
+    rows = found.doubtful_labels["row"]
+    np.testing.assert_allclose(found.doubtful_labels["probability"], own[rows], atol=0.01)
+    order = np.argsort(own, kind="stable")
+    wrong = order[proba.argmax(1)[order] != codes[order]]
+    assert set(rows) == set(wrong.tolist())
+
+
+def test_copies_do_not_confirm_a_wrong_label(wrongly_labelled, minilm):
+    X, right, given, wrong, found = wrongly_labelled
+    row = next(row for row in found.doubtful_labels["row"] if row in wrong)
+    X, given = [*X, X[row], f"{X[row]} "], [*given, given[row], given[row]]
+    table = audit(X, given, model=minilm).doubtful_labels
+    rows = table["row"]
+    places = [rows.index(i) for i in (row, 300, 301)]
+    assert max(places) < 10 and {table["suggested"][i] for i in places} == {right[row]}
+
+
+def test_a_document_alone_in_its_class_is_not_judged(tiny, reuters):
+    X, y = [*reuters[0], "the only one of its kind", ""], [*reuters[1], "alone", "acq"]
+    found = audit(X, y, model=tiny)
+    assert found.n_judged == 48 and not {48, 49} & set(found.doubtful_labels["row"])
+    assert any("2 documents could not be judged" in text for text in check_page(found).texts)
+
+
+def test_a_label_too_many_and_one_too_few_are_doubted(wrongly_labelled, minilm):
+    X, right = wrongly_labelled[:2]
+    oil = np.isin(right, ["crude"])
+    y = [["oil", "news"] if is_oil else ["money", "news"] for is_oil in oil]
+    more, fewer = np.flatnonzero(~oil)[5], np.flatnonzero(oil)[5]
+    y[more], y[fewer] = ["money", "news", "oil"], ["news"]
+    table = audit(X, y, model=minilm).doubtful_labels
+    found = dict(zip(table["row"], table["suggested"], strict=True))
+    assert found[more] == ["money", "news"] and found[fewer] == ["news", "oil"]
+    assert set(table["row"][:6]) >= {more, fewer}
+
+
+@pytest.mark.parametrize("most", [3 * 48, 4 * 48])
+def test_labels_of_too_many_classes_are_not_judged(most, tiny, reuters, monkeypatch):
+    monkeypatch.setattr(_doubts, "MOST", most)
+    found = audit(*reuters, model=tiny)
+    is_judged = most == 4 * 48
+    assert found.n_judged == 48 * is_judged
+    said = any("No label was judged" in text for text in check_page(found).texts)
+    assert said != is_judged and bool(found.doubtful_labels["row"]) == is_judged
+
+
+@pytest.mark.parametrize(
+    "y", [list("aabb"), list("aaab"), list("abab"), list("abcd"), list("aaaab")]
+)
+def test_few_documents_are_judged_as_far_as_possible(y, tiny):
+    X = ["win money", "win cash now", "team lunch", "lunch meeting", "win a prize"][: len(y)]
+    found = audit(X, y, model=tiny)
+    singles = sum(y.count(label) == 1 for label in y)
+    assert found.n_judged <= len(y) - singles and check_page(found)
+
+
 # -- the page and the class ----------------------------------------------------------------
 
 
@@ -576,6 +678,7 @@ def test_the_page_shows_what_was_found(found, tmp_path):
         "Classes",
         "Lengths",
         "Duplicates with different labels",
+        "Doubtful labels",
         "Test documents that are in training",
         "Other duplicates",
         "Labels that differ only in case or blanks",
@@ -629,5 +732,6 @@ def test_the_name_is_always_the_function(found):
 
 def test_clean_documents_have_no_findings(tiny, reuters):
     found = audit(*reuters, model=tiny, max_length=64)
-    cut = [line for line in found.findings if "max_length" not in line and "lie among" not in line]
-    assert cut == []
+    # An encoder of random weights knows no classes.
+    about = ("max_length", "lie among", "improbable")
+    assert [line for line in found.findings if not any(part in line for part in about)] == []

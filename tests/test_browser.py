@@ -132,7 +132,7 @@ def test_the_audit_is_whole_without_a_network(size, theme, browser, audit_page):
         page = tab.page
         page.emulate_media(color_scheme=theme)
         assert not tab.open(home)
-        assert page.locator("details.part").count() == 9
+        assert page.locator("details.part").count() == 10
         figures = page.locator("svg").all()
         assert [figure.get_attribute("role") for figure in figures] == ["img", "img"]
         assert all(len(figure.get_attribute("aria-label")) > 60 for figure in figures)

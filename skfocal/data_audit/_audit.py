@@ -163,6 +163,15 @@ class Audit:
         "other_row", "other_label" and "other_document" of the other; "exact"; "overlap", the
         Jaccard index; "same_label", None if a label is not known. A text with several copies is in
         one pair with each of them.
+    doubtful_labels : dict of str -> list
+        Training documents that a classifier which has not seen them decides otherwise, those first
+        whose label it finds least probable: "row", "label", "suggested", "probability" of the
+        label, "document". With several labels, the worst one decides, and "suggested" are the
+        labels with that one changed. The classifier is a balanced logistic regression on the
+        embeddings, in five folds. Empty if there are too many classes to fit one, more than
+        1,000,000 over the number of documents.
+    n_judged : int
+        Number of documents whose labels were judged. The only document of its class cannot be.
     hidden_classes : dict of str -> list
         Classes all of whose documents' nearest neighbours belong to one larger class: "label",
         "documents", "other", "other_documents".
@@ -199,6 +208,8 @@ class Audit:
         self.per_class = _tables.per_class(data, lengths, likeness, order)
         self.overall = _tables.overall(data, lengths, likeness, self.per_class)
         self.duplicates = _tables.duplicates(data, likeness.pairs)
+        self.doubtful_labels = _tables.doubtful_labels(data, likeness.doubts)
+        self.n_judged = 0 if likeness.doubts is None else len(likeness.doubts.rows)
         self.hidden_classes = _tables.hidden_classes(self.per_class)
         self.label_variants = _tables.label_variants(data)
         self.short_documents = _tables.short_documents(data, lengths)

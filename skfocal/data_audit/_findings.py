@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from skfocal.data_audit._audit import Audit
 
 _UNKNOWN = 0.05  # share of unknown tokens that `fit` warns of
+_DOUBTFUL = 0.1  # probability of a label
 _NAMED = 5  # classes, labels or documents that the summary names
 
 
@@ -16,6 +17,7 @@ def sentences(audit: "Audit") -> list[str]:
     found = [
         *_leaks(audit),
         *_differing(audit),
+        *_doubtful(audit),
         *_variants(audit),
         *_only_in_one(audit),
         *_hidden(audit),
@@ -91,6 +93,18 @@ def _differing(audit: "Audit") -> list[str]:
     if not n:
         return []
     return [f"{many(n, 'document')} have a duplicate of another label: one of the two is wrong."]
+
+
+def _doubtful(audit: "Audit") -> list[str]:
+    n = sum(p < _DOUBTFUL for p in audit.doubtful_labels["probability"])
+    if not n:
+        return []
+    part, verb = share(n / audit.n_judged), "has a label" if n == 1 else "have labels"
+    return [
+        f"{many(n, 'document')} ({part}) {verb} that a classifier which has not seen "
+        f"{'it' if n == 1 else 'them'} finds improbable (p < {_DOUBTFUL:g}): read "
+        f"{'it' if n == 1 else 'the first ones'}."
+    ]
 
 
 def _variants(audit: "Audit") -> list[str]:

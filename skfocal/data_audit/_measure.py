@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skfocal.data_audit._duplicates import Pairs, all_pairs, first_copies, near_pairs, parts_of
+from skfocal.data_audit._doubts import Doubts, judge
+from skfocal.data_audit._duplicates import (
+    Pairs,
+    all_pairs,
+    first_copies,
+    groups_of,
+    near_pairs,
+    parts_of,
+)
 from skfocal.data_audit._read import Data
 
 if TYPE_CHECKING:
@@ -84,10 +92,13 @@ class Likeness:
         Duplicates.
     neighbours : sparse array of shape (n_train, n_train)
         Ones where a training document (column) is among the nearest of another (row).
+    doubts : Doubts or None
+        How probable the labels of the training documents are.
     """
 
     pairs: Pairs
     neighbours: sparse.csr_array
+    doubts: Doubts | None
 
 
 def measure_likeness(
@@ -107,14 +118,16 @@ def measure_likeness(
     distinct = np.flatnonzero((first == np.arange(len(first))) & ~empty)
     if not len(distinct):
         none = all_pairs(first, np.zeros((0, 2), np.int64), np.zeros(0), n)
-        return Likeness(none, sparse.csr_array((n, n), dtype=np.int64))
+        return Likeness(none, sparse.csr_array((n, n), dtype=np.int64), None)
     with bar(len(distinct)) as watch:
         vectors = encoder.embed([documents[i] for i in distinct], watch)
     candidates = _candidates(vectors, distinct, n)
     pairs = all_pairs(first, *near_pairs(documents, candidates), n)
     rows = np.flatnonzero(~empty[:n])
     of_each = vectors[np.searchsorted(distinct, first[rows])]
-    return Likeness(pairs, _neighbours(of_each, rows, n))
+    groups = groups_of(n, pairs)[rows]
+    doubts = judge(of_each, data.codes[rows], groups, len(data.classes))
+    return Likeness(pairs, _neighbours(of_each, rows, n), doubts and doubts.at(rows))
 
 
 def _candidates(

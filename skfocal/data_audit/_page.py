@@ -30,7 +30,7 @@ def content(audit: Audit) -> str:
         elements.part("Classes", _classes(audit)),
         elements.part("Lengths", _lengths(audit)),
         elements.part("Duplicates with different labels", _differing(audit)),
-        # Suspected label errors belong here: they are read in the same way as the part above.
+        elements.part("Doubtful labels", _doubtful(audit)),
         elements.part("Test documents that are in training", _leaks(audit)),
         elements.part("Other duplicates", _repeated(audit)),
         elements.part("Classes that hide in others", _hidden(audit)),
@@ -150,6 +150,39 @@ def _differing(audit: Audit) -> str:
         "The same text, or nearly, with two labels. At least one label is wrong, or the classes "
         "cannot be told apart by the text.",
     )
+
+
+def _doubtful(audit: Audit) -> str:
+    table, n = audit.doubtful_labels, int(audit.overall["documents"])
+    if not audit.n_judged:
+        return "<p>No label was judged: there are too many classes, or too few documents.</p>"
+    about = (
+        "A balanced logistic regression on the embeddings, which has not seen these documents, "
+        "decides for another label. The first in the list are most often wrong; further down, "
+        "rare and mixed documents become more frequent. p is the probability of the label."
+    )
+    if audit.n_judged < n:
+        about += (
+            f" {many(n - audit.n_judged, 'document')} could not be judged: empty, or alone in "
+            "their class."
+        )
+    rows = len(table["row"])
+    if rows > _SHOWN:
+        about += f" {_SHOWN} of {rows:,} are shown; all are in <code>audit.doubtful_labels</code>."
+    items = [
+        _doubt({name: column[i] for name, column in table.items()})
+        for i in range(min(rows, _SHOWN))
+    ]
+    return (
+        f"<p>{about}</p><ol>{''.join(items)}</ol>" if items else f"<p>{about} There are none.</p>"
+    )
+
+
+def _doubt(row: dict[str, Any]) -> str:
+    facts = {"row": f"training {row['row']}"}
+    facts |= {name: elements.label(_label(row[name])) for name in ("label", "suggested")}
+    facts["p"] = elements.small(row["probability"])
+    return elements.document(facts, elements.excerpt_of(row["document"], _EXCERPT))
 
 
 def _leaks(audit: Audit) -> str:

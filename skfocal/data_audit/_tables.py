@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skfocal._data.labels import positives
+from skfocal.data_audit._doubts import Doubts
 from skfocal.data_audit._duplicates import Pairs, normal_form, parts_of
 from skfocal.data_audit._measure import Lengths, Likeness
 from skfocal.data_audit._read import Data
@@ -131,6 +132,22 @@ def short_documents(data: Data, lengths: Lengths) -> Table:
         "tokens": lengths.text[rows].tolist(),
         "document": [shown(data.documents[i]) for i in rows],
     }
+
+
+def doubtful_labels(data: Data, doubts: Doubts | None) -> Table:
+    """Return the documents that are judged to have other labels, the most doubtful first."""
+    rows: list[tuple[Any, ...]] = []
+    if doubts is not None:
+        columns = (doubts.rows, doubts.probability, doubts.worst, doubts.suggested)
+        for i, p, worst, code in zip(*(column.tolist() for column in columns), strict=True):
+            label, name = data.label(i), data.names[worst]
+            if data.multilabel and p < 0.5:
+                other = sorted(set(label) ^ {name}, key=data.names.index)
+                rows.append((i, label, other, p, shown(data.documents[i])))
+            elif not data.multilabel and code != worst:
+                rows.append((i, label, data.names[code], p, shown(data.documents[i])))
+    heads = ("row", "label", "suggested", "probability", "document")
+    return {head: [row[k] for row in rows] for k, head in enumerate(heads)}
 
 
 def duplicates(data: Data, pairs: Pairs) -> Table:
