@@ -29,8 +29,8 @@ from skfocal.displays import (
     ClassLossDisplay,
     ReliabilityDisplay,
     TrainingHistoryDisplay,
-    _pyplot,
 )
+from skfocal.displays._drawing import pyplot
 from skfocal.metrics import confidence_bins
 from skfocal.report._answers import (
     Answers,
@@ -184,7 +184,7 @@ class Report:
         """
         if not isinstance(n_hardest, Integral) or n_hardest < 0:
             raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
-        _pyplot(cls)
+        pyplot(cls)
         check_is_fitted(estimator)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
