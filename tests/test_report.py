@@ -222,6 +222,47 @@ def test_hardest_documents_have_the_highest_focal_weights(make, mistaken, loss):
     assert len(clf.report(X, y, n_hardest=99).hardest["row"]) == len(y)
 
 
+def alternatives(report):
+    """Return the text alternatives of the figures of a page."""
+    return [a["aria-label"] for tag, a in check_page(report).elements if tag == "svg"]
+
+
+def test_each_figure_says_its_main_numbers(make, mistaken):
+    X, y = mistaken
+    report = make(max_epochs=2, train_split=0.3).fit(X, y).report(X, y)
+    said = alternatives(report)
+    label, share = report.labels[0], report.per_class["test_share"][0]
+    trained = report.per_class["train_share"][0]
+    losses, held_out = (report.history[name] for name in ("train_loss", "valid_loss"))
+    right = round(report.overall["accuracy"] * len(y))
+    average = report.per_class["average_precision"][0]
+    for expected in (
+        f"Shares of the classes in these documents: {label} {100 * share:.3g} % "
+        f"({100 * trained:.3g} % in training), ",
+        f"Average precision: {label} {average:.2f}, ",
+        f"class first: {right} of {len(y)} documents are on the diagonal. Most frequent errors: "
+        f"{report.confusions['true'][0]} as {report.confusions['predicted'][0]} "
+        f"{report.confusions['documents'][0]}",
+        f"accuracy {right / len(y):.3f}, expected calibration error "
+        f"{report.overall['calibration error']:.3f}.",
+        f"Right and wrong decisions by confidence: {right} of {len(y)} documents right.",
+        f"2 epochs: training loss {losses[0]:.3f} in the first, {losses[-1]:.3f} in the last; "
+        f"held-out loss {held_out[0]:.3f} in the first",
+        f"{label} {100 * trained:.3g} % of the documents and ",
+    ):
+        assert sum(expected in text for text in said) == 1, (expected, said)
+
+
+def test_of_many_classes_the_first_and_the_last_are_said():
+    y = np.repeat([f"class {c:02}" for c in range(9)], range(18, 0, -2))
+    model = DummyClassifier().fit(y[:, None], y)
+    said = alternatives(Report.from_estimator(model, y[:, None], y))
+    assert "class 04 11.1 %; last of 9: class 08 2.22 %." in said[0]
+    assert "lowest of 9: class 08 0.02." in said[1]
+    said = alternatives(Report.from_estimator(model, y[:18, None], y[:18]))
+    assert said[0].endswith("8 without a document.")
+
+
 def test_one_pass_over_the_documents(make, data, monkeypatch):
     clf = make().fit(*data)
     seen = []
