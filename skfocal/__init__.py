@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     )
     from skfocal.metrics import expected_calibration_error
     from skfocal.options import Checkpoint, Windows
-    from skfocal.report import Report
+    from skfocal.report import ClassifierComparison, Report, compare_classifiers
     from skfocal.serving import OnnxBatcher, OnnxClassifier
     from skfocal.sharing import share
 
@@ -98,7 +98,9 @@ _HOME = {
     "cross_entropy": "losses",
     "OnnxBatcher": "serving",
     "OnnxClassifier": "serving",
+    "ClassifierComparison": "report",
     "Report": "report",
+    "compare_classifiers": "report",
     "share": "sharing",
     "focal_loss": "losses",
     "sigmoid_focal_loss": "losses",
@@ -114,6 +116,7 @@ __all__ = [
     "Checkpoint",
     "ClassLossDisplay",
     "ClassPrecisionRecallDisplay",
+    "ClassifierComparison",
     "CrossEntropyLoss",
     "CustomLoss",
     "DiceLoss",
@@ -140,6 +143,7 @@ __all__ = [
     "asymmetric_loss",
     "cache_info",
     "clear_cache",
+    "compare_classifiers",
     "compare_losses",
     "cross_entropy",
     "dice_loss",

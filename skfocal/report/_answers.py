@@ -31,21 +31,28 @@ class Answers(TypedDict):
 
 def innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
     """Unwrap searches and pipelines: return their names, the classifier, and its documents."""
-    kinds = [type(estimator).__name__]
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            inner = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
-            inner = estimator.estimator
-        elif isinstance(estimator, Pipeline):
-            for _, step in estimator.steps[:-1]:
+    *outer, final = layers(estimator)
+    for layer in outer:
+        if isinstance(layer, Pipeline):
+            for _, step in layer.steps[:-1]:
                 if hasattr(step, "transform"):  # neither "passthrough" nor a sampler
                     X = step.transform(X)
-            inner = estimator.steps[-1][1]
+    return [type(layer).__name__ for layer in (*outer, final)], final, X
+
+
+def layers(estimator: Any) -> list[Any]:
+    """Return an estimator, and what is in searches and at the end of pipelines, outermost first."""
+    found = [estimator]
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
         else:
-            return kinds, estimator, X
-        estimator = inner
-        kinds.append(type(estimator).__name__)
+            return found
+        found.append(estimator)
 
 
 def classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
@@ -78,9 +85,8 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
         proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
     else:
-        proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
-        predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
-        predicted = _as_codes(predicted, estimator.classes_)
+        proba = estimator.predict_proba(X)
+        predicted = _as_codes(predictions(estimator, X), estimator.classes_)
         parts = [_judged(codes[rows], proba[rows]) for rows in row_slices(proba)]
         judged, focal_proba = map(np.concatenate, zip(*parts, strict=True))
     return {
@@ -91,6 +97,14 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         "gamma": gamma or 1,  # without a gamma, 1 - p
         "class_prior": prior,
     }
+
+
+def predictions(estimator: Any, X: Documents) -> NDArray[Any]:
+    """Return the predicted labels, or an indicator of them."""
+    predicted = np.asarray(estimator.predict(X))
+    if predicted.ndim == 0:  # sparse
+        return np.asarray(predicted.item().toarray())
+    return predicted
 
 
 def _our_answers(
@@ -159,7 +173,11 @@ def as_shown(X: Documents) -> list[str]:
 
 
 def codes_of(
-    y: Labels, documents: list[str], classes: NDArray[Any], several: bool | None
+    y: Labels,
+    documents: list[str],
+    classes: NDArray[Any],
+    several: bool | None,
+    knows: str = "the classifier was fitted with",
 ) -> NDArray[Any]:
     """Return the codes of labels that a classifier knows; of several labels zeros and ones.
 
@@ -172,7 +190,7 @@ def codes_of(
         _, codes = _targets.encode(y, documents, classes, several)
     except _targets.UnknownLabels as error:
         raise ValueError(
-            "y must hold only labels that the classifier was fitted with, "
+            f"y must hold only labels that {knows}, "
             f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
         ) from error
     known: NDArray[Any] = codes.astype(np.int8) if codes.ndim == 2 else codes
