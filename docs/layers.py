@@ -51,6 +51,6 @@ LAYERS = {
         "persistence",
     ],
     "sharing": ["_utils", "_runtime", "_data", "_encoder", "_estimator", "classifier"],
-    "cli": ["_utils", "_storage", "_estimator", "persistence", "classifier", "_version"],
+    "cli": ["_utils", "_storage", "_estimator", "report", "persistence", "classifier", "_version"],
     "__main__": ["cli"],
 }
