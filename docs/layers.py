@@ -32,9 +32,9 @@ LAYERS = {
     ],
     "caches": ["_runtime", "_data", "_encoder"],
     "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder"],
-    "displays": ["_utils", "metrics"],
-    "serving": ["_utils", "_data", "_encoder", "_storage"],
     "_pages": ["_utils"],
+    "displays": ["_utils", "_data", "metrics", "_pages"],
+    "serving": ["_utils", "_data", "_encoder", "_storage"],
     "report": ["_version", "_utils", "_data", "metrics", "_estimator", "displays", "_pages"],
     "persistence": ["_utils", "losses", "_runtime", "_data", "_encoder", "_storage", "_estimator"],
     "classifier": [

@@ -81,7 +81,14 @@ class Page(HTMLParser):
         return [self.texts[i] for i, text in enumerate(self.texts) if text in PARTS]
 
 
-PARTS = ("Classes", "Errors", "Probabilities", "Hardest documents", "Training")
+PARTS = (
+    "Classes",
+    "Errors",
+    "Where the classes meet",
+    "Probabilities",
+    "Hardest documents",
+    "Training",
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +187,8 @@ def test_numbers_are_those_of_scikit_learn(make, mistaken):
     assert page.titles() == list(PARTS)
     assert len(pd.DataFrame(report.per_class)) == 3 and len(pd.DataFrame(report.hardest)) == 20
     items = [text for is_row, text in zip(*rows_of(page), strict=True) if is_row]
-    assert items == [str(row) for row in report.hardest["row"]]
+    meeting = report.confused_pairs.documents["row"]
+    assert items == [str(row) for row in (*meeting, *report.hardest["row"])]
     assert report.versions["scikit-learn"] in page.texts
     assert "balanced" in page.text and report.params["alpha"] == "balanced"
     assert report.history["epoch"] == [1, 2]
@@ -334,7 +342,8 @@ def test_several_labels_a_document(make, mistaken):
     assert report.hardest["label"] == worst.tolist()
     assert report.confusion_matrix is None
     page = check_page(report)
-    assert page.titles() == [part for part in PARTS if part != "Errors"]
+    left_out = ("Errors", "Where the classes meet")
+    assert page.titles() == [part for part in PARTS if part not in left_out]
     again = clf.set_params(proba="auto").report(X, truth)
     assert again.overall == report.overall
 
@@ -440,7 +449,7 @@ def test_many_classes_are_all_named(n_classes):
     report = Report.from_estimator(model, y[:, None], y)
     page = check_page(report)
     html = report._repr_html_()
-    matrix = html[html.index("Confusion matrix, most") : html.index(">Probabilities<")]
+    matrix = html[html.index("Confusion matrix, most") : html.index(">Where the classes meet<")]
     n_named = n_classes if n_classes <= 60 else 59
     for label in report.labels[:n_named]:
         assert matrix.count(f">{label}<") == 2  # on both axes
@@ -454,6 +463,7 @@ def test_long_names_that_begin_alike_stay_apart():
     html = Report.from_estimator(model, y[:, None], y)._repr_html_()
     for name in ("the same beginning of a very…", "the same beginning of a very… #2"):
         assert html.count(f">{name}<") == 3  # in the balance and on both axes of the matrix
+    assert "the same beginning of a very…, the same beginning of a very… #2<" in html  # a pair
 
 
 def message_without_matplotlib():

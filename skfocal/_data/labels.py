@@ -413,6 +413,24 @@ def _from_objects(y):
     return plain
 
 
+def codes_of(y, documents, classes, several, knows="the classifier was fitted with"):
+    """Return the codes of labels that a classifier knows; of several labels zeros and ones.
+
+    Raises
+    ------
+    ValueError
+        If there are others.
+    """
+    try:
+        _, codes = encode(y, documents, classes, several)
+    except UnknownLabels as error:
+        raise ValueError(
+            f"y must hold only labels that {knows}, "
+            f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
+        ) from error
+    return codes.astype(np.int8) if codes.ndim == 2 else codes
+
+
 def decode(classes, codes):
     """Return labels of shape (n,), or an int indicator of shape (n, n_classes)."""
     return classes[codes] if codes.ndim == 1 else codes.astype(np.int64)

@@ -5,16 +5,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 
-from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents, as_texts, join_pairs
-from skfocal._utils.messages import excerpts
+from skfocal._data.texts import Documents
 
-_CELLS = 20  # the most that are shown of a row that is not a text
 _VALUES = 2**20  # of a matrix of documents by classes, as many as are computed with at once
 
 
@@ -27,32 +21,6 @@ class Answers(TypedDict):
     focal_proba: NDArray[np.float64]  # of the truth about it, as the loss sees it
     gamma: float
     class_prior: NDArray[np.float64] | None
-
-
-def innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
-    """Unwrap searches and pipelines: return their names, the classifier, and its documents."""
-    *outer, final = layers(estimator)
-    for layer in outer:
-        if isinstance(layer, Pipeline):
-            for _, step in layer.steps[:-1]:
-                if hasattr(step, "transform"):  # neither "passthrough" nor a sampler
-                    X = step.transform(X)
-    return [type(layer).__name__ for layer in (*outer, final)], final, X
-
-
-def layers(estimator: Any) -> list[Any]:
-    """Return an estimator, and what is in searches and at the end of pipelines, outermost first."""
-    found = [estimator]
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        else:
-            return found
-        found.append(estimator)
 
 
 def classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
@@ -159,39 +127,3 @@ def row_slices(values: NDArray[Any]) -> Iterator[slice]:
     """Yield slices of the rows of a matrix that hold at most so many values."""
     slices: Iterator[slice] = gen_batches(len(values), max(_VALUES // values.shape[1], 1))
     return slices
-
-
-def as_shown(X: Documents) -> list[str]:
-    """Return each document as one string, with a bar between the columns of a row."""
-    try:
-        return [*join_pairs(as_texts(X), " | ")]
-    except (TypeError, ValueError):
-        rows = np.asarray(X, dtype=object)
-        if rows.ndim == 0 or len(rows) == 0:
-            raise
-    return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
-
-
-def codes_of(
-    y: Labels,
-    documents: list[str],
-    classes: NDArray[Any],
-    several: bool | None,
-    knows: str = "the classifier was fitted with",
-) -> NDArray[Any]:
-    """Return the codes of labels that a classifier knows; of several labels zeros and ones.
-
-    Raises
-    ------
-    ValueError
-        If there are others.
-    """
-    try:
-        _, codes = _targets.encode(y, documents, classes, several)
-    except _targets.UnknownLabels as error:
-        raise ValueError(
-            f"y must hold only labels that {knows}, "
-            f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
-        ) from error
-    known: NDArray[Any] = codes.astype(np.int8) if codes.ndim == 2 else codes
-    return known

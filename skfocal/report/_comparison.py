@@ -14,11 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents
+from skfocal._data.labels import Labels, codes_of
+from skfocal._data.texts import Documents, as_shown
 from skfocal._utils.messages import excerpt, excerpts
+from skfocal._utils.wrapped import layers
 from skfocal._version import __version__
-from skfocal.report._answers import as_shown, codes_of, layers, predictions
+from skfocal.report._answers import predictions
 from skfocal.report._paired import Compared, Outcomes, compared, mcnemar
 
 if TYPE_CHECKING:

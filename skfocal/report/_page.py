@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from skfocal._pages import elements, figures
 from skfocal._utils.messages import excerpt
-from skfocal.displays import ClassPrecisionRecallDisplay, FrequencyConfusionMatrixDisplay
+from skfocal.displays import (
+    ClassPrecisionRecallDisplay,
+    FrequencyConfusionMatrixDisplay,
+    _pairs_html,
+)
 from skfocal.report import _alt
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ def content(report: Report) -> str:
         _head(report),
         elements.part("Classes", _classes(report)),
         elements.part("Errors", _errors(report)),
+        elements.part("Where the classes meet", _meeting(report)),
         elements.part("Probabilities", _probabilities(report)),
         elements.part("Hardest documents", _hardest(report)),
         elements.part("Training", _training(report)),
@@ -122,6 +127,18 @@ def _errors(report: Report) -> str:
     table = elements.table(report.confusions, _ERROR_HEADS, _ERROR_KINDS)
     table = f"<div><h3>The most frequent errors</h3>{table}</div>"
     return elements.grid(matrix, table) if few else table + elements.grid(matrix)
+
+
+def _meeting(report: Report) -> str:
+    display = copy.copy(report.confused_pairs)
+    if display is None or not display.pairs["first"]:
+        return ""
+    height = 1.3 + 0.38 * len(display.pairs["first"])
+    drawn = figures.draw(display.plot, _pairs_html.alt(display), (7.0, height))
+    caption = "Documents of one class that are taken for the other. Of a pair, the first class is "
+    caption += "the more frequent one."
+    figure = elements.figure("Pairs of classes that are confused", caption, drawn, wide=True)
+    return figure + _pairs_html.content(display)
 
 
 def _probabilities(report: Report) -> str:

@@ -22,11 +22,13 @@ from sklearn.metrics import (
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents
+from skfocal._data.labels import Labels, codes_of
+from skfocal._data.texts import Documents, as_shown
+from skfocal._utils.wrapped import innermost
 from skfocal._version import __version__
 from skfocal.displays import (
     ClassLossDisplay,
+    ConfusedPairsDisplay,
     ReliabilityDisplay,
     TrainingHistoryDisplay,
 )
@@ -35,10 +37,7 @@ from skfocal.metrics import confidence_bins
 from skfocal.report._answers import (
     Answers,
     answers_of,
-    as_shown,
     classes_of,
-    codes_of,
-    innermost,
     own_proba,
     row_slices,
 )
@@ -87,6 +86,9 @@ class Report:
     confusions : dict of str -> list
         The ten most frequent errors: "true", "predicted", "documents" and "share", their share
         of the documents of the true class.
+    confused_pairs : ConfusedPairsDisplay or None
+        The five pairs of classes that are most often confused, not drawn yet; None with several
+        labels.
     hardest : dict of str -> list
         The documents with the highest focal weight, in falling order: "row" in X, from 0;
         "document"; "true"; "predicted"; "label", the one that is judged; "probability" of the
@@ -144,6 +146,7 @@ class Report:
             self.confusion_matrix = confusion_matrix(codes, self._predicted, labels=self._order)
         self.confusions = self._confusions()
         self.hardest = self._hardest(classes, documents, answers, n_hardest)
+        self.confused_pairs: ConfusedPairsDisplay | None = None
         self.history: dict[str, list[Any]] = {}
         self.params: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -159,7 +162,8 @@ class Report:
 
         The report of a search is that of its best estimator. The report of a pipeline is that of
         its last step, on documents transformed by the other steps. A :class:`BertFocalClassifier`
-        reads the documents once, other classifiers for `predict_proba` and again for `predict`.
+        reads the documents once, other classifiers for `predict_proba` and again for `predict`. At
+        most 100 documents of each class in `confused_pairs` are read once more, for their features.
 
         Parameters
         ----------
@@ -192,6 +196,10 @@ class Report:
         codes = codes_of(y, documents, classes, several)
         answers = answers_of(final, X, codes)
         report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
+        if not report.multilabel:
+            report.confused_pairs = ConfusedPairsDisplay._of(
+                final, X, codes, answers["predicted"], classes, documents
+            )
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
         if len(getattr(final, "history_", ())):
