@@ -191,14 +191,14 @@ class ConfusedPairsDisplay:
         )
         style: dict[str, Any] = {"height": 0.6, "edgecolor": "white", "linewidth": 0.6}
         self.bars_ = (
-            ax.barh(y, one, color=COLOURS[0], label="the first taken for the second", **style),
+            ax.barh(y, one, color=COLOURS[0], label="first taken for second", **style),
             ax.barh(
                 y,
                 other,
                 left=one,
                 color=COLOURS[1],
                 hatch="///",
-                label="the second taken for the first",
+                label="second taken for first",
                 **style,
             ),
         )

@@ -142,7 +142,7 @@ def _classes(comparison: ClassifierComparison) -> str:
     )
     height = 1.1 + 0.24 * min(n, _MOST_ROWS)
     plot = functools.partial(draw_differences, comparison, score="f1")
-    drawn = figures.draw(plot, _alt(comparison), (7.0, height))
+    drawn = figures.draw(plot, _alt(comparison), (5.0, height))
     chance = (1 - comparison.confidence) * np.count_nonzero(~np.isnan(table["f1_low"]))
     many = (
         f" Of so many intervals, about {chance:.0f} in each column would exclude 0 by chance alone."

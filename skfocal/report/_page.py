@@ -133,8 +133,8 @@ def _meeting(report: Report) -> str:
     display = copy.copy(report.confused_pairs)
     if display is None or not display.pairs["first"]:
         return ""
-    height = 1.3 + 0.38 * len(display.pairs["first"])
-    drawn = figures.draw(display.plot, _pairs_html.alt(display), (7.0, height))
+    height = max(1.3 + 0.38 * len(display.pairs["first"]), 2.3)
+    drawn = figures.draw(display.plot, _pairs_html.alt(display), (5.0, height))
     caption = "Documents of one class that are taken for the other. Of a pair, the first class is "
     caption += "the more frequent one."
     figure = elements.figure("Pairs of classes that are confused", caption, drawn, wide=True)
