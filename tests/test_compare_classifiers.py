@@ -405,17 +405,18 @@ def test_the_page_has_the_numbers(tmp_path):
 
 
 def test_the_figure_has_a_line_for_each_interval():
-    y, a, b = answers(400, 60)
+    y, a, b = answers(3000, 60)
     comparison = comparison_of(y, a, b, classes=np.arange(60))
     ax = comparison.plot(score="recall")
-    known = ~np.isnan(comparison.per_class["recall_low"][:40])
+    n = min(np.count_nonzero(comparison.per_class["support"]), 40)
+    known = ~np.isnan(comparison.per_class["recall_low"][:n])
     lines, filled, hollow = ax.collections
     assert len(lines.get_segments()) == known.sum() == len(filled.get_offsets())
-    assert len(hollow.get_offsets()) == 40 - known.sum()
+    assert len(hollow.get_offsets()) == n - known.sum()
     assert ax.get_yticklabels()[0].get_text() == f"0 ({(y == 0).sum()})"
     with pytest.raises(ValueError, match="score must be 'f1', .* Got 'accuracy'"):
         comparison.plot(score="accuracy")
-    assert "The 40 most frequent are shown." in check_page(comparison).text
+    assert ("The 40 most" in check_page(comparison).text) == (len(np.unique(y)) > 40)
 
 
 def test_it_prints_as_a_table():

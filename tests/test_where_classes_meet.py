@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import imbalanced
 from scipy import sparse
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -260,6 +261,11 @@ def test_what_cannot_be_shown_is_refused(linear, make):
         ConfusedPairsDisplay.from_estimator(model, X, np.where(y == "tea", "z", y))
     with pytest.raises(NotFittedError):
         ConfusedPairsDisplay.from_estimator(LogisticRegression(), X, y)
+    one = DummyClassifier().fit(X, ["tea"] * len(X))
+    with pytest.raises(ValueError, match=r"must know at least two classes. Got \['tea'\]"):
+        ConfusedPairsDisplay.from_estimator(one, X, ["tea"] * len(X))
+    with pytest.raises(TypeError, match="must be a classifier with predict .* Got KMeans"):
+        ConfusedPairsDisplay.from_estimator(KMeans(2).fit(np.eye(4)), np.eye(4), [0, 1, 0, 1])
     several = make(max_epochs=1).fit(X, [{c, "all"} for c in y])
     with pytest.raises(ValueError, match="one label per document. Got a classifier of several"):
         ConfusedPairsDisplay.from_estimator(several, X, y)

@@ -424,6 +424,10 @@ def codes_of(y, documents, classes, several, knows="the classifier was fitted wi
     try:
         _, codes = encode(y, documents, classes, several)
     except UnknownLabels as error:
+        if not len(error.unknown):
+            raise ValueError(
+                f"the classifier must know at least two classes. Got {excerpts(classes.tolist())}."
+            ) from error
         raise ValueError(
             f"y must hold only labels that {knows}, "
             f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."

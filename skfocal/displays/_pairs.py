@@ -108,6 +108,8 @@ class ConfusedPairsDisplay:
         ValueError
             If documents have several labels, `y` has a label that the classifier does not know, or
             `n_pairs` is less than 1.
+        TypeError
+            If the estimator is no classifier.
 
         Examples
         --------
@@ -131,7 +133,13 @@ class ConfusedPairsDisplay:
             raise ValueError(f"n_pairs must be an int of at least 1. Got {n_pairs!r}.")
         check_is_fitted(estimator)
         documents = as_shown(X)
-        classes = np.asarray(estimator.classes_)
+        classes = getattr(estimator, "classes_", None)
+        if classes is None or np.ndim(classes) != 1:
+            raise TypeError(
+                "estimator must be a classifier with predict and one array of classes. "
+                f"Got {type(estimator).__name__}."
+            )
+        classes = np.asarray(classes)
         if getattr(estimator, "multilabel_", False):
             raise ValueError(
                 "ConfusedPairsDisplay needs one label per document. Got a classifier of several: "
@@ -332,8 +340,8 @@ def _texts_of(c: int, codes: NDArray[np.int64], documents: Sequence[str]) -> lis
 def _telling_words(first: Sequence[str], second: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words whose mean TF-IDF differs most between two classes, of each of them.
 
-    On halves of the documents of rare classes in Reuters, half of the words are the same; by
-    chi-squared or the weights of a logistic regression, 0.38 and 0.36 of them.
+    Other documents of rare classes give the same words more often than with chi-squared or the
+    weights of a logistic regression: docs/benchmarks/comparisons.md.
     """
     if not first or not second:
         return [], []

@@ -264,8 +264,8 @@ class ClassifierComparison:
     def plot(self, ax: "Axes | None" = None, *, score: str = "f1") -> "Axes":
         """Draw the difference in a score of each class, with its interval.
 
-        A point without a line is of a class with too few documents for an interval. Of more than 40
-        classes, the most frequent are drawn.
+        A point without a line is of a class with too few documents for an interval. Classes
+        without documents are left out, and of more than 40, the most frequent are drawn.
 
         Parameters
         ----------

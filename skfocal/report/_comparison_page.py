@@ -121,7 +121,7 @@ def _interval(comparison: ClassifierComparison) -> str:
 def _classes(comparison: ClassifierComparison) -> str:
     a, b = comparison.names
     table: dict[str, Any] = dict(comparison.per_class)
-    n = len(comparison.labels)
+    n, present = len(comparison.labels), int(np.count_nonzero(table["support"]))
     what = "labels" if comparison.multilabel else "classes"
     heads = {"label": "class", "support": "documents"}
     heads |= {"only_a": f"only {a} right", "only_b": f"only {b} right"}
@@ -138,9 +138,9 @@ def _classes(comparison: ClassifierComparison) -> str:
     rows = elements.folded(elements.table(table, heads, kinds), n, "Differences of each class")
     caption = (
         f"Right of the line, {_name(b)} is better. A point without a line has too few documents "
-        f"for an interval.{f' The {_MOST_ROWS} most frequent are shown.' * (n > _MOST_ROWS)}"
+        f"for an interval.{f' The {_MOST_ROWS} most frequent are shown.' * (present > _MOST_ROWS)}"
     )
-    height = 1.1 + 0.24 * min(n, _MOST_ROWS)
+    height = 1.1 + 0.24 * min(present, _MOST_ROWS)
     plot = functools.partial(draw_differences, comparison, score="f1")
     drawn = figures.draw(plot, _alt(comparison), (5.0, height))
     chance = (1 - comparison.confidence) * np.count_nonzero(~np.isnan(table["f1_low"]))
@@ -211,7 +211,7 @@ def draw_differences(comparison: ClassifierComparison, ax: Axes | None, score: s
     """Draw the difference in a score of each class, with its interval."""
     ax = axes_of(comparison, ax)
     table = comparison.per_class
-    shown = slice(_MOST_ROWS)
+    shown = slice(min(np.count_nonzero(table["support"]), _MOST_ROWS))
     difference, low, high = (
         table[f"{score}_{key}"][shown] for key in ("difference", "low", "high")
     )

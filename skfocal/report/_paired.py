@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 
 # An interval needs so many documents of a class, and so many on which the classifiers differ about
 # it. Resamples hold no other outcomes than the documents do: without a differing one, an interval
-# would always be [0, 0]. With these numbers, it holds the truth in about 92 of 100 simulated cases.
+# would always be [0, 0]. What that is worth: docs/benchmarks/comparisons.md.
 FEW, FEW_DIFFERENT = 10, 5
 _VALUES = 2**21  # of resamples by documents or classes, as many as are held at once
 
