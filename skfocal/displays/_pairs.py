@@ -210,12 +210,12 @@ class ConfusedPairsDisplay:
                 **style,
             ),
         )
-        ax.set_yticks(y, [f"{a}, {b}" for a, b in zip(*columns, strict=True)])
+        ax.set_yticks(y, [_beside(a, b) for a, b in zip(*columns, strict=True)])
         ax.set_ylim(max(len(y), 1) - 0.4, -0.6)
         ax.set(xlabel="documents")
         ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         if len(y):
-            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize="small")
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small")
         else:
             ax.text(0.5, 0.5, "no errors", ha="center", transform=ax.transAxes)
         return self
@@ -258,6 +258,11 @@ _DOCUMENT = ("pair", "label", "row", "document", "predicted", "similarity")
 def _append(columns: dict[str, list[Any]], row: Sequence[Any]) -> None:
     for column, value in zip(columns.values(), row, strict=True):
         column.append(value)
+
+
+def _beside(a: str, b: str) -> str:
+    """Return two names, on two lines if they are long."""
+    return f"{a}, {b}" if len(a) + len(b) <= 24 else f"{a},\n{b}"
 
 
 def _by_label(labels: Sequence[Any], pairs: Mapping[str, Sequence[Any]]) -> list[str]:

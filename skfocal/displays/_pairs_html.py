@@ -62,7 +62,12 @@ def _side(label: Any, words: Sequence[str], documents: Sequence[Mapping[str, Any
             facts["predicted"] = elements.label(row["predicted"])
         items.append(elements.document(facts, elements.excerpt_of(row["document"]), right=right))
     listed = f"<ol>{''.join(items)}</ol>" if items else "<p>It has no document.</p>"
-    found = ", ".join(f"<b>{elements.text(word)}</b>" for word in words) or "none"
+    found = (
+        ", ".join(
+            f"<b>{elements.text(elements.cut(word, elements.LONGEST_NAME))}</b>" for word in words
+        )
+        or "none"
+    )
     return f"<div><p>Words of {elements.label(label)}: {found}</p>{listed}</div>"
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 40  # classes in the figure
 _MOST_DOCUMENTS = 10  # that are shown of each kind
+_LONGEST = 20  # characters of a classifier's name above a column
 _SCORES = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 
@@ -43,7 +44,7 @@ def content(comparison: ClassifierComparison) -> str:
 
 
 def _head(comparison: ClassifierComparison) -> str:
-    a, b = comparison.names
+    a, b = _short(comparison)
     when = comparison.created.strftime("%Y-%m-%d %H:%M UTC")
     facts = f"{comparison._counted()}; {when}; skfocal {comparison.version}"
     table = comparison.overall
@@ -78,7 +79,7 @@ def _unknown(comparison: ClassifierComparison) -> str:
 
 
 def _overall(comparison: ClassifierComparison) -> str:
-    a, b = comparison.names
+    a, b = _short(comparison)
     table: dict[str, Any] = dict(comparison.overall)
     table["interval"] = [*zip(table["low"], table["high"], strict=True)]
     heads = {"score": "score", "a": a, "b": b, "difference": f"{b} − {a}"}
@@ -119,7 +120,7 @@ def _interval(comparison: ClassifierComparison) -> str:
 
 
 def _classes(comparison: ClassifierComparison) -> str:
-    a, b = comparison.names
+    a, b = _short(comparison)
     table: dict[str, Any] = dict(comparison.per_class)
     n, present = len(comparison.labels), int(np.count_nonzero(table["support"]))
     what = "labels" if comparison.multilabel else "classes"
@@ -192,12 +193,17 @@ def _document(comparison: ClassifierComparison, row: dict[str, Any]) -> str:
 def _parameters(comparison: ClassifierComparison) -> str:
     if not comparison.params:
         return ""
-    a, b = comparison.names
+    a, b = _short(comparison)
     values = [[excerpt(value, 200) for value in pair] for pair in comparison.params.values()]
     columns = {"name": [*comparison.params]}
     columns |= {"a": [pair[0] for pair in values], "b": [pair[1] for pair in values]}
     heads = {"name": "parameter", "a": a, "b": b}
     return elements.table(columns, heads, dict.fromkeys(heads, "words"))
+
+
+def _short(comparison: ClassifierComparison) -> list[str]:
+    """Return names that fit above a column."""
+    return [elements.cut(name, _LONGEST) for name in comparison.names]
 
 
 def _name(name: str) -> str:
@@ -227,7 +233,7 @@ def draw_differences(comparison: ClassifierComparison, ax: Axes | None, score: s
     ax.set_yticks(y, [f"{name} ({n})" for name, n in zip(names, support, strict=True)])
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.set_ylim(len(y) - 0.4, -0.6)
-    a, b = figures.names(comparison.names)
+    a, b = figures.names(_short(comparison))
     ax.set_xlabel(f"{_SCORES[score]}, {b} − {a}")
     left, right = ax.get_xlim()
     ax.set_xlim(min(left, -0.02), max(right, 0.02))  # where all are alike, without magnifying it
