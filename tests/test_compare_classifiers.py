@@ -385,6 +385,15 @@ def test_everything_is_escaped(evil):
     assert html.count("</style>") == 1
 
 
+@pytest.mark.parametrize("names", [("true", "row"), ("long " * 9 + "a", "long " * 9 + "b")])
+def test_names_of_any_kind_are_told_apart(names):
+    y, a, b = answers(50)
+    comparison = comparison_of(y, a, b, names=names)
+    texts = check_page(comparison).texts
+    facts = ("true:", "row:") if names[0] == "true" else ("first:", "second:")
+    assert texts.count(facts[0]) == texts.count(facts[1]) > 3
+
+
 def test_the_page_has_the_numbers(tmp_path):
     y, a, b = answers(400, 5)
     comparison = comparison_of(y, a, b)

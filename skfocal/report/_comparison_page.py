@@ -182,7 +182,10 @@ def _documents(comparison: ClassifierComparison) -> str:
 
 def _document(comparison: ClassifierComparison, row: dict[str, Any]) -> str:
     facts = {"row": str(row["row"])}
-    for key, name in zip(("true", "a", "b"), ("true", *comparison.names), strict=True):
+    names = ("true", *(f"{name}:" for name in _short(comparison)))
+    if names[1] == names[2]:  # they differ further on
+        names = ("true", "first:", "second:")
+    for key, name in zip(("true", "a", "b"), names, strict=True):
         shown = row[key]
         if comparison.multilabel:
             shown = ", ".join(map(str, shown)) or "none"
@@ -234,7 +237,7 @@ def draw_differences(comparison: ClassifierComparison, ax: Axes | None, score: s
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     ax.set_ylim(len(y) - 0.4, -0.6)
     a, b = figures.names(_short(comparison))
-    ax.set_xlabel(f"{_SCORES[score]}, {b} − {a}")
+    ax.set_xlabel(f"{_SCORES[score]}, {b} − {a}", loc="right")  # it may be longer than the axis
     left, right = ax.get_xlim()
     ax.set_xlim(min(left, -0.02), max(right, 0.02))  # where all are alike, without magnifying it
     return ax
