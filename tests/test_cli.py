@@ -153,7 +153,7 @@ def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
     assert f"40 documents, accuracy {report.overall['accuracy']:.3f}" in result.stderr
     for row, document in zip(report.hardest["row"], report.hardest["document"], strict=True):
         assert f"row <b>{row}</b>" in page and html.escape(document) in page
-    assert page.split('Hardest documents')[1].count('class="facts"') == 3 and "<script" not in page
+    assert page.split("Hardest documents")[1].count('class="facts"') == 3 and "<script" not in page
 
 
 @pytest.fixture(scope="module")

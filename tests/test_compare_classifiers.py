@@ -29,7 +29,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 from test_report import EVIL, check_page
 
-from skfocal import Report, compare_classifiers
+from skfocal import BertFocalClassifier, OnnxClassifier, Report, compare_classifiers
 from skfocal.report import _paired
 from skfocal.report._comparison import ClassifierComparison
 from skfocal.report._paired import Outcomes, compared, mcnemar
@@ -277,6 +277,16 @@ def test_searches_pipelines_and_frozen_classifiers_are_unwrapped(make_of_few_wor
         assert found["accuracy"] == model.score(X, y)
     svm = make_pipeline(TfidfVectorizer(), LinearSVC()).fit(X, y)  # without probabilities
     assert compare_classifiers(svm, svm, X, y).overall["a"][0] == svm.score(X, y)
+
+
+def test_an_exported_graph_is_compared_with_the_estimator(onnx_folder, tiny):
+    X, y = imbalanced()
+    served = OnnxClassifier(onnx_folder)
+    settings = {"max_epochs": 1, "lr": 3e-3, "batch_size": 8, "random_state": 0}
+    clf = BertFocalClassifier(tiny, **settings).fit(X, y)
+    comparison = compare_classifiers(clf, served, X, y)
+    assert comparison.changed["row"] == [] and comparison.overall["a"] == comparison.overall["b"]
+    assert comparison.kinds[1] == "OnnxClassifier"
 
 
 def test_parameters_that_differ_are_listed(make_of_few_words):
