@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # for editors and type checkers
     from skfocal.displays import (
         ClassLossDisplay,
         ClassPrecisionRecallDisplay,
+        ConfusedPairsDisplay,
+        FeatureMapDisplay,
         FrequencyConfusionMatrixDisplay,
         GridSearchDisplay,
         ReliabilityDisplay,
@@ -53,7 +55,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     )
     from skfocal.metrics import expected_calibration_error
     from skfocal.options import Checkpoint, Windows
-    from skfocal.report import Report
+    from skfocal.report import ClassifierComparison, Report, compare_classifiers
     from skfocal.serving import OnnxBatcher, OnnxClassifier
     from skfocal.sharing import share
 
@@ -62,6 +64,8 @@ if TYPE_CHECKING:  # for editors and type checkers
 _HOME = {
     "ClassLossDisplay": "displays",
     "ClassPrecisionRecallDisplay": "displays",
+    "ConfusedPairsDisplay": "displays",
+    "FeatureMapDisplay": "displays",
     "FrequencyConfusionMatrixDisplay": "displays",
     "GridSearchDisplay": "displays",
     "ReliabilityDisplay": "displays",
@@ -101,7 +105,9 @@ _HOME = {
     "cross_entropy": "losses",
     "OnnxBatcher": "serving",
     "OnnxClassifier": "serving",
+    "ClassifierComparison": "report",
     "Report": "report",
+    "compare_classifiers": "report",
     "share": "sharing",
     "focal_loss": "losses",
     "sigmoid_focal_loss": "losses",
@@ -118,11 +124,14 @@ __all__ = [
     "Checkpoint",
     "ClassLossDisplay",
     "ClassPrecisionRecallDisplay",
+    "ClassifierComparison",
+    "ConfusedPairsDisplay",
     "CrossEntropyLoss",
     "CustomLoss",
     "DiceLoss",
     "DistributionBalancedLoss",
     "EffectiveNumber",
+    "FeatureMapDisplay",
     "FocalLoss",
     "FrequencyConfusionMatrixDisplay",
     "GridSearchDisplay",
@@ -145,6 +154,7 @@ __all__ = [
     "audit",
     "cache_info",
     "clear_cache",
+    "compare_classifiers",
     "compare_losses",
     "cross_entropy",
     "dice_loss",

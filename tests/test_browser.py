@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 from browsing import SIZES, crawl, served, troubles, watched
 
@@ -161,6 +162,60 @@ def test_the_report_shows_figures_in_the_inks_of_the_theme(size, theme, browser,
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
         assert (brightness(back) < brightness(ink)) == (theme == "dark")
+
+
+# -- two classifiers compared --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared(report, tmp_path_factory):
+    """File of a comparison of two classifiers, with long names and documents of markup."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    from skfocal import compare_classifiers
+
+    rng = np.random.RandomState(0)
+    y = np.array(
+        [f"a class with a long name, {'m' * 30 * (i % 3 == 0)} {i % 9}" for i in range(180)]
+    )
+    X = [f"<img src=x> word{int(label[-1])} word{rng.randint(9)} {'w' * 200}" for label in y]
+    models = [
+        make_pipeline(TfidfVectorizer(), m).fit(X[::2], y[::2])
+        for m in (MultinomialNB(), LogisticRegression())
+    ]
+    path = tmp_path_factory.mktemp("compare") / "compare.html"
+    compare_classifiers(*models, X, y, names=("bayes" * 10, "logistic <b>")).save(path)
+    return path
+
+
+@pytest.mark.parametrize("page", ["report", "compared"])
+@pytest.mark.parametrize("size", SIZES)
+def test_figures_have_texts_that_say_numbers(page, size, browser, request):
+    path = request.getfixturevalue(page)
+    with watched(browser, size, path.as_uri(), offline=True) as tab:
+        assert not tab.open(path.as_uri())
+        figures = tab.page.get_by_role("img").all()
+        assert len(figures) == (8 if page == "report" else 1)
+        for figure in figures:
+            assert re.search(r"\d", figure.get_attribute("aria-label"))
+            assert figure.bounding_box()["height"] > 80
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_comparison_needs_no_network_and_follows_the_theme(size, theme, browser, compared):
+    with watched(browser, size, compared.as_uri(), offline=True) as tab:
+        page = tab.page
+        page.emulate_media(color_scheme=theme)
+        assert not tab.open(compared.as_uri())
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = page.locator("svg text").first.evaluate("e => getComputedStyle(e).fill")
+        assert (brightness(back) < brightness(ink)) == (theme == "dark")
+        for title in ("All documents", "Classes", "Documents that changed sides"):
+            assert page.locator("h2", has_text=title).is_visible()
 
 
 # -- what is wrong would be found ----------------------------------------------------------

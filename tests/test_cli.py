@@ -153,7 +153,37 @@ def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
     assert f"40 documents, accuracy {report.overall['accuracy']:.3f}" in result.stderr
     for row, document in zip(report.hardest["row"], report.hardest["document"], strict=True):
         assert f"row <b>{row}</b>" in page and html.escape(document) in page
-    assert page.count('class="facts"') == 3 and "<script" not in page
+    assert page.split("Hardest documents")[1].count('class="facts"') == 3 and "<script" not in page
+
+
+@pytest.fixture(scope="module")
+def other(tiny, fitted):
+    """A folder with a model that was fitted for less time, and with a class more."""
+    labels = ["eggs" if i < 5 else label for i, label in enumerate(y)]
+    clf = BertFocalClassifier(tiny, **{**SETTINGS, "max_epochs": 1}).fit(X, labels)
+    return clf.save_pretrained(fitted[0].parent / "other") or fitted[0].parent / "other"
+
+
+def test_compare_prints_and_writes_what_python_does(fitted, other, tmp_path):
+    folder, data = fitted
+    result = run("compare", folder, other, data, "--output", tmp_path / "c.html")
+    a, b = map(BertFocalClassifier.from_pretrained, (folder, other))
+    expected = skfocal.compare_classifiers(a, b, X, y, names=("model", "other"))
+    assert result.stdout == f"{expected}\n" and "McNemar" in result.stdout
+    assert result.stderr == f"{tmp_path / 'c.html'}: 40 documents\n"
+    assert "other compared with model" in (tmp_path / "c.html").read_text()
+    alike = run("compare", folder, folder, data).stdout
+    assert alike.startswith("A: BertFocalClassifier") and "p = 1\n" in alike
+
+
+def test_compare_refuses_what_it_cannot_use(fitted, other, tmp_path):
+    strange = write(tmp_path / "x.csv", labels=["bacon", *y[1:]])
+    result = run("compare", fitted[0], other, strange, code=1)
+    assert "must be a label of the model, 'ham', 'spam', 'eggs'. Got 'bacon'" in result.stderr
+    result = run("compare", fitted[0], other, fitted[1], "--output", tmp_path, code=1)
+    assert "must be a file in a folder that exists" in result.stderr
+    eggs = write(tmp_path / "eggs.csv", labels=["eggs", *y[1:]])
+    assert "40 documents, 3 classes" in run("compare", fitted[0], other, eggs).stdout
 
 
 def test_report_refuses_what_it_cannot_use(fitted, tmp_path):

@@ -22,6 +22,11 @@ HEADER = ROOT / "examples" / "GALLERY_HEADER.rst"
 
 # What an example prints: numbers differ from machine to machine, words do not.
 PRINTS = {
+    "plot_compare_classifiers": [
+        r"^accuracy +0\.\d+ +0\.\d+ +[+-]0\.\d+  ",
+        r"^McNemar's exact test: p = ",
+        r"^only MiniLM is right: \d+$",
+    ],
     "plot_compare_losses": [r"\| cross-entropy ", r"\| TF-IDF ", r"f1_macro - cross-entropy"],
     "plot_decisions": [
         r"^argmax +0\.\d+ +0\.\d+ +0\.\d+$",
@@ -71,6 +76,13 @@ PRINTS = {
         r"^largest difference of a probability: \d\.\de-0[4-9]$",
     ],
     "plot_stacking": [r"^both, stacked +0\.\d+ +0\.\d+ +\d\.\d+$", r"^comp\.\S+ +words +-?\d"],
+    "plot_where_classes_meet": [
+        r"^accuracy 0\.\d+$",
+        r"^\S+ and \S+: \d+ documents? confused \(",
+        r"^  words of \S+: \w+",
+        r"^  typical of \S+: row \d+: .+",
+        r"^shown: \d+ % of the variance$",
+    ],
     "quickstart": [r"^accuracy +0\.\d+ +0\.\d+$", r"^F1 of each class saved to "],
 }
 

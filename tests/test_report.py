@@ -81,7 +81,14 @@ class Page(HTMLParser):
         return [self.texts[i] for i, text in enumerate(self.texts) if text in PARTS]
 
 
-PARTS = ("Classes", "Errors", "Probabilities", "Hardest documents", "Training")
+PARTS = (
+    "Classes",
+    "Errors",
+    "Where the classes meet",
+    "Probabilities",
+    "Hardest documents",
+    "Training",
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +187,8 @@ def test_numbers_are_those_of_scikit_learn(make, mistaken):
     assert page.titles() == list(PARTS)
     assert len(pd.DataFrame(report.per_class)) == 3 and len(pd.DataFrame(report.hardest)) == 20
     items = [text for is_row, text in zip(*rows_of(page), strict=True) if is_row]
-    assert items == [str(row) for row in report.hardest["row"]]
+    meeting = report.confused_pairs.documents["row"]
+    assert items == [str(row) for row in (*meeting, *report.hardest["row"])]
     assert report.versions["scikit-learn"] in page.texts
     assert "balanced" in page.text and report.params["alpha"] == "balanced"
     assert report.history["epoch"] == [1, 2]
@@ -220,6 +228,47 @@ def test_hardest_documents_have_the_highest_focal_weights(make, mistaken, loss):
     assert report.gamma == (3.0 if loss == "focal" else 1)
     assert clf.report(X, y, n_hardest=0).hardest["row"] == []
     assert len(clf.report(X, y, n_hardest=99).hardest["row"]) == len(y)
+
+
+def alternatives(report):
+    """Return the text alternatives of the figures of a page."""
+    return [a["aria-label"] for tag, a in check_page(report).elements if tag == "svg"]
+
+
+def test_each_figure_says_its_main_numbers(make, mistaken):
+    X, y = mistaken
+    report = make(max_epochs=2, train_split=0.3).fit(X, y).report(X, y)
+    said = alternatives(report)
+    label, share = report.labels[0], report.per_class["test_share"][0]
+    trained = report.per_class["train_share"][0]
+    losses, held_out = (report.history[name] for name in ("train_loss", "valid_loss"))
+    right = round(report.overall["accuracy"] * len(y))
+    average = report.per_class["average_precision"][0]
+    for expected in (
+        f"Shares of the classes in these documents: {label} {100 * share:.3g} % "
+        f"({100 * trained:.3g} % in training), ",
+        f"Average precision: {label} {average:.2f}, ",
+        f"class first: {right} of {len(y)} documents are on the diagonal. Most frequent errors: "
+        f"{report.confusions['true'][0]} as {report.confusions['predicted'][0]} "
+        f"{report.confusions['documents'][0]}",
+        f"accuracy {right / len(y):.3f}, expected calibration error "
+        f"{report.overall['calibration error']:.3f}.",
+        f"Right and wrong decisions by confidence: {right} of {len(y)} documents right.",
+        f"2 epochs: training loss {losses[0]:.3f} in the first, {losses[-1]:.3f} in the last; "
+        f"held-out loss {held_out[0]:.3f} in the first",
+        f"{label} {100 * trained:.3g} % of the documents and ",
+    ):
+        assert sum(expected in text for text in said) == 1, (expected, said)
+
+
+def test_of_many_classes_the_first_and_the_last_are_said():
+    y = np.repeat([f"class {c:02}" for c in range(9)], range(18, 0, -2))
+    model = DummyClassifier().fit(y[:, None], y)
+    said = alternatives(Report.from_estimator(model, y[:, None], y))
+    assert "class 04 11.1 %; last of 9: class 08 2.22 %." in said[0]
+    assert "lowest of 9: class 08 0.02." in said[1]
+    said = alternatives(Report.from_estimator(model, y[:18, None], y[:18]))
+    assert said[0].endswith("8 without a document.")
 
 
 def test_one_pass_over_the_documents(make, data, monkeypatch):
@@ -293,7 +342,8 @@ def test_several_labels_a_document(make, mistaken):
     assert report.hardest["label"] == worst.tolist()
     assert report.confusion_matrix is None
     page = check_page(report)
-    assert page.titles() == [part for part in PARTS if part != "Errors"]
+    left_out = ("Errors", "Where the classes meet")
+    assert page.titles() == [part for part in PARTS if part not in left_out]
     again = clf.set_params(proba="auto").report(X, truth)
     assert again.overall == report.overall
 
@@ -420,7 +470,9 @@ def test_probabilities_that_cannot_be_those_of_the_documents():
         Report.from_predictions(X, y, proba * np.nan)
     with pytest.raises(ValueError, match="classes must be sorted"):
         Report.from_predictions(X, y, proba, classes=["b", "a"])
-    with pytest.raises(ValueError, match=r"labels in classes, \['a', 'c'\]. Got \['b'\] as well"):
+    with pytest.raises(
+        ValueError, match=r"labels that are in classes, \['a', 'c'\]. Got \['b'\] as well"
+    ):
         Report.from_predictions(X, y, proba, classes=["a", "c"])
     with pytest.raises(ValueError, match="n_hardest must be"):
         Report.from_predictions(X, y, proba, n_hardest=-1)
@@ -444,7 +496,7 @@ def test_many_classes_are_all_named(n_classes):
     report = Report.from_estimator(model, y[:, None], y)
     page = check_page(report)
     html = report._repr_html_()
-    matrix = html[html.index("Confusion matrix, most") : html.index(">Probabilities<")]
+    matrix = html[html.index("Confusion matrix, most") : html.index(">Where the classes meet<")]
     n_named = n_classes if n_classes <= 60 else 59
     for label in report.labels[:n_named]:
         assert matrix.count(f">{label}<") == 2  # on both axes
@@ -456,8 +508,10 @@ def test_long_names_that_begin_alike_stay_apart():
     y = np.array(["the same beginning of a very long name, " + end for end in "aabbbc"])
     model = DummyClassifier().fit(y[:, None], y)
     html = Report.from_estimator(model, y[:, None], y)._repr_html_()
-    for name in ("the same beginning of a very…", "the same beginning of a very… #2"):
-        assert html.count(f">{name}<") == 3  # in the balance and on both axes of the matrix
+    name = "the same beginning of a very…"
+    # In the balance and on both axes of the matrix; the second also in a pair, after the first.
+    assert html.count(f">{name}<") == 3 and html.count(f">{name} #2<") == 4
+    assert f">{name},<" in html
 
 
 def message_without_matplotlib():

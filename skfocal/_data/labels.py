@@ -417,6 +417,35 @@ def _from_objects(y):
     return plain
 
 
+def encode_known(y, documents, classes, several, knows="the classifier was fitted with"):
+    """Return classes and codes of labels that are known; of several labels zeros and ones.
+
+    Parameters
+    ----------
+    y, documents, classes, several
+        As in :func:`encode`.
+    knows : str, default="the classifier was fitted with"
+        Says in the error what is known of the labels.
+
+    Raises
+    ------
+    ValueError
+        If there are others.
+    """
+    try:
+        found, codes = encode(y, documents, classes, several)
+    except UnknownLabels as error:
+        if not len(error.unknown):
+            raise ValueError(
+                f"the classifier must know at least two classes. Got {excerpts(classes.tolist())}."
+            ) from error
+        raise ValueError(
+            f"y must hold only labels that {knows}, "
+            f"{excerpts(classes.tolist())}. Got {excerpts(error.unknown)} as well."
+        ) from error
+    return found, codes.astype(np.int8) if codes.ndim == 2 else codes
+
+
 def decode(classes, codes):
     """Return labels of shape (n,), or an int indicator of shape (n, n_classes)."""
     return classes[codes] if codes.ndim == 1 else codes.astype(np.int64)

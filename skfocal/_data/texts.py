@@ -11,6 +11,7 @@ from skfocal._utils.messages import excerpt, excerpts
 Documents: TypeAlias = Any
 
 _AT_ONCE = 1024  # documents read together in a pass over all of them
+_CELLS = 20  # the most that are shown of a row that is not a text
 NO_DOCUMENT = "Found array with 0 sample(s) while a minimum of 1 is required: X holds no document."
 
 
@@ -173,6 +174,17 @@ def check_kind(texts, pairs):
 def join_pairs(texts, between):
     """Return one str per document, with the two texts of a pair joined by `between`."""
     return [text if isinstance(text, str) else between.join(text) for text in texts]
+
+
+def as_shown(X):
+    """Return each document as one string, with a bar between the columns of a row."""
+    try:
+        return [*join_pairs(as_texts(X), " | ")]
+    except (TypeError, ValueError):
+        rows = np.asarray(X, dtype=object)
+        if rows.ndim == 0 or len(rows) == 0:
+            raise
+    return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
 
 
 def a_document(pairs):

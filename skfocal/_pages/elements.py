@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from skfocal._utils.messages import excerpt
 
-Kind: TypeAlias = Literal["words", "share", "bar", "number"]
+Kind: TypeAlias = Literal["words", "share", "bar", "signed", "interval", "number"]
 
 LONGEST_NAME = 28  # characters of a label in a figure
 _LONG_TABLE = 12  # rows; longer tables can be folded
@@ -77,6 +77,18 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign, and a dash for NaN."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}") if round(value, 3) else "0.000"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the ends of an interval of a difference, and a dash for NaN."""
+    return "–" if math.isnan(low) else f"{signed(low)} to {signed(high)}"
+
+
 def small(value: float) -> str:
     """Return a probability; of a small one, the first digit and the exponent."""
     return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.0e}"
@@ -95,9 +107,10 @@ def table(
     columns : dict of name to values
     heads : dict of name to text
         The columns to show, in order, and what stands above them.
-    kinds : dict of name to {"words", "share", "bar", "number"}
+    kinds : dict of name to {"words", "share", "bar", "signed", "interval", "number"}
         "words": set as text, whatever its type. "share": in per cent. "bar": a number in [0, 1]
-        with a bar behind it. "number", which is the default: as it is.
+        with a bar behind it. "signed": a difference, with its sign. "interval": a pair of such.
+        "number", which is the default: as it is.
     """
     head = "".join(
         f'<th scope="col"{" class=words" * (kinds.get(name) == "words")}>{text(above)}</th>'
@@ -120,11 +133,15 @@ def _cell(kind: Kind, value: Any) -> str:
     if kind == "words":
         style = "words long" if len(str(value)) > LONGEST_NAME else "words"
         return f'<td class="{style}">{label(value)}</td>'
+    if kind == "interval":
+        return f"<td>{interval(*value)}</td>"
     value = value.item() if hasattr(value, "item") else value  # numpy's numbers
     if value is None or math.isnan(value):
         return "<td>–</td>"
     if kind == "share":
         return f"<td>{100 * value:.3g} %</td>"
+    if kind == "signed":
+        return f"<td>{signed(value)}</td>"
     if kind == "bar":
         return f'<td class="bar" style="--v:{100 * value:.1f}%">{value:.3f}</td>'
     return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{value}</td>"

@@ -4,10 +4,9 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import Any
 
-from skfocal._pages.elements import LONGEST_NAME, cut
+from skfocal._pages.elements import LONGEST_NAME, cut, text
 
 INK = "#010203"  # becomes the colour of the surrounding text, light or dark
 BLUE, ORANGE = "#0072b2", "#e69f00"
@@ -46,7 +45,16 @@ SIDE, WIDE = (4.4, 3.3), (9.5, 4)  # inches
 
 
 def draw(plot: Callable[..., object], alt: str, size: tuple[float, float] = SIDE) -> str:
-    """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of the page."""
+    """Return the figure that ``plot(ax=...)`` draws, as SVG in the colours of the page.
+
+    Parameters
+    ----------
+    plot : callable ``(ax=...)``
+    alt : str
+        What the figure shows, with its main numbers, for who cannot see it.
+    size : tuple of float
+        Width and height in inches.
+    """
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -75,6 +83,6 @@ def _inline(svg: str, alt: str, size: tuple[float, float]) -> str:
     style = f"width:100%;min-width:{round(0.72 * width)}px;max-width:{round(1.25 * width)}px"
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box} role="img" aria-label="{escape(alt)}" style="{style}">'
+        f'{box} role="img" aria-label="{text(alt)}" style="{style}">'
     )
     return start + svg[svg.index(">") + 1 :].strip()

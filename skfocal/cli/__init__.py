@@ -1,4 +1,4 @@
-"""The command ``skfocal``: audit, fit, predict, evaluate and report on files, without Python."""
+"""The command ``skfocal``: audit, fit, predict, evaluate, report and compare, without Python."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = ";"  # between several labels of a document, where none is given
 
-__all__ = ["app", "audit", "evaluate", "fit", "main", "predict", "report"]
+__all__ = ["app", "audit", "compare", "evaluate", "fit", "main", "predict", "report"]
 
 app = typer.Typer(
     help="Fine-tune BERT-like encoders on imbalanced text. Files are CSV, TSV, JSON (.json), JSON "
@@ -302,6 +302,52 @@ def report(
         _say(f"{output}: {len(X)} documents, {name} {score:.3f}")
 
 
+@app.command()
+def compare(
+    model_a: _Folder,
+    model_b: Annotated[Path, typer.Argument(help="Folder of the other model.")],
+    data: Annotated[Path, typer.Argument(help="File with texts and their labels.")],
+    text_column: _Text,
+    label_column: _Label = "label",
+    output: Annotated[
+        Path | None, typer.Option(help="File for the page, for example compare.html.")
+    ] = None,
+    label_separator: _Separator = None,
+    encoding: _Encoding = None,
+    delimiter: _Delimiter = None,
+    skip_bad_rows: _Skip = False,
+    bad_rows: _BadRows = None,
+) -> None:
+    """Compare two models on the same documents.
+
+    Print scores, differences with intervals, and a test; on request write an HTML page with those
+    of each class, and the documents that changed sides.
+    """
+    with _errors_in_words():
+        from skfocal.classifier import BertFocalClassifier
+        from skfocal.report import compare_classifiers
+
+        if output is not None:
+            check_writable(output, known=False)
+            import_optional("matplotlib", "--output", "examples")
+        form = Format(encoding, delimiter, label_separator)
+        reader = Reader(text_column, form, skip_bad_rows, bad_rows)
+        a, b = map(BertFocalClassifier.from_pretrained, (model_a, model_b))
+        X, y = _with_labels_of([a, b], data, label_column, reader)
+        with _bar(a, len(X)), _bar(b, len(X)):
+            comparison = compare_classifiers(a, b, X, y, names=_names_of(model_a, model_b))
+        typer.echo(str(comparison))
+        if output is not None:
+            comparison.save(output)
+            _say(f"{output}: {len(X)} documents")
+
+
+def _names_of(a: Path, b: Path) -> tuple[str, str]:
+    """Return the names of two folders, or if these are equal, of which argument they were."""
+    names = a.resolve().name, b.resolve().name
+    return ("A", "B") if names[0] == names[1] else names
+
+
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:
     """Return parameters from strings ``name=value``."""
     result: dict[str, Any] = {}
@@ -407,12 +453,20 @@ def _to_judge(
     from skfocal.classifier import BertFocalClassifier
 
     clf = BertFocalClassifier.from_pretrained(model)
-    reader.classes, reader.several = clf.classes_.tolist(), clf.multilabel_
-    if clf.multilabel_ and reader.form.separator is None:
+    return clf, *_with_labels_of([clf], data, label, reader)
+
+
+def _with_labels_of(
+    models: "list[BertFocalClassifier]", data: Path, label: str, reader: Reader
+) -> tuple[list[Any], list[Any]]:
+    """Return texts with labels that one of the models knows."""
+    reader.classes = list(dict.fromkeys(c for clf in models for c in clf.classes_.tolist()))
+    reader.several = models[0].multilabel_
+    if reader.several and reader.form.separator is None:
         reader.form = dataclasses.replace(reader.form, separator=SEPARATOR)
     X, y = reader.read(data, label)
     reader.end()
-    return clf, X, y
+    return X, y
 
 
 @contextlib.contextmanager

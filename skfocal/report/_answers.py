@@ -5,16 +5,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, gen_batches
 
-from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents, as_texts, join_pairs
-from skfocal._utils.messages import excerpts
+from skfocal._data.texts import Documents
 
-_CELLS = 20  # the most that are shown of a row that is not a text
 _VALUES = 2**20  # of a matrix of documents by classes, as many as are computed with at once
 
 
@@ -27,25 +21,6 @@ class Answers(TypedDict):
     focal_proba: NDArray[np.float64]  # of the truth about it, as the loss sees it
     gamma: float
     class_prior: NDArray[np.float64] | None
-
-
-def innermost(estimator: Any, X: Documents) -> tuple[list[str], Any, Any]:
-    """Unwrap searches and pipelines: return their names, the classifier, and its documents."""
-    kinds = [type(estimator).__name__]
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            inner = estimator.best_estimator_
-        elif isinstance(estimator, FrozenEstimator):
-            inner = estimator.estimator
-        elif isinstance(estimator, Pipeline):
-            for _, step in estimator.steps[:-1]:
-                if hasattr(step, "transform"):  # neither "passthrough" nor a sampler
-                    X = step.transform(X)
-            inner = estimator.steps[-1][1]
-        else:
-            return kinds, estimator, X
-        estimator = inner
-        kinds.append(type(estimator).__name__)
 
 
 def answers_from(proba: ArrayLike, codes: NDArray[Any], n_classes: int) -> Answers:
@@ -107,9 +82,8 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
         proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
     else:
-        proba, predicted = estimator.predict_proba(X), np.asarray(estimator.predict(X))
-        predicted = predicted.item().toarray() if predicted.ndim == 0 else predicted  # sparse
-        predicted = _as_codes(predicted, estimator.classes_)
+        proba = estimator.predict_proba(X)
+        predicted = _as_codes(predictions(estimator, X), estimator.classes_)
         judged, focal_proba = _judged_in_slices(codes, proba)
     return {
         "proba": proba,
@@ -119,6 +93,14 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         "gamma": gamma or 1,  # without a gamma, 1 - p
         "class_prior": prior,
     }
+
+
+def predictions(estimator: Any, X: Documents) -> NDArray[Any]:
+    """Return the predicted labels, or an indicator of them."""
+    predicted = np.asarray(estimator.predict(X))
+    if predicted.ndim == 0:  # sparse
+        return np.asarray(predicted.item().toarray())
+    return predicted
 
 
 def _our_answers(
@@ -181,39 +163,3 @@ def row_slices(values: NDArray[Any]) -> Iterator[slice]:
     """Yield slices of the rows of a matrix that hold at most so many values."""
     slices: Iterator[slice] = gen_batches(len(values), max(_VALUES // values.shape[1], 1))
     return slices
-
-
-def as_shown(X: Documents) -> list[str]:
-    """Return each document as one string, with a bar between the columns of a row."""
-    try:
-        return [*join_pairs(as_texts(X), " | ")]
-    except (TypeError, ValueError):
-        rows = np.asarray(X, dtype=object)
-        if rows.ndim == 0 or len(rows) == 0:
-            raise
-    return [" | ".join(map(str, np.atleast_1d(row)[:_CELLS])) for row in rows]
-
-
-def encoded(
-    y: Labels,
-    documents: list[str],
-    classes: NDArray[Any] | None,
-    several: bool | None,
-    known: str = "that the classifier was fitted with",
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the classes, and the codes of labels; of several labels zeros and ones in bytes.
-
-    Raises
-    ------
-    ValueError
-        If there are labels other than `classes`.
-    """
-    try:
-        found, codes = _targets.encode(y, documents, classes, several)
-    except _targets.UnknownLabels as error:
-        names = [] if classes is None else classes.tolist()
-        raise ValueError(
-            f"y must hold only labels {known}, {excerpts(names)}. Got {excerpts(error.unknown)} "
-            "as well."
-        ) from error
-    return found, codes.astype(np.int8) if codes.ndim == 2 else codes

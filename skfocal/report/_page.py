@@ -14,7 +14,9 @@ from skfocal._utils.messages import excerpt
 from skfocal.displays import (
     ClassPrecisionRecallDisplay,
     FrequencyConfusionMatrixDisplay,
+    _pairs_html,
 )
+from skfocal.report import _alt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,7 @@ def content(report: Report) -> str:
         _head(report),
         elements.part("Classes", _classes(report)),
         elements.part("Errors", _errors(report)),
+        elements.part("Where the classes meet", _meeting(report)),
         elements.part("Probabilities", _probabilities(report)),
         elements.part("Hardest documents", _hardest(report)),
         elements.part("Training", _training(report)),
@@ -126,6 +129,18 @@ def _errors(report: Report) -> str:
     return elements.grid(matrix, table) if few else table + elements.grid(matrix)
 
 
+def _meeting(report: Report) -> str:
+    display = copy.copy(report.confused_pairs)
+    if display is None or not display.pairs["first"]:
+        return ""
+    height = max(1.3 + 0.38 * len(display.pairs["first"]), 2.3)
+    drawn = figures.draw(display.plot, _pairs_html.alt(display), (5.0, height))
+    caption = "Documents of one class that are taken for the other. Of a pair, the first class is "
+    caption += "the more frequent one."
+    figure = elements.figure("Pairs of classes that are confused", caption, drawn, wide=True)
+    return figure + _pairs_html.content(display)
+
+
 def _probabilities(report: Report) -> str:
     reliability = (
         "Share of right decisions against confidence; each label of a document is a decision"
@@ -193,15 +208,16 @@ def _training(report: Report) -> str:
         elements.figure(
             "Losses",
             "Losses of the training documents and, if there are any, the held-out documents.",
-            figures.draw(history.plot, "Losses by epoch"),
+            figures.draw(history.plot, _alt.history(history)),
         )
     ]
-    class_loss.labels = figures.names(class_loss.labels)
     if len(class_loss.losses):
+        alt = _alt.class_loss(class_loss)
+        class_loss.labels = figures.names(class_loss.labels)
         caption = (
             "Share of each class in the training documents, and in the training loss of each epoch."
         )
-        drawn = figures.draw(class_loss.plot, "Shares of the classes in the training loss by epoch")
+        drawn = figures.draw(class_loss.plot, alt)
         shown.append(elements.figure("Loss of each class", caption, drawn))
     rows = elements.folded(table, len(report.history["epoch"]), "Table")
     return elements.grid(*shown) + rows
@@ -259,7 +275,7 @@ def _balance(report: Report) -> str:
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
         ax.legend(loc="upper right")
 
-    return figures.draw(plot, "Shares of the classes", figures.WIDE if many else figures.SIDE)
+    return figures.draw(plot, _alt.balance(report), figures.WIDE if many else figures.SIDE)
 
 
 def _confusion(report: Report) -> str:
@@ -308,7 +324,7 @@ def _confusion(report: Report) -> str:
         ax.grid(which="minor", color="0.6", linewidth=0.3, alpha=0.6)
         ax.tick_params(which="minor", length=0)
 
-    return figures.draw(plot, "Confusion matrix, most frequent class first", (side + 0.8, side))
+    return figures.draw(plot, _alt.confusion(report), (side + 0.8, side))
 
 
 def _ranks(report: Report, codes: NDArray[Any]) -> NDArray[np.int64]:
@@ -322,7 +338,7 @@ def _ranks(report: Report, codes: NDArray[Any]) -> NDArray[np.int64]:
 def _reliability(report: Report) -> str:
     display = copy.copy(report._reliability)
     return figures.draw(
-        functools.partial(display.plot, color=figures.BLUE), "Accuracy against confidence"
+        functools.partial(display.plot, color=figures.BLUE), _alt.reliability(report)
     )
 
 
@@ -346,7 +362,7 @@ def _confidence(report: Report) -> str:
         ax.set(xlabel="confidence", ylabel=_unit(report), xlim=(0, 1))
         ax.legend(loc="upper left")
 
-    return figures.draw(plot, "Right and wrong decisions by confidence")
+    return figures.draw(plot, _alt.confidence(report, _unit(report)))
 
 
 def _precision_recall(report: Report) -> str:
@@ -374,5 +390,5 @@ def _precision_recall(report: Report) -> str:
 
     height = 3.3 + 0.17 * min(len(shown), 7)
     return figures.draw(
-        plot, "Precision and recall of each class", figures.WIDE if many else (4.4, height)
+        plot, _alt.precision_recall(report), figures.WIDE if many else (4.4, height)
     )

@@ -22,25 +22,24 @@ from sklearn.metrics import (
 from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels
-from skfocal._data.texts import Documents
+from skfocal._data.labels import Labels, encode_known
+from skfocal._data.texts import Documents, as_shown
 from skfocal._utils.messages import excerpts
+from skfocal._utils.wrapped import innermost
 from skfocal._version import __version__
 from skfocal.displays import (
     ClassLossDisplay,
+    ConfusedPairsDisplay,
     ReliabilityDisplay,
     TrainingHistoryDisplay,
-    _pyplot,
 )
+from skfocal.displays._drawing import pyplot
 from skfocal.metrics import confidence_bins
 from skfocal.report._answers import (
     Answers,
     answers_from,
     answers_of,
-    as_shown,
     classes_of,
-    encoded,
-    innermost,
     own_proba,
     row_slices,
 )
@@ -89,6 +88,9 @@ class Report:
     confusions : dict of str -> list
         The ten most frequent errors: "true", "predicted", "documents" and "share", their share
         of the documents of the true class.
+    confused_pairs : ConfusedPairsDisplay or None
+        The five pairs of classes that are most often confused, not drawn yet; None with several
+        labels.
     hardest : dict of str -> list
         The documents with the highest focal weight, in falling order: "row" in X, from 0;
         "document"; "true"; "predicted"; "label", the one that is judged; "probability" of the
@@ -146,6 +148,7 @@ class Report:
             self.confusion_matrix = confusion_matrix(codes, self._predicted, labels=self._order)
         self.confusions = self._confusions()
         self.hardest = self._hardest(classes, documents, answers, n_hardest)
+        self.confused_pairs: ConfusedPairsDisplay | None = None
         self.history: dict[str, list[Any]] = {}
         self.params: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -161,7 +164,8 @@ class Report:
 
         The report of a search is that of its best estimator. The report of a pipeline is that of
         its last step, on documents transformed by the other steps. A :class:`BertFocalClassifier`
-        reads the documents once, other classifiers for `predict_proba` and again for `predict`.
+        reads the documents once, other classifiers for `predict_proba` and again for `predict`. At
+        most 100 documents of each class in `confused_pairs` are read once more, for their features.
 
         Parameters
         ----------
@@ -189,9 +193,10 @@ class Report:
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
         classes, several = classes_of(final)
-        _, codes = encoded(y, documents, classes, several)
+        _, codes = encode_known(y, documents, classes, several)
         answers = answers_of(final, X, codes)
         report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
+        report._find_confused(final, X, answers, classes, documents)
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
         if len(getattr(final, "history_", ())):
@@ -260,14 +265,16 @@ class Report:
         _check(cls, n_hardest)
         documents = as_shown(X)
         declared = None if classes is None else np.asarray(classes)
-        found, codes = encoded(y, documents, declared, None, "in classes")
+        found, codes = encode_known(y, documents, declared, None, "are in classes")
         if declared is not None and not np.array_equal(found, declared):
             raise ValueError(
                 "classes must be sorted, each label once, as classes_ of a classifier is. Got "
                 f"{excerpts(declared.tolist())}."
             )
         answers = answers_from(proba, codes, len(found))
-        return cls(name, found, codes, answers, documents, n_hardest=n_hardest)
+        report = cls(name, found, codes, answers, documents, n_hardest=n_hardest)
+        report._find_confused(None, X, answers, found, documents)
+        return report
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -384,6 +391,21 @@ class Report:
             "focal_weight": ((1 - focal_proba[rows]) ** self.gamma).tolist(),
         }
 
+    def _find_confused(
+        self,
+        estimator: Any,
+        X: Documents,
+        answers: Answers,
+        classes: NDArray[Any],
+        documents: Sequence[str],
+    ) -> None:
+        """Keep the pairs of classes that are confused; without an estimator, by TF-IDF."""
+        if not self.multilabel:
+            predicted = answers["predicted"]
+            self.confused_pairs = ConfusedPairsDisplay._of(
+                estimator, X, self._codes, predicted, classes, documents
+            )
+
     # -- the page --------------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
@@ -415,7 +437,7 @@ class Report:
 def _check(kind: type[Report], n_hardest: int) -> None:
     if not isinstance(n_hardest, Integral) or n_hardest < 0:
         raise ValueError(f"n_hardest must be an int of at least 0. Got {n_hardest!r}.")
-    _pyplot(kind)
+    pyplot(kind)
 
 
 def _defaults(estimator: Any) -> dict[str, Any]:
