@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers
         ReliabilityDisplay,
         TrainingHistoryDisplay,
     )
+    from skfocal.explanation import DocumentExplanation, Explanation
     from skfocal.losses import (
         AsymmetricLoss,
         CrossEntropyLoss,
@@ -77,6 +78,8 @@ _HOME = {
     "Checkpoint": "options",
     "EffectiveNumber": "balance",
     "Windows": "options",
+    "DocumentExplanation": "explanation",
+    "Explanation": "explanation",
     "CrossEntropyLoss": "losses",
     "AsymmetricLoss": "losses",
     "CustomLoss": "losses",
@@ -118,7 +121,9 @@ __all__ = [
     "CustomLoss",
     "DiceLoss",
     "DistributionBalancedLoss",
+    "DocumentExplanation",
     "EffectiveNumber",
+    "Explanation",
     "FocalLoss",
     "FrequencyConfusionMatrixDisplay",
     "GridSearchDisplay",

@@ -792,7 +792,9 @@ class BertFocalClassifier(
         """Width of :meth:`transform`, for the names of its columns."""
         return fitted_model.feature_width(self)
 
-    def report(self, X: Documents, y: Labels, *, n_hardest: int = 20) -> Report:
+    def report(
+        self, X: Documents, y: Labels, *, n_hardest: int = 20, explain: bool = False
+    ) -> Report:
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
 
         Parameters
@@ -803,6 +805,9 @@ class BertFocalClassifier(
             Their labels. Some classes may be missing.
         n_hardest : int, default=20
             Number of documents to show with the highest focal weight ``(1 - p)**gamma``.
+        explain : bool, default=False
+            Whether to mark the words in them that speak for and against the predicted class, by
+            :meth:`explain`.
 
         Returns
         -------
@@ -811,16 +816,16 @@ class BertFocalClassifier(
         """
         from skfocal.report import Report
 
-        return Report.from_estimator(self, X, y, n_hardest=n_hardest)
+        return Report.from_estimator(self, X, y, n_hardest=n_hardest, explain=explain)
 
     def explain(self, X: Documents, target: Any = None, *, n_steps: int = 32) -> Explanation:
         r"""Return what each word of a document adds to the log-odds of a class.
 
         The attributions are integrated gradients of the token embeddings, summed over the tokens
-        of a word: :math:`(e - e') \cdot \int_0^1 \nabla f(e' + t (e - e'))\,dt`, by a Gauss-Legendre
-        rule. Here :math:`f` is the log-odds of the class, which is its logit minus the logarithm of
-        the summed exponentials of the others or, with several labels per document, the logit of the
-        label. :math:`e` are the embeddings of the document, and :math:`e'` those of the baseline,
+        of a word: :math:`(e - e') \cdot \int_0^1 \nabla f(e' + t (e - e'))\,dt`, computed by
+        Gauss-Legendre quadrature. :math:`f` is the log-odds of the class, which is its logit minus
+        the logarithm of the summed exponentials of the others or, with several labels per
+        document, the logit of the label. :math:`e` are the embeddings of the document, and :math:`e'` those of the baseline,
         the same document with padding in place of each token but the special ones. The
         attributions of a document add up to :math:`f(e) - f(e')` but for an error of the
         integral, which is returned. Windows of a long document are pooled as in `predict`, and a

@@ -167,13 +167,13 @@ def _explained(
     words = word_of[rows[is_text]]
     is_read = np.zeros(len(spans), bool)
     is_read[words] = True
-    sums = np.bincount(words, by_token[is_text], minlength=len(spans))
+    sums = np.bincount(words, by_token[is_text], minlength=len(spans)).astype(np.float64)
     parts = (text,) if isinstance(text, str) else text
     texts, spans = texts[is_read], spans[is_read]
     return DocumentExplanation(
         row=row,
         text=text,
-        target=calibration.classes[code],
+        target=calibration.classes.tolist()[code],
         words=[parts[i][start:stop] for i, (start, stop) in zip(texts, spans, strict=True)],
         spans=spans,
         texts=texts,

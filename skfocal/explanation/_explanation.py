@@ -95,7 +95,7 @@ class DocumentExplanation:
         if n_others:
             lines.append(f"  and {n_others} weaker word{'s' * (n_others > 1)}")
         if self.n_unread:
-            lines.append(f"  {self.n_unread} words were not read")
+            lines.append(f"  {self.n_unread} word{'s' * (self.n_unread > 1)} not read")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

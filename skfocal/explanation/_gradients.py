@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from skfocal._data.tokenization import encoder_inputs, laid_out
 from skfocal._encoder.module import EncoderClassifier
 from skfocal._encoder.pooling import pool
 from skfocal._utils.messages import excerpt

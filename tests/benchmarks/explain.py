@@ -253,8 +253,8 @@ def block(rows):
         parts.append(
             f"## {title}\n\n{n_train} training documents, {mine[0]['documents']} explained "
             f"documents for each seed, {np.mean([row['words'] for row in mine]):.0f} words on "
-            "average.\n\n| words to delete by | seeds | fall of the log-odds | seconds per document "
-            "|\n|---|---:|---:|---:|"
+            "average.\n\n| words to delete by | seeds | fall of the log-odds | s per document |\n"
+            "|---|---:|---:|---:|"
         )
         lines = []
         for way in [*WAYS, RANDOM]:
