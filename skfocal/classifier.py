@@ -825,11 +825,11 @@ class BertFocalClassifier(
         of a word: :math:`(e - e') \cdot \int_0^1 \nabla f(e' + t (e - e'))\,dt`, computed by
         Gauss-Legendre quadrature. :math:`f` is the log-odds of the class, which is its logit minus
         the logarithm of the summed exponentials of the others or, with several labels per
-        document, the logit of the label. :math:`e` are the embeddings of the document, and :math:`e'` those of the baseline,
-        the same document with padding in place of each token but the special ones. The
-        attributions of a document add up to :math:`f(e) - f(e')` but for an error of the
-        integral, which is returned. Windows of a long document are pooled as in `predict`, and a
-        word that several of them share gets the sum.
+        document, the logit of the label. :math:`e` are the embeddings of the document, and
+        :math:`e'` those of the baseline, the same document with padding in place of each token but
+        the special ones. The attributions of a document add up to :math:`f(e) - f(e')` but for an
+        error of the integral, which is returned. Windows of a long document are pooled as in
+        `predict`, and a word that several of them share gets the sum.
 
         With ``proba="softmax"`` and no temperature, :math:`f` is the log-odds of `predict_proba`.
         Other settings undo what the loss and the weights did to the same logits, so their numbers
@@ -867,7 +867,8 @@ class BertFocalClassifier(
         Warns
         -----
         UserWarning
-            If the error of a document is more than 5 % of the sum of its absolute attributions.
+            If the error of a document is more than 5 % of the sum of its absolute attributions, or
+            of the change of the log-odds if that is larger.
 
         References
         ----------

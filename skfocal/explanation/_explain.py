@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from numbers import Integral
 from typing import Any
 
@@ -29,7 +29,7 @@ from skfocal.explanation._gradients import (
 )
 from skfocal.losses._margin import target_margin
 
-# Of the sum of absolute attributions: an error that is larger could hide the weaker half of words.
+# Of the sum of absolute attributions. A larger error could change the order of the weaker words.
 _LARGE_ERROR = 0.05
 _Text = str | tuple[str, str]
 
@@ -97,9 +97,14 @@ def _wanted(model: FittedModel, target: Any, n: int) -> list[list[int]]:
     labels = model.calibration.classes.tolist()
     several = model.calibration.multilabel
     codes = {label: code for code, label in enumerate(labels)}
-    if isinstance(target, str | bytes) or not hasattr(target, "__len__") or np.ndim(target) == 0:
+    if isinstance(target, Mapping | Set):
+        raise ValueError(
+            "target must be None, one label, or a sequence with an entry for each document. "
+            f"Got {type(target).__name__}."
+        )
+    if isinstance(target, str | bytes) or not hasattr(target, "__len__") or _ndim(target) == 0:
         rows = [target.item() if hasattr(target, "item") else target] * n
-    elif several and len(getattr(target, "shape", ())) == 2:
+    elif several and _ndim(target) == 2:
         rows = _from_indicator(target, labels)
     else:
         rows = target.tolist() if hasattr(target, "tolist") else list(target)
@@ -119,6 +124,10 @@ def _wanted(model: FittedModel, target: Any, n: int) -> list[list[int]]:
                 f"Got {excerpt(row)} for row {i}."
             ) from None
     return found
+
+
+def _ndim(values: Any) -> int:
+    return len(getattr(values, "shape", (0,)))
 
 
 def _from_indicator(target: Any, labels: list[Any]) -> list[list[Any]]:
@@ -201,14 +210,17 @@ def _words(
 
 
 def _warn_of_errors(explained: list[DocumentExplanation], n_steps: int) -> None:
-    shares = [
-        abs(document.completeness_error) / max(float(np.abs(document.attributions).sum()), 1e-2)
-        for document in explained
-    ]
+    shares = [abs(document.completeness_error) / _size(document) for document in explained]
     n_large = sum(share > _LARGE_ERROR for share in shares)
     if n_large:
         warn(
             f"n_steps={n_steps} is too few for {n_large} of {len(shares)} explanations: what their "
             f"attributions add up to misses the change of the log-odds by up to {max(shares):.0%} "
-            "of the sum of absolute attributions. Raise n_steps."
+            "of what words add for and against the class. Raise n_steps."
         )
+
+
+def _size(document: DocumentExplanation) -> float:
+    """Return what an error is compared with: the sum of absolute attributions, or the change."""
+    change = abs(document.log_odds - document.baseline_log_odds)
+    return max(float(np.abs(document.attributions).sum()), change, 1e-2)
