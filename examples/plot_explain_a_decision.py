@@ -52,7 +52,7 @@ print(f"accuracy {(predicted == y_test).mean():.2f}")
 rows = [np.flatnonzero((predicted == c) & (y_test == c))[0] for c in ("acq", "crude", "trade")]
 explanation = clf.explain([X_test[i] for i in rows])
 print(explanation)
-explanation
+explanation  # noqa: B018
 
 # %%
 # Wrong decisions

@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 
@@ -154,6 +155,17 @@ def test_report_writes_the_page_of_the_report(fitted, tmp_path, end):
     for row, document in zip(report.hardest["row"], report.hardest["document"], strict=True):
         assert f"row <b>{row}</b>" in page and html.escape(document) in page
     assert page.count('class="facts"') == 3 and "<script" not in page
+
+
+def test_report_marks_words_if_asked_to(fitted, tmp_path):
+    folder, data = fitted
+    run("report", folder, data, "--output", tmp_path / "r.html", "--hardest", 2, "--explain")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    clf = BertFocalClassifier.from_pretrained(folder)
+    found = clf.report(X, y, n_hardest=2, explain=True).explanation
+    for document in found:
+        for word in document.strongest(1):
+            assert re.search(rf'<mark class="(for|against)3" title="[^"]+">{word}</mark>', page)
 
 
 def test_report_refuses_what_it_cannot_use(fitted, tmp_path):

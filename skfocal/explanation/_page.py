@@ -64,7 +64,7 @@ def legend(what: str = "the class") -> str:
         + ", ".join(
             f'<mark class="for{level}">{share:.0%}</mark>' for level, share in enumerate(_LEVELS, 1)
         )
-        + ' of it. <span class="unread">Faint text</span> is not read.</p>'
+        + ' of it. <span class="unread">Grey italics</span> are not read.</p>'
     )
 
 
