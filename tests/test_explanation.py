@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from conftest import WORDS, imbalanced, logits_of
@@ -295,7 +296,8 @@ def test_the_decided_class_is_that_of_predict(make):
 def test_a_target_may_have_any_type_of_label(labels, wanted, make):
     X, y = imbalanced()
     clf = make(max_epochs=1).fit(X, np.where(y == "ham", *labels))
-    for target in (wanted, [wanted] * 2, pd.Series([wanted] * 2, index=[5, 9]), np.array(wanted)):
+    as_series = pd.Series([wanted] * 2, index=[5, 9])
+    for target in (wanted, [wanted] * 2, as_series, pa.array(as_series), np.array(wanted)):
         assert [d.target for d in clf.explain(X[:2], target, n_steps=1)] == [wanted] * 2
 
 

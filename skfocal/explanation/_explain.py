@@ -106,8 +106,9 @@ def _wanted(model: FittedModel, target: Any, n: int) -> list[list[int]]:
         rows = [target.item() if hasattr(target, "item") else target] * n
     elif several and _ndim(target) == 2:
         rows = _from_indicator(target, labels)
-    else:
-        rows = target.tolist() if hasattr(target, "tolist") else list(target)
+    else:  # arrays and Series have the first, Arrow the second
+        as_list = getattr(target, "tolist", getattr(target, "to_pylist", None))
+        rows = list(target) if as_list is None else as_list()
     if len(rows) != n:
         raise ValueError(
             f"target must be None, one label, or one {'or more ' * several}per document, "

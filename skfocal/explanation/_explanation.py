@@ -41,6 +41,32 @@ class DocumentExplanation:
     n_unread : int
         Number of words of the text that the classifier does not read, for example those beyond
         `max_length`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfocal import DocumentExplanation
+    >>> document = DocumentExplanation(
+    ...     row=0,
+    ...     text="Win cash now",
+    ...     target="spam",
+    ...     words=["Win", "cash", "now"],
+    ...     spans=np.array([[0, 3], [4, 8], [9, 12]]),
+    ...     texts=np.zeros(3, int),
+    ...     attributions=np.array([1.5, 2.0, -0.25]),
+    ...     log_odds=2.0,
+    ...     baseline_log_odds=-1.25,
+    ...     n_unread=0,
+    ... )
+    >>> document.strongest(2)
+    {'cash': 2.0, 'Win': 1.5}
+    >>> document.completeness_error
+    0.0
+    >>> print(document)
+    row 0, spam: log-odds +2.00, without words -1.25, error +0.000
+        +2.000  ++++++++++++++++++++  cash
+        +1.500  +++++++++++++++       Win
+        -0.250  --                    now
     """
 
     row: int
