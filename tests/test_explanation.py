@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -452,6 +453,16 @@ def test_another_thread_predicts_as_ever(freeze, make):
     assert results and all((result == expected).all() for result in results)
     for document, other in zip(alone, found, strict=True):
         assert (document.attributions == other.attributions).all()
+
+
+def test_two_threads_explain_at_once(fitted):
+    clf, X, _ = fitted
+    alone = clf.explain(X[:6])
+    with ThreadPoolExecutor(2) as pool:
+        parts = [*pool.map(lambda start: clf.explain(X[start : start + 3]), (0, 3))]
+    for document, other in zip(alone, [*parts[0], *parts[1]], strict=True):
+        assert (document.attributions == other.attributions).all()
+    assert not clf.net_.plain_module().training
 
 
 # -- texts that are hard ---------------------------------------------------------------------------
