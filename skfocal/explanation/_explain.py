@@ -69,7 +69,10 @@ def _explaining(model: FittedModel) -> Iterator[Embeddings]:
 
 
 def _baseline_id(tokenizer: Any) -> int:
-    """Return the token that stands for a missing word."""
+    """Return the token that stands for a missing word.
+
+    The mask token does as well (docs/benchmarks/explain.md), but not every tokenizer has one.
+    """
     return int(tokenizer.pad_token_id)
 
 
