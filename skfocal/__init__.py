@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers
         ReliabilityDisplay,
         TrainingHistoryDisplay,
     )
+    from skfocal.explanation import DocumentExplanation, Explanation
     from skfocal.losses import (
         AsymmetricLoss,
         CrossEntropyLoss,
@@ -84,6 +85,8 @@ _HOME = {
     "Checkpoint": "options",
     "EffectiveNumber": "balance",
     "Windows": "options",
+    "DocumentExplanation": "explanation",
+    "Explanation": "explanation",
     "CrossEntropyLoss": "losses",
     "AsymmetricLoss": "losses",
     "CustomLoss": "losses",
@@ -130,7 +133,9 @@ __all__ = [
     "CustomLoss",
     "DiceLoss",
     "DistributionBalancedLoss",
+    "DocumentExplanation",
     "EffectiveNumber",
+    "Explanation",
     "FeatureMapDisplay",
     "FocalLoss",
     "FrequencyConfusionMatrixDisplay",

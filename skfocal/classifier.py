@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Sampler,
         Splitter,
     )
+    from skfocal.explanation import Explanation
     from skfocal.losses import Loss
     from skfocal.report import Report
 
@@ -791,7 +792,9 @@ class BertFocalClassifier(
         """Width of :meth:`transform`, for the names of its columns."""
         return fitted_model.feature_width(self)
 
-    def report(self, X: Documents, y: Labels, *, n_hardest: int = 20) -> Report:
+    def report(
+        self, X: Documents, y: Labels, *, n_hardest: int = 20, explain: bool = False
+    ) -> Report:
         """Return scores, figures and the hardest documents, for a notebook or an HTML file.
 
         Parameters
@@ -802,6 +805,9 @@ class BertFocalClassifier(
             Their labels. Some classes may be missing.
         n_hardest : int, default=20
             Number of documents to show with the highest focal weight ``(1 - p)**gamma``.
+        explain : bool, default=False
+            Whether to mark the words in them that speak for and against the predicted class, by
+            :meth:`explain`.
 
         Returns
         -------
@@ -810,7 +816,68 @@ class BertFocalClassifier(
         """
         from skfocal.report import Report
 
-        return Report.from_estimator(self, X, y, n_hardest=n_hardest)
+        return Report.from_estimator(self, X, y, n_hardest=n_hardest, explain=explain)
+
+    def explain(self, X: Documents, target: Any = None, *, n_steps: int = 32) -> Explanation:
+        r"""Return what each word of a document adds to the log-odds of a class.
+
+        The attributions are integrated gradients of the token embeddings, summed over the tokens
+        of a word: :math:`(e - e') \cdot \int_0^1 \nabla f(e' + t (e - e'))\,dt`, computed by
+        Gauss-Legendre quadrature. :math:`f` is the log-odds of the class, which is its logit minus
+        the logarithm of the summed exponentials of the others or, with several labels per
+        document, the logit of the label. :math:`e` are the embeddings of the document, and
+        :math:`e'` those of the baseline, the same document with padding in place of each token but
+        the special ones. The attributions of a document add up to :math:`f(e) - f(e')` but for an
+        error of the integral, which is returned. Windows of a long document are pooled as in
+        `predict`, and a word that several of them share gets the sum.
+
+        With ``proba="softmax"`` and no temperature, :math:`f` is the log-odds of `predict_proba`.
+        Other settings undo what the loss and the weights did to the same logits, so their numbers
+        differ. The computation is in float32, also where predictions are in a lower precision.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+            One string per document, or a pair of strings.
+        target : label, or array-like of shape (n,), default=None
+            The class to explain, of all documents or of each. None: the one that `predict` decides
+            for. With several labels per document, a row may be a collection of labels, `target`
+            may be an indicator, and None means each label that is decided for the document or, if
+            there is none, the one that comes closest.
+        n_steps : int, default=32
+            Number of points of the integral. Time is proportional to it: with 32, a document takes
+            about as long as in 100 predictions.
+
+        Returns
+        -------
+        skfocal.Explanation
+            A sequence with one :class:`~skfocal.explanation.DocumentExplanation` per document, or
+            with several labels one per document and label. A notebook shows it, ``print`` lists
+            the strongest words, and ``explanation.save("page.html")`` writes one file.
+
+        Raises
+        ------
+        ValueError
+            If `target` has another length than X or a label that the fit did not know, or if the
+            logits of the encoder cannot be differentiated by its token embeddings, as with those
+            that have a decoder, too.
+        ImportError
+            If captum is not installed: ``pip install 'skfocal[explain]'``.
+
+        Warns
+        -----
+        UserWarning
+            If the error of a document is more than 5 % of the sum of its absolute attributions, or
+            of the change of the log-odds if that is larger.
+
+        References
+        ----------
+        Sundararajan, Taly and Yan: Axiomatic Attribution for Deep Networks, ICML 2017
+        (arXiv:1703.01365).
+        """
+        from skfocal.explanation._explain import explain
+
+        return explain(self, X, target, n_steps)
 
     def _answer(
         self, X: Documents, method: Callable[[FixedPredictions], NDArray[Any]]

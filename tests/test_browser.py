@@ -218,6 +218,48 @@ def test_a_comparison_needs_no_network_and_follows_the_theme(size, theme, browse
             assert page.locator("h2", has_text=title).is_visible()
 
 
+# -- an explanation ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def explanation(minilm, tmp_path_factory):
+    """File of the explanation of documents with a word for each class, and of hard ones."""
+    from conftest import imbalanced
+
+    from skfocal import BertFocalClassifier
+
+    clf = BertFocalClassifier(minilm, max_epochs=3, lr=3e-4, batch_size=8, random_state=0)
+    clf.fit(*imbalanced())
+    evil = "lunch <script>alert(1)</script> <img src='https://example.org/x.png'> " + "m" * 300
+    path = tmp_path_factory.mktemp("explanation") / "page.html"
+    clf.explain(["win money prize at lunch", evil, ""], "spam").save(path)
+    return path
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_explanation_needs_no_network(size, browser, explanation):
+    page = explanation.as_uri()
+    assert not troubles(browser, size, page, [page], offline=True)
+
+
+@pytest.mark.parametrize("medium", ["light", "dark", "print"])
+def test_marks_can_be_told_apart_without_colours(medium, browser, explanation):
+    with watched(browser, "phone", explanation.as_uri(), offline=True) as tab:
+        page = tab.page
+        if medium == "print":
+            page.emulate_media(media="print")
+        else:
+            page.emulate_media(color_scheme=medium)
+        assert not tab.open(explanation.as_uri())
+        style = "e => { const s = getComputedStyle(e); return [s.textDecorationStyle, s.color] }"
+        speaks_for = page.locator("li .text mark[class^=for]").first.evaluate(style)
+        against = page.locator("li .text mark[class^=against]").first.evaluate(style)
+        assert (speaks_for[0], against[0]) == ("solid", "dashed")
+        back = page.locator("li").first.evaluate("e => getComputedStyle(e).backgroundColor")
+        contrast = brightness(speaks_for[1]) - brightness(back)
+        assert abs(contrast) > 150 and (contrast > 0) == (medium == "dark")
+
+
 # -- what is wrong would be found ----------------------------------------------------------
 
 DEFECTS = {

@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 
@@ -184,6 +185,17 @@ def test_compare_refuses_what_it_cannot_use(fitted, other, tmp_path):
     assert "must be a file in a folder that exists" in result.stderr
     eggs = write(tmp_path / "eggs.csv", labels=["eggs", *y[1:]])
     assert "40 documents, 3 classes" in run("compare", fitted[0], other, eggs).stdout
+
+
+def test_report_marks_words_if_asked_to(fitted, tmp_path):
+    folder, data = fitted
+    run("report", folder, data, "--output", tmp_path / "r.html", "--hardest", 2, "--explain")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    clf = BertFocalClassifier.from_pretrained(folder)
+    found = clf.report(X, y, n_hardest=2, explain=True).explanation
+    for document in found:
+        for word in document.strongest(1):
+            assert re.search(rf'<mark class="(for|against)3" title="[^"]+">{word}</mark>', page)
 
 
 def test_report_refuses_what_it_cannot_use(fitted, tmp_path):

@@ -34,6 +34,11 @@ PRINTS = {
         r"^threshold 0\.\d+$",
         r"^tuned +missed \d+ of \d+, false alarms \d+",
     ],
+    "plot_explain_a_decision": [
+        r"^row 2, trade: log-odds \+\d",
+        r"^ +\+\d\.\d+  \++ +crude$",
+        r"^without the named words, log-odds fall by [1-9]",
+    ],
     "plot_features": [
         r"^fine-tuned, beside a number +0\.\d+ +0\.\d+$",
         r"^  0\.\d+  \S+: .+",

@@ -127,16 +127,74 @@ def encode(backend, texts, truncation):
     entries = []
     for text, encoding in zip(texts, encodings, strict=True):
         ids = _ids(encoding, truncation)
-        if len(ids) == 0:
-            raise ValueError(
-                "X must have a token in each document, since the model's tokenizer adds none of "
-                f"its own: leave this document out. Got {excerpt(text)}."
-            )
-        fits = len(ids) <= truncation.max_length
-        # The tokenizer could truncate, too, but it also builds everything that it cuts off: for a
-        # pair, every window of one text with every window of the other.
-        entries.append(ids if fits else _CUTS[truncation.long_documents](ids, encoding, truncation))
+        _check_not_empty(ids, text)
+        entries.append(_kept(ids, encoding, truncation))
     return list(zip(entries, map(len, encodings), strict=True))
+
+
+def encode_with_places(backend, text, truncation):
+    """Return the ids of a text or pair as :func:`encode` does, and where they are in the text.
+
+    Parameters
+    ----------
+    backend : tokenizers.Tokenizer
+        As in :func:`encode`.
+    text : str or (str, str)
+    truncation : TruncationSpec
+
+    Returns
+    -------
+    ids : int32 ndarray of shape (n_tokens,)
+    rows : int64 ndarray of shape (n_tokens,)
+        For each id its row in `places`. A token that several windows share has one row.
+    places : int64 ndarray of shape (n_all, 3)
+        For each token before truncation: the text that it belongs to, 0 or 1, or -1 for a special
+        token; and the characters of that text, from start to stop.
+    """
+    backend.no_truncation()
+    backend.no_padding()
+    (encoding,) = backend.encode_batch([encodable(text)])
+    ids = _ids(encoding, truncation)
+    _check_not_empty(ids, text)
+    places = np.zeros((len(ids), 3), np.int64)
+    places[:, 0] = [-1 if i is None else i for i in encoding.sequence_ids]
+    places[:, 1:] = encoding.offsets
+    for i, part in enumerate([text] if isinstance(text, str) else text):
+        own = places[:, 0] == i
+        places[own, 1:] = _characters(part)[places[own, 1:]]
+    rows = _kept(np.arange(len(ids)), encoding, truncation)
+    return ids[rows], rows, places
+
+
+def _check_not_empty(ids, text):
+    if len(ids) == 0:
+        raise ValueError(
+            "X must have a token in each document, since the model's tokenizer adds none of "
+            f"its own: leave this document out. Got {excerpt(text)}."
+        )
+
+
+def _kept(ids, encoding, truncation):
+    """Return what is kept of an encoding's ids, or of other values for its tokens."""
+    if len(ids) <= truncation.max_length:
+        return ids
+    # The tokenizer could truncate, too, but it also builds everything that it cuts off: for a
+    # pair, every window of one text with every window of the other.
+    return _CUTS[truncation.long_documents](ids, encoding, truncation)
+
+
+def _characters(text):
+    """Return where each character of ``encodable(text)``, and its end, is in the text."""
+    kept = encodable(text)
+    if len(kept) == len(text):
+        return np.arange(len(text) + 1)
+    # Two surrogates have become the one character that they stand for.
+    widths = np.ones(len(kept) + 1, np.int64)
+    place = 0
+    for i, character in enumerate(kept):
+        widths[i] = 1 + (character > "\uffff" and text[place] <= "\uffff")
+        place += widths[i]
+    return np.cumsum(widths) - widths
 
 
 def _ids(encoding, truncation):

@@ -110,7 +110,7 @@ def rows_with(tokens, values, n_most=100):
 def unknown_characters(tokenizer, texts, n_most=8):
     """Return the most frequent characters of the texts that became unknown tokens, as a str."""
     parts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
-    with _ENCODING:
+    with ENCODING:
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
@@ -161,7 +161,7 @@ class _TokenWriter:
         return Tokens(flat, starts, lengths, np.concatenate(self.full_lengths), truncation)
 
 
-_ENCODING = threading.Lock()
+ENCODING = threading.Lock()  # held while a tokenizer, which threads share, works
 _LIMIT = 1_000_000_000  # bytes of kept token ids
 _MEMORY = MemoryStore(_LIMIT)
 _SHARED: dict = {}  # folder -> FileStore
@@ -241,7 +241,7 @@ def _token_store(key):
     if not has_siblings():
         return _MEMORY
     folder = shared_folder() / f"tokens-{key.hex()}"
-    with _ENCODING:
+    with ENCODING:
         if folder not in _SHARED:
             _SHARED[folder] = FileStore(folder, np.int32, limit=_LIMIT)
         return _SHARED[folder]
@@ -255,13 +255,13 @@ def token_cache_info():
 def clear_token_cache():
     """Forget the token ids kept from earlier calls in this process."""
     _MEMORY.clear()
-    with _ENCODING:
+    with ENCODING:
         _SHARED.clear()
 
 
 def _fingerprint(tokenizer):
     """Return a hash of everything that determines what a tokenizer does."""
-    with _ENCODING:
+    with ENCODING:
         if tokenizer not in _FINGERPRINTS:
             backend = tokenizer.backend_tokenizer
             backend.no_truncation()  # calls change its truncation and padding
@@ -273,7 +273,7 @@ def _fingerprint(tokenizer):
 def _encode_in_parts(tokenizer, texts, truncation):
     """Yield the entries of some texts at a time, since encoding needs much memory."""
     for start in range(0, len(texts), _AT_ONCE):
-        with _ENCODING:  # threads share the tokenizer, whose truncation is set
+        with ENCODING:  # threads share the tokenizer, whose truncation is set
             entries = encode(
                 tokenizer.backend_tokenizer, texts[start : start + _AT_ONCE], truncation
             )

@@ -175,7 +175,7 @@ def _excerpt(value: Any) -> str:
 # -- documents -------------------------------------------------------------------------------
 
 
-def document(facts: Mapping[str, str], content: str, *, right: bool = False) -> str:
+def document(facts: Mapping[str, str], content: str, *, right: bool | None = False) -> str:
     """Return a document as an item of a list, under a line of facts, all of it HTML.
 
     Parameters
@@ -183,12 +183,13 @@ def document(facts: Mapping[str, str], content: str, *, right: bool = False) -> 
     facts : dict of name to HTML
     content : HTML
         The text.
-    right : bool, default=False
-        Whether it is marked in the colour of what is right.
+    right : bool or None, default=False
+        Whether it is marked in the colour of what is right; None for no colour.
     """
     spans = "".join(f"<span>{name} <b>{fact}</b></span>" for name, fact in facts.items())
+    kind = {True: " class=right", False: "", None: " class=plain"}[right]
     return (
-        f'<li{" class=right" * right}><div class="facts">{spans}</div>'
+        f'<li{kind}><div class="facts">{spans}</div>'
         f'<div class="text" dir="auto">{content}</div></li>'
     )
 

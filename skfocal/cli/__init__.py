@@ -279,6 +279,9 @@ def report(
     hardest: Annotated[
         int, typer.Option(min=0, help="Number of the hardest documents to show.")
     ] = 20,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Mark the words that speak for what is predicted.")
+    ] = False,
     label_separator: _Separator = None,
     encoding: _Encoding = None,
     delimiter: _Delimiter = None,
@@ -296,7 +299,7 @@ def report(
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         clf, X, y = _to_judge(model, data, label_column, reader)
         with _bar(clf, len(X)):
-            page = clf.report(X, y, n_hardest=hardest)
+            page = clf.report(X, y, n_hardest=hardest, explain=explain)
         page.save(output)
         name, score = next(iter(page.overall.items()))
         _say(f"{output}: {len(X)} documents, {name} {score:.3f}")

@@ -65,12 +65,12 @@ def classes_of(estimator: Any) -> tuple[NDArray[Any], bool | None]:
             "estimator must have one array of classes. Got a list of arrays from "
             f"{type(estimator).__name__}: make a report of each of its estimators."
         )
-    if _is_ours(estimator):
+    if is_ours(estimator):
         return classes, estimator.multilabel_
     return np.asarray(classes), getattr(estimator, "multilabel_", None)
 
 
-def _is_ours(estimator: Any) -> bool:
+def is_ours(estimator: Any) -> bool:
     """Return whether this is a BertFocalClassifier, without importing torch for others."""
     return hasattr(estimator, "effective_class_weight_")
 
@@ -78,7 +78,7 @@ def _is_ours(estimator: Any) -> bool:
 def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
     """Return a classifier's answers, and what else the report is made from."""
     gamma, prior = 0, None
-    if _is_ours(estimator):
+    if is_ours(estimator):
         gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
         proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
     else:

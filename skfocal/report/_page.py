@@ -16,6 +16,7 @@ from skfocal.displays import (
     FrequencyConfusionMatrixDisplay,
     _pairs_html,
 )
+from skfocal.explanation import _page as marks
 from skfocal.report import _alt
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _FEW_NAMES, _FEW_CELLS = 12, 6  # classes up to which figures stand side by side
 _MOST_CURVES = 100  # of precision and recall: more are neither legible nor cheap
+_MARKED = 1200  # characters of a document whose words are marked
 _MOST_CELLS = 60  # rows of the confusion matrix; further classes share the last one
 
 
@@ -177,12 +179,22 @@ def _hardest(report: Report) -> str:
     if report.gamma != 1:
         function = "sigmoid" if report.multilabel else "softmax"
         about += f" As in training, the weight is computed with the {function} of the logits."
-    rows = zip(*table.values(), strict=True)
-    items = [_document(dict(zip(table, row, strict=True)), report.multilabel) for row in rows]
-    return f"<p>{about}</p><ol>{''.join(items)}</ol>"
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    if report.explanation is None:
+        contents = [elements.excerpt_of(row["document"]) for row in rows]
+        legend = ""
+    else:
+        what = "the label that it is judged by" if report.multilabel else "the predicted class"
+        contents = [marks.marked(document, _MARKED) for document in report.explanation]
+        legend = marks.legend(what)
+    items = [
+        _document(row, content, report.multilabel)
+        for row, content in zip(rows, contents, strict=True)
+    ]
+    return f"<p>{about}</p>{legend}<ol>{''.join(items)}</ol>"
 
 
-def _document(row: dict[str, Any], several: bool) -> str:
+def _document(row: dict[str, Any], content: str, several: bool) -> str:
     names = {"true": row["true"], "predicted": row["predicted"]}
     if several:
         names = {key: ", ".join(map(str, labels)) or "none" for key, labels in names.items()}
@@ -192,7 +204,6 @@ def _document(row: dict[str, Any], several: bool) -> str:
         facts["judged by"] = elements.label(row["label"])
     facts["p"] = elements.small(row["probability"])
     facts["weight"] = elements.number(row["focal_weight"])
-    content = elements.excerpt_of(row["document"])
     return elements.document(facts, content, right=row["true"] == row["predicted"])
 
 

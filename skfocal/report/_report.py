@@ -1,5 +1,6 @@
 """An evaluation of a fitted classifier on labelled documents, as tables and as one page."""
 
+import dataclasses
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels, encode_known
-from skfocal._data.texts import Documents, as_shown
+from skfocal._data.texts import Documents, as_shown, as_texts, take
 from skfocal._utils.messages import excerpts
 from skfocal._utils.wrapped import innermost
 from skfocal._version import __version__
@@ -40,9 +41,13 @@ from skfocal.report._answers import (
     answers_from,
     answers_of,
     classes_of,
+    is_ours,
     own_proba,
     row_slices,
 )
+
+if TYPE_CHECKING:
+    from skfocal.explanation import Explanation
 
 _PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "numpy")
 
@@ -95,6 +100,9 @@ class Report:
         The documents with the highest focal weight, in falling order: "row" in X, from 0;
         "document"; "true"; "predicted"; "label", the one that is judged; "probability" of the
         truth about it; and "focal_weight".
+    explanation : Explanation or None
+        With ``explain=True``, of the hardest documents in their order, each for the class that is
+        predicted; with several labels per document, for the label that is judged.
     gamma : float
         Exponent of the focal weight.
     history : dict of str -> list
@@ -149,6 +157,7 @@ class Report:
         self.confusions = self._confusions()
         self.hardest = self._hardest(classes, documents, answers, n_hardest)
         self.confused_pairs: ConfusedPairsDisplay | None = None
+        self.explanation: Explanation | None = None
         self.history: dict[str, list[Any]] = {}
         self.params: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
@@ -158,7 +167,13 @@ class Report:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Documents, y: Labels, *, n_hardest: int = 20
+        cls,
+        estimator: Any,
+        X: Documents,
+        y: Labels,
+        *,
+        n_hardest: int = 20,
+        explain: bool = False,
     ) -> Self:
         """Evaluate a fitted classifier.
 
@@ -174,6 +189,9 @@ class Report:
             As the estimator's `predict` and `fit` accept them. Classes may be missing from `y`.
         n_hardest : int, default=20
             Number of the hardest documents to show.
+        explain : bool, default=False
+            Whether to mark the words of the hardest documents that speak for and against the
+            predicted class, as :meth:`BertFocalClassifier.explain` finds them.
 
         Returns
         -------
@@ -184,19 +202,27 @@ class Report:
         ValueError
             If `y` has a label that the classifier does not know, or `n_hardest` is negative.
         TypeError
-            If the classifier has no `predict_proba`.
+            If the classifier has no `predict_proba`, or with ``explain=True`` is not a
+            :class:`BertFocalClassifier`.
         ImportError
-            If matplotlib is not installed.
+            If matplotlib is not installed or, with ``explain=True``, captum.
         """
         _check(cls, n_hardest)
         check_is_fitted(estimator)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
+        if explain and not is_ours(final):
+            raise TypeError(
+                "explain must be False for other classifiers than BertFocalClassifier. "
+                f"Got True for {kinds[-1]}."
+            )
         classes, several = classes_of(final)
         _, codes = encode_known(y, documents, classes, several)
         answers = answers_of(final, X, codes)
         report = cls(", ".join(kinds), classes, codes, answers, documents, n_hardest=n_hardest)
         report._find_confused(final, X, answers, classes, documents)
+        if explain and report.hardest["row"]:
+            report.explanation = report._explained(final, X)
         report.params = final.get_params(deep=False)
         report._defaults = _defaults(final)
         if len(getattr(final, "history_", ())):
@@ -405,6 +431,19 @@ class Report:
             self.confused_pairs = ConfusedPairsDisplay._of(
                 estimator, X, self._codes, predicted, classes, documents
             )
+
+    def _explained(self, estimator: Any, X: Documents) -> "Explanation":
+        """Return an explanation of the hardest documents, with their rows in X."""
+        from skfocal.explanation import Explanation
+
+        rows = self.hardest["row"]
+        target = self.hardest["label" if self.multilabel else "predicted"]
+        found = estimator.explain([*take(as_texts(X), rows)], target)
+        documents = [
+            dataclasses.replace(document, row=row)
+            for document, row in zip(found, rows, strict=True)
+        ]
+        return Explanation(documents, n_steps=found.n_steps, baseline=found.baseline)
 
     # -- the page --------------------------------------------------------------------------
 

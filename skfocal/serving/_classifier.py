@@ -42,6 +42,10 @@ class OnnxClassifier:
     It gives the answers of the estimator at the time of the export, with its `proba`,
     `temperature` and `decision`. It imports neither torch nor transformers nor scikit-learn.
 
+    The graph has no gradients, so there is no `explain`: load what
+    :meth:`~skfocal.BertFocalClassifier.save_pretrained` wrote for that, or use LIME with
+    `predict_proba`.
+
     Parameters
     ----------
     folder : str or path
