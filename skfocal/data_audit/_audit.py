@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from skfocal._data.labels import Labels
 from skfocal._data.texts import Documents
+from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpt
 from skfocal._utils.optional import import_optional
 from skfocal._version import __version__
@@ -117,7 +117,7 @@ def _bar(total: int) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-class Audit:
+class Audit(Page):
     """What is known of labelled documents before any training, as tables and on one HTML page.
 
     Made by :func:`audit`. ``print`` shows a summary, a notebook shows the page, and :meth:`save`
@@ -220,31 +220,14 @@ class Audit:
         self.grid, self.reasons = advice.grid, advice.reasons
         self.findings = sentences(self)
 
-    def _repr_html_(self) -> str:
+    def _title(self) -> str:
+        return "Audit of labelled text"
+
+    def _content(self) -> str:
         import_optional("matplotlib", "The page of an audit", "examples")
         from skfocal.data_audit._page import content
 
-        if not hasattr(self, "_html"):
-            self._html: str = content(self)
-        return self._html
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page into one HTML file.
-
-        Parameters
-        ----------
-        path : str or path
-            An existing file is replaced.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        from skfocal._pages.elements import page
-        from skfocal.data_audit._page import TITLE
-
-        Path(path).write_text(page(self._repr_html_(), TITLE), encoding="utf-8")
+        return content(self)
 
     def __str__(self) -> str:
         return summary(self)

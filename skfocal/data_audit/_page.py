@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from skfocal.data_audit._audit import Audit
 
-TITLE = "Audit of labelled text"
-
 _FEW_NAMES, _MOST_NAMES = 12, 60  # classes up to which a figure is small; up to which it has names
 _SHOWN = 20  # pairs and documents of each kind
 _EXCERPT = 300  # characters of each document of a pair
@@ -62,7 +60,7 @@ def _head(audit: Audit) -> str:
     if test:
         leaked = int(numbers["test documents with a duplicate in training"])
         cards["of the test in training"] = f"{leaked:,}"
-    return elements.header(TITLE, facts, cards)
+    return elements.header(audit._title(), facts, cards)
 
 
 def _findings(audit: Audit) -> str:

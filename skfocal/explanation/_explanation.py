@@ -1,13 +1,13 @@
 """What an explanation holds, and how it is shown in a terminal."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skfocal._pages.page import Page
 
 _SHOWN = 10  # documents in a terminal, and words of each
 _BAR = 20  # characters of the longest bar
@@ -128,7 +128,7 @@ class DocumentExplanation:
         return f"<Explanation of row {self.row}, {self.target!r}: {len(self.words)} words>"
 
 
-class Explanation(Sequence[DocumentExplanation]):
+class Explanation(Page, Sequence[DocumentExplanation]):
     """What the words of documents add to the log-odds of classes.
 
     :meth:`BertFocalClassifier.explain` returns it. It is a sequence of
@@ -184,23 +184,13 @@ class Explanation(Sequence[DocumentExplanation]):
             columns["attribution"] += document.attributions.tolist()
         return columns
 
-    def _repr_html_(self) -> str:
+    def _title(self) -> str:
+        return "Explanation"
+
+    def _content(self) -> str:
         from skfocal.explanation._page import content
 
         return content(self)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page into one HTML file, which needs no network and no script.
-
-        Parameters
-        ----------
-        path : str or path
-            An existing file is replaced.
-        """
-        from skfocal._pages.elements import page
-        from skfocal.explanation._page import TITLE
-
-        Path(path).write_text(page(self._repr_html_(), TITLE), encoding="utf-8")
 
     def __str__(self) -> str:
         shown = [str(document) for document in self.documents[:_SHOWN]]

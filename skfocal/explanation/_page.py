@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from skfocal.explanation._explanation import DocumentExplanation, Explanation
 
-TITLE = "Explanation"
 _MOST_DOCUMENTS = 100
 _MOST_CHARACTERS = 3000  # of a text
 _MOST_UNREAD = 60  # characters of a passage that is not read
@@ -37,7 +36,7 @@ def content(explanation: Explanation) -> str:
     items = "".join(_item(document) for document in documents)
     more = len(explanation) - len(documents)
     return elements.fragment(
-        elements.header(TITLE, about, scores),
+        elements.header(explanation._title(), about, scores),
         legend(),
         f"<ol>{items}</ol>",
         f"<p>and {more} more</p>" if more else "",

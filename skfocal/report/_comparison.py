@@ -1,10 +1,8 @@
 """Two fitted classifiers on the same labelled documents, as tables and as one page."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels, encode_known
 from skfocal._data.texts import Documents, as_shown
+from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.wrapped import layers
 from skfocal._version import __version__
@@ -147,7 +146,7 @@ def compare_classifiers(
     return comparison._described(stacks, known)
 
 
-class ClassifierComparison:
+class ClassifierComparison(Page):
     """Two classifiers on the same documents: scores, their differences, and who is right where.
 
     Use :func:`compare_classifiers`. It prints as a table, a notebook shows the page, and
@@ -284,25 +283,13 @@ class ClassifierComparison:
             raise ValueError(f"score must be 'f1', 'precision' or 'recall'. Got {score!r}.")
         return draw_differences(self, ax, score)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page into one HTML file.
+    def _title(self) -> str:
+        return f"{self.names[1]} compared with {self.names[0]}"
 
-        Parameters
-        ----------
-        path : str or path
-            An existing file is replaced.
-        """
-        from skfocal._pages.elements import page
-        from skfocal.report._comparison_page import title
-
-        Path(path).write_text(page(self._repr_html_(), title(self)), encoding="utf-8")
-
-    def _repr_html_(self) -> str:
+    def _content(self) -> str:
         from skfocal.report._comparison_page import content
 
-        if not hasattr(self, "_html"):
-            self._html: str = content(self)
-        return self._html
+        return content(self)
 
     def __str__(self) -> str:
         a, b = self.names

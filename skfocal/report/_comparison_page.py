@@ -23,12 +23,6 @@ _LONGEST = 20  # characters of a classifier's name above a column
 _SCORES = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 
-def title(comparison: ClassifierComparison) -> str:
-    """Return the title of the page."""
-    a, b = comparison.names
-    return f"{b} compared with {a}"
-
-
 def content(comparison: ClassifierComparison) -> str:
     """Return the comparison as one element, with its own styles."""
     return elements.fragment(
@@ -58,7 +52,7 @@ def _head(comparison: ClassifierComparison) -> str:
         for name, kind in zip(comparison.names, comparison.kinds, strict=True)
         if kind
     )
-    return elements.header(title(comparison), facts, scores) + kinds + _unknown(comparison)
+    return elements.header(comparison._title(), facts, scores) + kinds + _unknown(comparison)
 
 
 def _unknown(comparison: ClassifierComparison) -> str:

@@ -30,11 +30,6 @@ _MARKED = 1200  # characters of a document whose words are marked
 _MOST_CELLS = 60  # rows of the confusion matrix; further classes share the last one
 
 
-def title(report: Report) -> str:
-    """Return the title of the page."""
-    return f"Report of {report.name}"
-
-
 def content(report: Report) -> str:
     """Return the report as one element, with its own styles."""
     return elements.fragment(
@@ -59,7 +54,7 @@ def _head(report: Report) -> str:
     when = report.created.strftime("%Y-%m-%d %H:%M UTC")
     scores = {name: elements.number(value) for name, value in report.overall.items()}
     return elements.header(
-        title(report), f"{what}; {when}; skfocal {report.versions['skfocal']}", scores
+        report._title(), f"{what}; {when}; skfocal {report.versions['skfocal']}", scores
     )
 
 

@@ -1,13 +1,11 @@
 """An evaluation of a fitted classifier on labelled documents, as tables and as one page."""
 
 import dataclasses
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -25,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels, encode_known
 from skfocal._data.texts import Documents, as_shown, as_texts, take
+from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpts
 from skfocal._utils.wrapped import innermost
 from skfocal._version import __version__
@@ -54,7 +53,7 @@ _PACKAGES = ("skfocal", "scikit-learn", "torch", "transformers", "skorch", "nump
 _Bins = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, accuracy
 
 
-class Report:
+class Report(Page):
     """Scores, figures and the hardest documents of a fitted classifier, on one HTML page.
 
     Use :meth:`BertFocalClassifier.report` or :meth:`from_estimator`. A notebook shows the page;
@@ -447,25 +446,13 @@ class Report:
 
     # -- the page --------------------------------------------------------------------------
 
-    def _repr_html_(self) -> str:
+    def _title(self) -> str:
+        return f"Report of {self.name}"
+
+    def _content(self) -> str:
         from skfocal.report._page import content
 
-        if not hasattr(self, "_html"):
-            self._html: str = content(self)
-        return self._html
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page into one HTML file.
-
-        Parameters
-        ----------
-        path : str or path
-            An existing file is replaced.
-        """
-        from skfocal._pages.elements import page
-        from skfocal.report._page import title
-
-        Path(path).write_text(page(self._repr_html_(), title(self)), encoding="utf-8")
+        return content(self)
 
     def __repr__(self) -> str:
         kind = "labels" if self.multilabel else "classes"
