@@ -15,6 +15,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+import skfocal._runtime.openmp  # noqa: F401  before anything else imports torch
 from skfocal._data import labels
 from skfocal._data.texts import as_texts
 from skfocal._estimator import fitted_model, inputs, parameters, partial_fit, pickling
