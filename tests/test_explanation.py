@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -274,7 +275,8 @@ def test_several_labels_may_be_asked_for(make):
     indicator = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]])
     assert clf.classes_.tolist() == ["ham", "long", "spam"]
     pairs = [(0, "ham"), (1, "long"), (1, "spam")]
-    for target in (wanted, indicator, pd.DataFrame(indicator)):
+    named = pd.DataFrame(indicator[:, [2, 0, 1]], columns=["spam", "ham", "long"])
+    for target in (wanted, indicator, pd.DataFrame(indicator), named, pl.from_pandas(named)):
         found = clf.explain(X, target, n_steps=2)
         assert [(d.row, d.target) for d in found] == pairs
     assert [d.target for d in clf.explain(X, "long", n_steps=2)] == ["long"] * 3
@@ -310,6 +312,28 @@ REFUSED = {
     "bart": "BartModel, whose embeddings are not read",
     "t5": "T5Model, whose embeddings are not read",
 }
+
+
+BLANK = ["", " ", " \n\t ", "\x00", ("", ""), (" ", "win"), ("win money", "  \n "), (" ", " ")]
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm_roberta", "modernbert"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_blanks_belong_to_no_word(name, pairs, tmp_path):
+    FAMILIES[name](tmp_path)
+    X, y = imbalanced()
+    X = [(text, text) for text in X] if pairs else X
+    clf = BertFocalClassifier(str(tmp_path), max_epochs=1, random_state=0).fit(X[:20], y[:20])
+    texts = [text for text in BLANK if isinstance(text, tuple) == pairs]
+    for text, document in zip(texts, clf.explain(texts, n_steps=100), strict=True):
+        parts = text if pairs else (text,)
+        assert document.words == " ".join(parts).replace("\x00", "").split()
+        for i, (start, stop), word in zip(
+            document.texts, document.spans, document.words, strict=True
+        ):
+            assert parts[i][start:stop] == word
+        # What blanks add is in neither end of the integral.
+        assert abs(document.completeness_error) < 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -576,8 +600,14 @@ def test_a_wrong_target_is_refused(target, message, fitted):
 
 def test_a_wrong_indicator_is_refused(make):
     clf, X = several_labels(make)
-    with pytest.raises(ValueError, match=r"a column of 0 and 1 for each of the 3 labels.*\(2, 2\)"):
-        clf.explain(X[:2], np.ones((2, 2)))
+    for wrong, got in (
+        (np.ones((2, 2)), r"the shape \(2, 2\)"),
+        (np.full((2, 3), 0.5), r"the shape \(2, 3\)"),
+        (np.ones((3, 3)), r"the shape \(3, 3\)"),
+        (pd.DataFrame(np.ones((2, 3), int), columns=["ham", "spam", "eggs"]), r"\['ham', 'spam', "),
+    ):
+        with pytest.raises(ValueError, match=rf"^target .* 'long', 'spam'\]. Got {got}"):
+            clf.explain(X[:2], wrong)
 
 
 def test_documents_are_checked_as_in_predict(fitted):

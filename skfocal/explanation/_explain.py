@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skfocal._data.labels import encode_known
 from skfocal._data.texts import Documents
 from skfocal._data.tokenization import encode_with_places
 from skfocal._data.tokens import ENCODING, tokenize
@@ -108,7 +109,7 @@ def _wanted(model: FittedModel, target: Any, n: int) -> list[list[int]]:
     if isinstance(target, str | bytes) or not hasattr(target, "__len__") or _ndim(target) == 0:
         rows = [target.item() if hasattr(target, "item") else target] * n
     elif several and _ndim(target) == 2:
-        rows = _from_indicator(target, labels)
+        return _from_indicator(target, model, n)
     else:  # arrays and Series have the first, Arrow the second
         as_list = getattr(target, "tolist", getattr(target, "to_pylist", None))
         rows = list(target) if as_list is None else as_list()
@@ -134,14 +135,19 @@ def _ndim(values: Any) -> int:
     return len(getattr(values, "shape", (0,)))
 
 
-def _from_indicator(target: Any, labels: list[Any]) -> list[list[Any]]:
-    values = np.asarray(target.todense() if hasattr(target, "todense") else target)
-    if values.shape[1] != len(labels) or not np.isin(values, (0, 1)).all():
+def _from_indicator(target: Any, model: FittedModel, n: int) -> list[list[int]]:
+    """Return the codes of an indicator, whose columns may have names."""
+    classes = model.calibration.classes
+    try:
+        _, codes = encode_known(target, [""] * n, classes, True)
+    except (TypeError, ValueError) as error:
+        columns = getattr(target, "columns", None)
+        found = f"the shape {target.shape}" if columns is None else excerpts([*columns])
         raise ValueError(
-            f"target must have a column of 0 and 1 for each of the {len(labels)} labels, if it has "
-            f"columns. Got the shape {values.shape}."
-        )
-    return [[labels[c] for c in np.flatnonzero(row)] for row in values]
+            "target with several columns must be an indicator of 0 and 1, with a row per document "
+            f"and a column for each label, {excerpts(classes.tolist())}. Got {found}."
+        ) from error
+    return [np.flatnonzero(row).tolist() for row in codes]
 
 
 def _score(logits: Tensor, *, code: int, multilabel: bool) -> Tensor:
@@ -168,19 +174,15 @@ def _explained(
         )
     calibration = model.calibration
     score = functools.partial(_score, code=code, multilabel=calibration.multilabel)
-    by_token, log_odds, baseline = integrated_gradients(
-        _document(model, embeddings, ids),
-        places[rows, 0] >= 0,
-        _baseline_id(model.tokenizer),
-        score,
-        n_steps,
-    )
     texts, spans, word_of = _words(text, places)
-    is_text = places[rows, 0] >= 0
-    words = word_of[rows[is_text]]
+    is_word = word_of[rows] >= 0  # not so special tokens, and those of a blank text
+    by_token, log_odds, baseline = integrated_gradients(
+        _document(model, embeddings, ids), is_word, _baseline_id(model.tokenizer), score, n_steps
+    )
+    words = word_of[rows[is_word]]
     is_read = np.zeros(len(spans), bool)
     is_read[words] = True
-    sums = np.bincount(words, by_token[is_text], minlength=len(spans)).astype(np.float64)
+    sums = np.bincount(words, by_token[is_word], minlength=len(spans)).astype(np.float64)
     parts = (text,) if isinstance(text, str) else text
     texts, spans = texts[is_read], spans[is_read]
     return DocumentExplanation(
@@ -207,7 +209,7 @@ def _words(
     for i, part in enumerate((text,) if isinstance(text, str) else text):
         own = places[:, 0] == i
         found, words = words_of_tokens(part, places[own, 1], places[own, 2])
-        word_of[own] = words + len(texts)
+        word_of[own] = np.where(words < 0, -1, words + len(texts))
         texts += [i] * len(found)
         spans.append(found)
     return np.array(texts, np.int64), np.concatenate(spans), word_of
