@@ -83,8 +83,9 @@ def audit(
     >>> from skfocal import audit, fetch_minilm
     >>> X = ["oil prices rose", "Oil prices rose ", "the team won", "a late goal"]
     >>> found = audit(X, ["oil", "Oil", "sport", "sport"], model=fetch_minilm())
-    >>> print(*found.findings[:2], sep="\n")
-    2 documents have a duplicate of another label: one of the two is wrong.
+    >>> print(found.findings[0].partition(":")[0])
+    2 documents have a duplicate of another label
+    >>> print(found.findings[1])
     The labels ['Oil', 'oil'] differ only in case or blanks.
     """
     _check(model, max_length, trust_remote_code)
@@ -168,12 +169,15 @@ class Audit(Page):
         whose label it finds least probable: "row", "label", "suggested", "probability" of the
         label, "document". With several labels, the worst one decides, and "suggested" are the
         labels with that one changed. The classifier is a balanced logistic regression on the
-        embeddings, in five folds. Empty if there are too many classes to fit one, more than
-        1,000,000 over the number of documents.
+        embeddings, in five folds, fitted to some documents of the frequent classes if there are
+        very many.
     n_judged : int
         Number of documents whose labels were judged. The only document of its class cannot be.
+    doubts_left_out : str
+        Why no label was judged; empty if some were.
     hidden_classes : dict of str -> list
-        Classes all of whose documents' nearest neighbours belong to one larger class: "label",
+        Classes of at least two documents, all of whose nearest neighbours belong to one larger
+        class: "label",
         "documents", "other", "other_documents".
     label_variants : dict of str -> list
         Groups of labels that differ only in case or blanks: "labels", "documents",
@@ -209,7 +213,8 @@ class Audit(Page):
         self.overall = _tables.overall(data, lengths, likeness, self.per_class)
         self.duplicates = _tables.duplicates(data, likeness.pairs)
         self.doubtful_labels = _tables.doubtful_labels(data, likeness.doubts)
-        self.n_judged = 0 if likeness.doubts is None else len(likeness.doubts.rows)
+        self.n_judged = len(likeness.doubts.rows)
+        self.doubts_left_out = likeness.doubts.left_out
         self.hidden_classes = _tables.hidden_classes(self.per_class)
         self.label_variants = _tables.label_variants(data)
         self.short_documents = _tables.short_documents(data, lengths)
@@ -235,4 +240,5 @@ class Audit(Page):
     def __repr__(self) -> str:
         kind = "labels" if self.multilabel else "classes"
         n = int(self.overall["documents"])
-        return f"<Audit: {n} documents, {len(self.labels)} {kind}, {len(self.findings)} findings>"
+        n_classes = int(self.overall[kind])
+        return f"<Audit: {n} documents, {n_classes} {kind}, {len(self.findings)} findings>"

@@ -14,7 +14,10 @@ from skfocal._data.labels import amounts
 from skfocal.balance import class_weight, label_weight
 
 FOLDS = 5
-MOST = 1_000_000  # documents times classes; more take longer than the rest of the audit
+# Documents times classes of a fit; more would take longer than the rest of the audit. Frequent
+# classes are thinned to it.
+MOST = 2_000_000
+FEW, MANY = "there are too few documents", "there are too many classes for so few documents"
 _SEED = 0
 
 
@@ -32,12 +35,15 @@ class Doubts:
         The class that is judged: the label, or the label that is wrongly there or missing.
     suggested : int64 ndarray of shape (n_judged,)
         The most probable class; with several labels, the one judged.
+    left_out : str, default=""
+        Why nothing was judged.
     """
 
     rows: NDArray[np.int64]
     probability: NDArray[np.float64]
     worst: NDArray[np.int64]
     suggested: NDArray[np.int64]
+    left_out: str = ""
 
     def at(self, rows: NDArray[np.int64]) -> Self:
         """Return the same of documents whose numbers are others."""
@@ -46,7 +52,7 @@ class Doubts:
 
 def judge(
     vectors: NDArray[np.float32], codes: NDArray[Any], groups: NDArray[Any], n_classes: int
-) -> Doubts | None:
+) -> Doubts:
     """Judge each label by a logistic regression on the vectors of the other folds' documents.
 
     The classes have equal weights in it, as for `refit_head="balanced"`. Documents of one group are
@@ -62,22 +68,25 @@ def judge(
 
     Returns
     -------
-    Doubts or None
-        None if there are too many classes, or too few groups for two folds.
+    Doubts
+        Of no document if there are too many classes, or too few groups for two folds.
     """
-    if len(codes) * n_classes > MOST:
-        return None
+    most_rows = MOST // n_classes  # to fit to
+    if most_rows < 2 * n_classes or (codes.ndim == 2 and len(codes) > most_rows):
+        return nothing(MANY)
     has = codes > 0 if codes.ndim == 2 else codes[:, None] == np.arange(n_classes)
     most = int(has.sum(axis=0).max()) if codes.ndim == 1 else len(codes)
     n_folds = min(FOLDS, most, len(np.unique(groups)))
     if n_folds < 2:
-        return None
+        return nothing(FEW)
     own, suggested = np.full(len(codes), np.nan), np.zeros(len(codes), np.int64)
     worst = suggested.copy()
     known = _in_several_groups(has, groups)
     for rows, held_out in _folds(codes, groups, n_folds):
-        if codes.ndim == 1 and len(np.unique(codes[rows])) < 2:
-            continue  # nothing to tell apart
+        if codes.ndim == 1:
+            rows = _thinned(rows, codes, most_rows)
+            if len(np.unique(codes[rows])) < 2:
+                continue  # nothing to tell apart
         proba = _probabilities(vectors, codes, rows, held_out, n_classes)
         truth = np.where(has[held_out], proba, 1 - proba)
         if codes.ndim == 2:
@@ -90,6 +99,25 @@ def judge(
     judged = np.flatnonzero(np.isfinite(own))
     order = judged[np.argsort(own[judged], kind="stable")]
     return Doubts(order, own[order], worst[order], suggested[order])
+
+
+def nothing(why: str) -> Doubts:
+    """Return the doubts of no document."""
+    none = np.zeros(0, np.int64)
+    return Doubts(none, np.zeros(0), none, none, why)
+
+
+def _thinned(rows: NDArray[np.int64], codes: NDArray[Any], most: int) -> NDArray[np.int64]:
+    """Return at most so many rows, as many of each class as there are, or an equal number."""
+    if len(rows) <= most:
+        return rows
+    rows = np.random.RandomState(_SEED).permutation(rows)
+    classes = codes[rows]
+    order = np.argsort(classes, kind="stable")
+    starts = np.searchsorted(classes[order], classes[order])
+    place = np.empty(len(rows), np.int64)  # of each row among those of its class
+    place[order] = np.arange(len(rows)) - starts
+    return np.sort(rows[np.argsort(place, kind="stable")[:most]])
 
 
 def _in_several_groups(has: NDArray[np.bool_], groups: NDArray[Any]) -> NDArray[np.bool_]:

@@ -92,10 +92,15 @@ def _differing(audit: "Audit") -> list[str]:
     n = int(audit.overall["with a duplicate of another label"])
     if not n:
         return []
-    return [f"{many(n, 'document')} have a duplicate of another label: one of the two is wrong."]
+    return [
+        f"{many(n, 'document')} have a duplicate of another label: a label is wrong, or the text "
+        "does not tell the classes apart."
+    ]
 
 
 def _doubtful(audit: "Audit") -> list[str]:
+    if audit.doubts_left_out:
+        return [f"Labels were not judged: {audit.doubts_left_out}."]
     n = sum(p < _DOUBTFUL for p in audit.doubtful_labels["probability"])
     if not n:
         return []
@@ -191,7 +196,7 @@ def summary(audit: "Audit") -> str:
     kind = ("label", "labels") if audit.multilabel else ("class", "classes")
     test = int(numbers.get("test documents", 0))
     beside = f", and {many(test, 'test document')}" if test else ""
-    count = many(len(audit.labels), *kind)
+    count = many(int(numbers[kind[1]]), *kind)
     lines = [f"{many(n, 'document')} of {count}{beside}", "", *_class_lines(audit), ""]
     lines += ["Found"] + [f"- {line}" for line in audit.findings or ["Nothing to mend."]]
     lines += ["", "Suggested split", f"  {audit.splitter}"] * bool(audit.splitter)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skfocal.data_audit._doubts import Doubts, judge
+from skfocal.data_audit._doubts import FEW, Doubts, judge, nothing
 from skfocal.data_audit._duplicates import (
     Pairs,
     all_pairs,
@@ -92,13 +92,13 @@ class Likeness:
         Duplicates.
     neighbours : sparse array of shape (n_train, n_train)
         Ones where a training document (column) is among the nearest of another (row).
-    doubts : Doubts or None
+    doubts : Doubts
         How probable the labels of the training documents are.
     """
 
     pairs: Pairs
     neighbours: sparse.csr_array
-    doubts: Doubts | None
+    doubts: Doubts
 
 
 def measure_likeness(
@@ -118,7 +118,7 @@ def measure_likeness(
     distinct = np.flatnonzero((first == np.arange(len(first))) & ~empty)
     if not len(distinct):
         none = all_pairs(first, np.zeros((0, 2), np.int64), np.zeros(0), n)
-        return Likeness(none, sparse.csr_array((n, n), dtype=np.int64), None)
+        return Likeness(none, sparse.csr_array((n, n), dtype=np.int64), nothing(FEW))
     with bar(len(distinct)) as watch:
         vectors = encoder.embed([documents[i] for i in distinct], watch)
     candidates = _candidates(vectors, distinct, n)
@@ -127,7 +127,7 @@ def measure_likeness(
     of_each = vectors[np.searchsorted(distinct, first[rows])]
     groups = groups_of(n, pairs)[rows]
     doubts = judge(of_each, data.codes[rows], groups, len(data.classes))
-    return Likeness(pairs, _neighbours(of_each, rows, n), doubts and doubts.at(rows))
+    return Likeness(pairs, _neighbours(of_each, rows, n), doubts.at(rows))
 
 
 def _candidates(

@@ -152,8 +152,8 @@ def _differing(audit: Audit) -> str:
 
 def _doubtful(audit: Audit) -> str:
     table, n = audit.doubtful_labels, int(audit.overall["documents"])
-    if not audit.n_judged:
-        return "<p>No label was judged: there are too many classes, or too few documents.</p>"
+    if audit.doubts_left_out:
+        return f"<p>Labels were not judged: {audit.doubts_left_out}.</p>"
     about = (
         "A balanced logistic regression on the embeddings, which has not seen these documents, "
         "decides for another label. The first in the list are most often wrong; further down, "

@@ -124,6 +124,9 @@ def _both(
     """Return all classes and the codes of both sets; unknown labels of the test are classes."""
     several = codes.ndim == 2
     with _about_test():
+        if several and _has_names(y) and _has_names(y_test):
+            others, more = encode(y_test, test, None, True)
+            return _by_name(classes, codes, others, more)
         try:
             more = encode(y_test, test, classes, several)[1]
         except UnknownLabels as error:
@@ -137,6 +140,23 @@ def _both(
             codes = encode(y, train, classes, several)[1]
             more = encode(y_test, test, classes, several)[1]
     return classes, np.concatenate([codes, more])
+
+
+def _has_names(y: Any) -> bool:
+    """Return whether the columns of an indicator have names."""
+    columns: Any = getattr(y, "column_names", getattr(y, "columns", None))  # pyarrow, others
+    return columns is not None and len(columns) > 1 and isinstance(columns[0], str)
+
+
+def _by_name(
+    classes: NDArray[Any], codes: NDArray[Any], others: NDArray[Any], more: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return all columns of two indicators, which one of them may lack, and both under these."""
+    names = list(dict.fromkeys([*classes.tolist(), *others.tolist()]))
+    both: NDArray[Any] = np.zeros((len(codes) + len(more), len(names)), codes.dtype)
+    both[: len(codes)][:, [names.index(name) for name in classes.tolist()]] = codes
+    both[len(codes) :][:, [names.index(name) for name in others.tolist()]] = more
+    return np.asarray(names), both
 
 
 def _kind(classes: NDArray[Any]) -> str:

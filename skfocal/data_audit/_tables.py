@@ -90,13 +90,13 @@ def _neighbours(data: Data, likeness: Likeness) -> dict[str, NDArray[Any]]:
 
 
 def hidden_classes(classes: Table) -> Table:
-    """Return the classes whose documents have neighbours of a single other, larger class only."""
+    """Return the classes, of several documents, whose neighbours belong to one larger class."""
     documents = dict(zip(classes["label"].tolist(), classes["documents"].tolist(), strict=True))
     names = ("label", "documents", "nearest_class", "nearest_share")
     rows = [
         (label, n, other, documents[other])
         for label, n, other, share in zip(*(classes[name] for name in names), strict=True)
-        if share == 1 and n < documents[other]
+        if share == 1 and 1 < n < documents[other]  # a single document says little
     ]
     heads = ("label", "documents", "other", "other_documents")
     return {head: [_plain(row[k]) for row in rows] for k, head in enumerate(heads)}
@@ -134,18 +134,17 @@ def short_documents(data: Data, lengths: Lengths) -> Table:
     }
 
 
-def doubtful_labels(data: Data, doubts: Doubts | None) -> Table:
+def doubtful_labels(data: Data, doubts: Doubts) -> Table:
     """Return the documents that are judged to have other labels, the most doubtful first."""
     rows: list[tuple[Any, ...]] = []
-    if doubts is not None:
-        columns = (doubts.rows, doubts.probability, doubts.worst, doubts.suggested)
-        for i, p, worst, code in zip(*(column.tolist() for column in columns), strict=True):
-            label, name = data.label(i), data.names[worst]
-            if data.multilabel and p < 0.5:
-                other = sorted(set(label) ^ {name}, key=data.names.index)
-                rows.append((i, label, other, p, shown(data.documents[i])))
-            elif not data.multilabel and code != worst:
-                rows.append((i, label, data.names[code], p, shown(data.documents[i])))
+    columns = (doubts.rows, doubts.probability, doubts.worst, doubts.suggested)
+    for i, p, worst, code in zip(*(column.tolist() for column in columns), strict=True):
+        label, name = data.label(i), data.names[worst]
+        if data.multilabel and p < 0.5:
+            other = sorted(set(label) ^ {name}, key=data.names.index)
+            rows.append((i, label, other, p, shown(data.documents[i])))
+        elif not data.multilabel and code != worst:
+            rows.append((i, label, data.names[code], p, shown(data.documents[i])))
     heads = ("row", "label", "suggested", "probability", "document")
     return {head: [row[k] for row in rows] for k, head in enumerate(heads)}
 
@@ -188,7 +187,6 @@ def overall(data: Data, lengths: Lengths, likeness: Likeness, table: Table) -> d
     support = table["documents"][table["documents"] > 0]
     text = int(lengths.text[:n].sum())
     inside, across = pairs.second < n, (pairs.first < n) & (pairs.second >= n)
-    differ = np.array([data.label(i) != data.label(j) for i, j in _numbers(pairs)], bool) & inside
     numbers = {
         "documents": n,
         "labels" if data.multilabel else "classes": len(support),
@@ -198,7 +196,7 @@ def overall(data: Data, lengths: Lengths, likeness: Likeness, table: Table) -> d
         "empty": int((lengths.text[:n] == 0).sum()),
         "nearly empty": int(((lengths.text[:n] > 0) & (lengths.text[:n] <= SHORT)).sum()),
         "with a duplicate": _n_in(pairs, inside),
-        "with a duplicate of another label": _n_in(pairs, differ),
+        "with a duplicate of another label": int(has_other_label(data, pairs).sum()),
     }
     if data.n_test:
         numbers["test documents"] = data.n_test
@@ -206,6 +204,34 @@ def overall(data: Data, lengths: Lengths, likeness: Likeness, table: Table) -> d
             np.unique(pairs.second[across])
         )
     return numbers
+
+
+def has_other_label(data: Data, pairs: Pairs) -> NDArray[np.bool_]:
+    """Return which training documents have a duplicate in training with another label.
+
+    Copies stand beside the first of them only, which is also the one that near duplicates stand
+    beside: what a document is a duplicate of is found through it.
+    """
+    n = data.n
+    inside = pairs.second < n
+    copies, near = inside & pairs.exact, inside & ~pairs.exact
+    first = np.arange(n)
+    first[pairs.second[copies]] = pairs.first[copies]
+    labels = [_key(data.label(i)) for i in range(n)]
+    own: defaultdict[int, set[Any]] = defaultdict(set)
+    for i, label in zip(first.tolist(), labels, strict=True):
+        own[i].add(label)
+    around = {i: set(found) for i, found in own.items()}
+    for i, j in zip(
+        first[pairs.first[near]].tolist(), first[pairs.second[near]].tolist(), strict=True
+    ):
+        around[i] |= own[j]
+        around[j] |= own[i]
+    return np.array([len(around[i]) > 1 for i in first.tolist()], bool)
+
+
+def _key(label: Any) -> Any:
+    return tuple(label) if isinstance(label, list) else label
 
 
 def _n_in(pairs: Pairs, chosen: NDArray[np.bool_]) -> int:
