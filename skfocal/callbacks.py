@@ -229,7 +229,7 @@ class ClassLoss(Callback):
             each = each.nan_to_num(0, 0, 0)  # skipped updates
             wide = torch.float32 if logits.device.type == "mps" else torch.float64  # it has none
             own = (torch.cat(weight).to(logits.device)[:, None] * each).sum(0, dtype=wide)
-            self.sum_ = self.sum_.to(logits.device) + net.processes.all_reduce_sum(own)
+            self.sum_ = self.sum_.to(own) + net.processes.all_reduce_sum(own)
 
     def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         """Turn the sums into shares."""

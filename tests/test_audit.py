@@ -29,7 +29,7 @@ from transformers import AutoTokenizer
 import skfocal
 import skfocal.data_audit
 from skfocal import Audit, BertFocalClassifier, audit, cache_info, fetch_reuters
-from skfocal.data_audit import _doubts, _duplicates
+from skfocal.data_audit import _doubts, _duplicates, _tables
 from skfocal.data_audit._findings import sentences
 from skfocal.data_audit._neighbours import Encoder, nearest
 
@@ -225,6 +225,16 @@ def test_a_class_inside_another_is_found(minilm, reuters):
     table = found.per_class
     shares = dict(zip(table["label"].tolist(), table["own_neighbours"].tolist(), strict=True))
     assert shares == pytest.approx(own, nan_ok=True)
+
+
+def test_a_class_hides_in_larger_ones_only():
+    classes = {
+        "label": np.array(["small", "large", "single"]),
+        "documents": np.array([3, 9, 1]),
+        "nearest_class": np.array(["large", "small", "large"], object),
+        "nearest_share": np.array([1.0, 1.0, 1.0]),
+    }
+    assert _tables.hidden_classes(classes)["label"] == ["small"]
 
 
 def test_numbers_at_the_top_are_those_of_the_labels(found, planted):

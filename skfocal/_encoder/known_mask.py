@@ -22,7 +22,7 @@ def to_device(inputs, device):
     moved = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
     mask = inputs["attention_mask"]
     if mask.device.type == "cpu" and torch.device(device).type != "cpu":
-        _tell(moved["attention_mask"], bool(mask.all()))
+        _tell(moved["attention_mask"], mask.all())
     return moved
 
 
