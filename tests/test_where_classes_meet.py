@@ -419,6 +419,8 @@ def test_a_graph_of_several_labels_has_no_pairs(tiny, tmp_path):
     served = OnnxClassifier(tmp_path / "graph")
     with pytest.raises(ValueError, match="one label per document. Got a classifier of several"):
         ConfusedPairsDisplay.from_estimator(served, X, y)
+    with pytest.raises(ValueError, match="several labels per document, as OnnxClassifier predicts"):
+        Report.from_estimator(served, X, y)
 
 
 # -- the map -----------------------------------------------------------------------------------
