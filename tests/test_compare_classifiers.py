@@ -367,6 +367,60 @@ def test_labels_in_another_order_need_their_names(make_of_few_words):
     assert compare_classifiers(rest, rest, X, table.to_numpy().astype(int)).multilabel
 
 
+def test_collections_in_lists_name_the_labels_of_classifiers_with_different_ones(make_of_few_words):
+    X, y = imbalanced(40, 20)
+    long = [{"long"} if len(x) > 30 else set() for x in X]
+    few = [{c} for c in y.tolist()]
+    every = [own | more for own, more in zip(few, long, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one label each
+        one = make_of_few_words(max_epochs=1).fit(X, few)
+    other = make_of_few_words(max_epochs=1).fit(X, every)
+    expected = compare_classifiers(one, other, X, every)
+    as_lists = [sorted(row) for row in every]
+    assert len({*map(len, as_lists)}) == 2  # ragged
+    for form in (as_lists, [*map(tuple, as_lists)], pd.Series(as_lists)):
+        found = compare_classifiers(one, other, X, form)
+        assert found.overall == expected.overall and found.unknown == expected.unknown
+    assert expected.unknown == ({"long": sum(map(len, long))}, {})
+    names = ["ham", "long", "spam"]
+    truth = MultiLabelBinarizer(classes=names).fit_transform(every)
+    predicted = np.column_stack([one.predict(X), np.zeros(len(X), int)])[:, [0, 2, 1]]
+    assert expected.overall["a"][3] == hamming_loss(truth, predicted)
+    assert expected.overall["b"][3] == hamming_loss(truth, other.predict(X))
+
+
+def test_a_classifier_without_a_list_of_classes_knows_all_labels():
+    y = np.array(["common"] * 8 + ["rare"] * 2 + ["other"] * 10)
+    X = [str(i) for i in range(20)]
+    service = Says(np.where(y == "rare", "common", y))
+    both = compare_classifiers(service, service, X, y)
+    assert both.labels.tolist() == ["other", "common", "rare"] and both.unknown == ({}, {})
+    assert both.overall["a"][0] == 0.9 and both.mcnemar["neither"] == 2
+    one = compare_classifiers(Says(y, ["common", "other", "rare"]), service, X, y)
+    assert one.unknown == ({}, {}) and "was not fitted with" not in check_page(one).text
+    assert one.mcnemar["only_a"] == 2
+    few = compare_classifiers(Says(service.labels, ["common", "other"]), Says(y), X, y)
+    assert few.unknown == ({"rare": 2}, {})  # the one with a list does not know it
+    numbers = np.arange(20) % 2
+    with pytest.raises(ValueError, match=r"y must hold only labels that .* Got \[0, 1\] as well"):
+        compare_classifiers(service, service, X, numbers)
+
+
+def test_indicators_of_classifiers_without_a_list_of_classes_are_those_of_y():
+    rng = np.random.RandomState(0)
+    y, a, b = ((rng.rand(30, 3) < 0.5).astype(int) for _ in range(3))
+    X = [str(i) for i in range(30)]
+    frame = pd.DataFrame(y, columns=["tea", "sea", "bee"])
+    for known in (None, frame.columns):
+        comparison = compare_classifiers(Says(a), Says(b, known), X, frame)
+        assert comparison.overall["a"][0] == accuracy_score(y, a)
+        assert comparison.overall["b"][3] == hamming_loss(y, b)
+        assert {*comparison.labels} == {"tea", "sea", "bee"} and comparison.unknown == ({}, {})
+    with pytest.raises(ValueError, match="a column for each label, 3, .* Got 2 columns"):
+        compare_classifiers(Says(a[:, :2]), Says(b), X, frame)
+
+
 # -- the page ----------------------------------------------------------------------------------
 
 
@@ -471,6 +525,9 @@ def test_what_is_wrong_is_said_before_the_documents_are_read():
         ({"names": ("A", "A")}, r"names must be two different strings .* Got \('A', 'A'\)"),
         ({"names": "AB"}, "names must be two different strings .* Got 'AB'"),
         ({"n_resamples": 10}, "n_resamples must be an int of at least 100. Got 10"),
+        ({"names": None}, "names must be two different strings .* Got None"),
+        ({"names": (["A"], ["B"])}, "names must be two different strings .* Got "),
+        ({"confidence": "0.9"}, r"confidence must be in \(0, 1\). Got '0.9'"),
         ({"confidence": 95}, r"confidence must be in \(0, 1\). Got 95"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -297,6 +297,18 @@ def test_everything_is_escaped(make, tiny):
     assert "tex2jax_ignore" in page.elements[0][1]["class"]
 
 
+def test_labels_with_a_lone_surrogate_make_a_page(tmp_path):
+    X, y = ["win cash", "win a prize", "lunch", "team lunch"] * 3, ["sp\ud800am", "ham", "ham"] * 4
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(X, y)
+    report = Report.from_estimator(model, X, y)
+    report.save(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "sp am" in Page(page).text and page.count("<svg") >= 3
+    other = Report.from_estimator(model, X, y)
+    ids = [re.findall(r'id="(\w+)"', r._repr_html_()) for r in (report, other)]
+    assert ids[0] == ids[1]  # the same names in every run
+
+
 def test_the_file_is_whole_and_forbids_scripts_and_the_network(drawn, tmp_path):
     report = drawn[0]
     report.save(tmp_path / "report.html")

@@ -11,8 +11,10 @@ import pytest
 from conftest import imbalanced
 from scipy import sparse
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -20,11 +22,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from test_report import EVIL, Page
 
-from skfocal import ConfusedPairsDisplay, FeatureMapDisplay, as_column, fetch_reuters
+from skfocal import (
+    BertFocalClassifier,
+    ConfusedPairsDisplay,
+    FeatureMapDisplay,
+    OnnxClassifier,
+    Report,
+    as_column,
+    fetch_reuters,
+)
 from skfocal._estimator.fitted_model import FittedModel
 from skfocal.displays import _features, _pairs_html
 from skfocal.displays._map import _thinned
@@ -272,6 +283,146 @@ def test_what_cannot_be_shown_is_refused(linear, make):
     assert several.report(X, [{c} for c in y]).confused_pairs is None
 
 
+def wrong_on_purpose(model, X, y):
+    """Fit a pipeline to labels with errors, so that classes are confused with the true ones."""
+    learned = y.copy()
+    learned[:6], learned[40:43] = "coffee", "tea"
+    return model.fit(X, learned)
+
+
+DENSE = FunctionTransformer(lambda X: X.toarray())
+
+
+@pytest.mark.parametrize(
+    "classifier, name",
+    [
+        (LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), "LinearDiscriminantAnalysis"),
+        (
+            VotingClassifier(
+                [("a", LogisticRegression(C=30)), ("b", GaussianNB())],
+                voting="soft",
+                flatten_transform=False,
+            ),
+            "VotingClassifier",
+        ),
+    ],
+)
+def test_a_transform_that_gives_no_vectors_is_left_out_and_named(classifier, name):
+    X, y = planted()
+    model = wrong_on_purpose(make_pipeline(TfidfVectorizer(), DENSE, classifier), X, y)
+    found = Report.from_estimator(model, X, y).confused_pairs
+    expected = f"the vectors that {name} is given, as {name}.transform gives no vectors"
+    assert found.space == expected and expected in found._repr_html_()
+    vectors = model[:-1].transform(X)
+    right = np.flatnonzero((y == "tea") & (model.predict(X) == "tea"))
+    assert found.documents["row"][:2] == typical_of(vectors, right)[0]
+    assert FeatureMapDisplay.from_estimator(model, X, y).points.shape == (len(X), 2)
+
+
+@pytest.mark.parametrize("form", ["coo", "csc", "lil", "bsr"])
+def test_sparse_vectors_of_every_format_are_those_of_csr(form):
+    X, y = planted()
+    convert = FunctionTransformer(lambda X: X.asformat(form), accept_sparse=True)
+    classifier = LogisticRegression(C=30)
+    model = wrong_on_purpose(make_pipeline(TfidfVectorizer(), convert, classifier), X, y)
+    plain = wrong_on_purpose(make_pipeline(TfidfVectorizer(), classifier), X, y)
+    found = Report.from_estimator(model, X, y).confused_pairs
+    assert found.documents == Report.from_estimator(plain, X, y).confused_pairs.documents
+    assert found.documents["row"]
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "nullable", "list", "object"])
+def test_numbers_in_any_container_are_vectors_and_not_words(container):
+    X, y = planted()
+    svd = TruncatedSVD(4, random_state=0)
+    steps = [TfidfVectorizer(), svd]
+    if container in ("pandas", "polars"):
+        svd.set_output(transform=container)
+    else:
+        convert = {
+            "nullable": lambda X: pd.DataFrame(X).astype("Float64"),
+            "list": lambda X: X.tolist(),
+            "object": lambda X: X.astype(object),
+        }[container]
+        steps.append(FunctionTransformer(convert))
+    model = wrong_on_purpose(make_pipeline(*steps, LogisticRegression(C=30)), X, y)
+    found = ConfusedPairsDisplay.from_estimator(model, X, y)
+    assert found.space == "the vectors that LogisticRegression is given"
+    vectors = np.asarray(model[:-1].transform(X), dtype=float)
+    right = np.flatnonzero((y == "tea") & (model.predict(X) == "tea"))
+    rows, cosines = typical_of(vectors, right)
+    assert found.documents["row"][:2] == rows
+    np.testing.assert_allclose(found.documents["similarity"][:2], cosines)
+    points = FeatureMapDisplay.from_estimator(model, X, y).points
+    expected = PCA(2, random_state=0).fit_transform(vectors)
+    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-8)
+
+
+def test_texts_of_digits_in_a_frame_are_words():
+    X = pd.DataFrame({"a": ["12", "12 7", "7", "3"], "b": ["1", "2", "3", "4"]})
+    y = ["a", "a", "a", "b"]
+    display = ConfusedPairsDisplay.from_estimator(DummyClassifier().fit(X, y), X, y)
+    assert display.space == "TF-IDF of the words"
+
+
+def test_missing_numbers_leave_nothing_to_compare():
+    X = np.array([[0, np.nan], [1, 2], [np.nan, 3], [1, 1]] * 10)
+    y = np.array(["a", "a", "a", "b"] * 10)
+    model = HistGradientBoostingClassifier(max_iter=1, min_samples_leaf=30).fit(X, y)
+    display = Report.from_estimator(model, X, y).confused_pairs
+    assert display.space.startswith("nothing, as HistGradientBoostingClassifier is given missing")
+    assert np.isfinite(FeatureMapDisplay.from_estimator(model, X, y).points).all()
+
+
+def test_documents_that_are_predicted_wrong_do_not_move_the_mean():
+    """Five of seven are wrong and lie elsewhere: near to the mean of all seven."""
+    angles = np.radians([0, 4, 60, 61, 62, 63, 64, 90, 88, 86])
+    X = np.column_stack([np.cos(angles), np.sin(angles)])
+    y = np.array(["a"] * 7 + ["b"] * 3)
+    decided = np.where(angles > 0.5, "b", "a")
+    model = LogisticRegression(C=1000).fit(X, decided)
+    assert model.predict(X).tolist() == decided.tolist()
+    table = ConfusedPairsDisplay.from_estimator(model, X, y).documents
+    assert table["row"][:2] == [0, 1] and table["label"][:2] == ["a", "a"]
+    np.testing.assert_allclose(table["similarity"][:2], np.cos(np.radians(2)))
+
+
+def test_a_word_that_only_one_document_has_does_not_count():
+    assert _telling_words(["leaf green", "cup"], ["bean", "roast"]) == ([], [])
+    assert _telling_words(["leaf green", "leaf"], ["bean", "roast"]) == (["leaf"], [])
+
+
+def test_an_exported_graph_is_shown_as_the_estimator(onnx_folder, tiny):
+    X, y = imbalanced()
+    served = OnnxClassifier(onnx_folder)
+    settings = {"max_epochs": 1, "lr": 3e-3, "batch_size": 8, "random_state": 0}
+    clf = BertFocalClassifier(tiny, **settings).fit(X, y)
+    truth = y.copy()
+    truth[::5] = np.where(truth[::5] == "ham", "spam", "ham")
+    report, expected = (Report.from_estimator(model, X, truth) for model in (served, clf))
+    assert report.overall == pytest.approx(expected.overall, rel=1e-3)
+    assert report.params == {} and report.name == "OnnxClassifier"
+    assert "OnnxClassifier" in Page(report._repr_html_()).text
+    pairs = ConfusedPairsDisplay.from_estimator(served, X, truth)
+    assert pairs.pairs == expected.confused_pairs.pairs and pairs.space == "TF-IDF of the words"
+    assert len(FeatureMapDisplay.from_estimator(served, X, truth).points) == len(X)
+    with pytest.raises(
+        TypeError, match="estimator must be a fitted classifier. Got str, which has"
+    ):
+        FeatureMapDisplay.from_estimator("model", X, y)
+
+
+def test_a_graph_of_several_labels_has_no_pairs(tiny, tmp_path):
+    X, y = imbalanced()
+    clf = BertFocalClassifier(tiny, max_epochs=1, batch_size=8, random_state=0)
+    clf.fit(X, [{c, "all"} for c in y]).to_onnx(tmp_path / "graph")
+    served = OnnxClassifier(tmp_path / "graph")
+    with pytest.raises(ValueError, match="one label per document. Got a classifier of several"):
+        ConfusedPairsDisplay.from_estimator(served, X, y)
+    with pytest.raises(ValueError, match="several labels per document, as OnnxClassifier predicts"):
+        Report.from_estimator(served, X, y)
+
+
 # -- the map -----------------------------------------------------------------------------------
 
 
@@ -362,6 +513,44 @@ def test_maps_of_little():
     texts = ["a word", "a word", "!"]
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, y)
     assert np.isfinite(FeatureMapDisplay.from_estimator(model, texts, y).points).all()
+
+
+@pytest.mark.parametrize("last", ["? ! .", "one word"])
+def test_sparse_vectors_that_are_all_the_same_or_nearly_lie_on_a_point(last):
+    """The solver of sparse matrices fails without any variance."""
+    texts = ["one word and another"] * 20
+    model = make_pipeline(TfidfVectorizer(token_pattern=r"\w+"), LogisticRegression())
+    y = np.array(["a", "b"] * 10)
+    model.fit([*texts[:18], "third thing", last], y)
+    for documents in (["!"] * 20, texts):
+        display = FeatureMapDisplay.from_estimator(model, documents, y)
+        assert (display.points == 0).all() and (display.explained_variance_ratio == 0).all()
+    display = FeatureMapDisplay.from_estimator(model, [*texts[:19], last], y)
+    vectors = model[:-1].transform([*texts[:19], last]).toarray()
+    expected = PCA(2, random_state=0).fit_transform(vectors)[:, 0]
+    np.testing.assert_allclose(np.abs(display.points[:, 0]), np.abs(expected), atol=1e-8)
+
+
+def test_a_label_that_is_none_is_named_by_its_row(linear):
+    model, X, y = linear
+    for missing in (None, np.nan, pd.NA):
+        labels = [*y.tolist()[:5], missing, *y.tolist()[6:]]
+        for container in (list, lambda v: pd.Series(v, dtype=object)):
+            with pytest.raises(ValueError, match=r"label for each document. Got .* in row 5"):
+                FeatureMapDisplay.from_estimator(model, X, container(labels))
+    with pytest.raises(ValueError, match="a label for each document. Got None in row 5"):
+        FeatureMapDisplay.from_estimator(model, X, pa.array([*y[:5], None, *y[6:]]))
+    ragged = [[c] for c in y.tolist()]
+    ragged[3] = ["tea", "ship"]
+    with pytest.raises(ValueError, match=r"y must have one label .* Got \['tea'\] in row 0"):
+        FeatureMapDisplay.from_estimator(model, X, ragged)
+    mixed = [*y.tolist()[:5], ["tea", "ship"], *y.tolist()[6:]]
+    with pytest.raises(
+        ValueError, match=r"y must have one label .* Got \['tea', 'ship'\] in row 5"
+    ):
+        FeatureMapDisplay.from_estimator(model, X, mixed)
+    for container in (list, pd.Series, pl.Series, pa.array):
+        assert FeatureMapDisplay.from_estimator(model, X, container(y.tolist())).y.tolist() == [*y]
 
 
 def test_maps_that_cannot_be_drawn_are_refused(linear, monkeypatch):

@@ -83,6 +83,15 @@ def encode(y, texts, declared=None, multilabel=None):
     return classes, codes
 
 
+def is_indicator(y):
+    """Say whether :func:`encode` reads y as an indicator, not as collections of labels."""
+    y = _lists_as_objects(_whole_column(y))
+    if _holds_rows_of_an_indicator(y):
+        return True
+    shape = y.shape if sparse.issparse(y) else _shape(y)
+    return len(shape) == 2 and shape[1] > 1 and not _holds_collections(y)
+
+
 def _whole_column(y):
     """Read a column of a ``datasets.Dataset`` at once: reading its elements singly is slow."""
     if is_dataset(y):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from skfocal._pages.elements import LONGEST_NAME, cut, text
+from skfocal._utils.hashing import digest
 
 INK = "#010203"  # becomes the colour of the surrounding text, light or dark
 BLUE, ORANGE = "#0072b2", "#e69f00"
@@ -51,7 +52,7 @@ def draw(plot: Callable[..., object], alt: str, size: tuple[float, float] = SIDE
     ----------
     plot : callable ``(ax=...)``
     alt : str
-        What the figure shows, with its main numbers, for who cannot see it.
+        What the figure shows, with its main numbers, for those who cannot see it.
     size : tuple of float
         Width and height in inches.
     """
@@ -64,7 +65,7 @@ def draw(plot: Callable[..., object], alt: str, size: tuple[float, float] = SIDE
         plot(ax=figure.subplots())
         file = io.StringIO()
         # The salt gives shared shapes the same names in every run.
-        with matplotlib.rc_context({"svg.hashsalt": alt}):
+        with matplotlib.rc_context({"svg.hashsalt": digest(alt).hex()}):
             figure.savefig(file, format="svg", transparent=True)
     return _inline(file.getvalue(), alt, size)
 

@@ -4,6 +4,18 @@ from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+
+def check_fitted(estimator: Any) -> None:
+    """Raise NotFittedError if it can be fitted and is not: an exported graph has no `fit`."""
+    if hasattr(estimator, "fit"):
+        check_is_fitted(estimator)
+    elif not hasattr(estimator, "predict"):
+        raise TypeError(
+            f"estimator must be a fitted classifier. Got {type(estimator).__name__}, which has no "
+            "predict."
+        )
 
 
 def innermost(estimator: Any, X: Any) -> tuple[list[str], Any, Any]:

@@ -1,18 +1,19 @@
 """A map of documents in the plane, coloured by class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skfocal._data.texts import Documents, as_shown
+from skfocal._data.texts import Documents, as_shown, is_missing
 from skfocal._pages.figures import names as names_in_figure
-from skfocal._utils.messages import excerpts
+from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.optional import import_optional
+from skfocal._utils.wrapped import check_fitted
 from skfocal.displays._drawing import COLOURS, axes_of
 from skfocal.displays._features import features_of, rows_of
 
@@ -85,8 +86,9 @@ class FeatureMapDisplay:
     ) -> Self:
         """Draw a map of the features that a fitted classifier computes.
 
-        The features are those that `transform` returns. Without `transform`, they are what the
-        other steps of a pipeline make of the documents or, for a classifier of texts, TF-IDF.
+        The features are those that `transform` returns. Without a `transform` that works, they are
+        what the other steps of a pipeline make of the documents or, for a classifier of texts,
+        TF-IDF.
 
         Parameters
         ----------
@@ -131,7 +133,7 @@ class FeatureMapDisplay:
             raise ValueError(f"max_documents must be an int of at least 3. Got {max_documents!r}.")
         if method == "umap":
             _umap()  # the import fails before the work
-        check_is_fitted(estimator)
+        check_fitted(estimator)
         y = _one_label_each(y, as_shown(X))
         _check_labels(labels, y)
         rows = _thinned(y, max_documents)
@@ -199,15 +201,26 @@ class FeatureMapDisplay:
 
 
 def _one_label_each(y: Any, documents: Sequence[str]) -> NDArray[Any]:
-    if sparse.issparse(y) or (len(np.shape(y)) == 2 and np.shape(y)[1] > 1):
-        raise ValueError(f"y must have one label per document. Got shape {np.shape(y)}.")
+    shape: tuple[int, ...] = getattr(y, "shape", ())
+    if sparse.issparse(y) or (len(shape) == 2 and shape[1] > 1):
+        raise ValueError(f"y must have one label per document. Got shape {shape}.")
+    if len(shape) < 2 and isinstance(y, Iterable):
+        _check_each(y.to_pylist() if hasattr(y, "to_pylist") else y)
     labels = column_or_1d(y)
     check_consistent_length(documents, labels)
     if len(labels) < _LEAST:
         raise ValueError(f"X must hold at least 3 documents for a map. Got {len(labels)}.")
-    if isinstance(labels[0], set | frozenset | list | tuple):
-        raise ValueError(f"y must have one label per document. Got {labels[0]!r} in row 0.")
     return np.array(labels.tolist()) if labels.dtype.kind == "O" else labels
+
+
+def _check_each(y: Iterable[Any]) -> None:
+    for i, label in enumerate(y):
+        if isinstance(label, set | frozenset | list | tuple | np.ndarray):
+            raise ValueError(
+                f"y must have one label per document. Got {excerpt(label)} in row {i}."
+            )
+        if is_missing(label):
+            raise ValueError(f"y must have a label for each document. Got {label} in row {i}.")
 
 
 def _check_labels(labels: Sequence[Any] | None, y: NDArray[Any]) -> None:
@@ -257,6 +270,8 @@ def _by_pca(vectors: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     n, width = vectors.shape
     if sparse.issparse(vectors) and min(n, width) <= 3:
         vectors = vectors.toarray()  # too small for the solver of sparse ones
+    elif sparse.issparse(vectors) and (vectors.max(axis=0) != vectors.min(axis=0)).nnz == 0:
+        return np.zeros((n, 2)), np.zeros(2)  # all are the same, which that solver cannot do
     if width < 2:
         vectors = np.column_stack([vectors, np.zeros(n)])
     solver = "arpack" if sparse.issparse(vectors) else "auto"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data.labels import encode_known
 from skfocal._data.texts import Documents, as_shown
 from skfocal._pages.figures import names as names_in_figure
 from skfocal._utils.messages import excerpts
+from skfocal._utils.wrapped import check_fitted
 from skfocal.displays._drawing import COLOURS, axes_of
 from skfocal.displays._features import features_of, rows_of, similarity_to_mean
 
@@ -80,9 +80,10 @@ class ConfusedPairsDisplay:
 
         A document is typical of its class if its vector is near to the mean of those documents of
         the class that are predicted right, of at most 100 of them, by the cosine of the angle. The
-        vectors are those that `transform` returns. Without `transform`, they are what the other
-        steps of a pipeline make of the documents or, for a classifier of texts, TF-IDF. All
-        documents are read for the predictions, and at most 100 of each class shown for the vectors.
+        vectors are those that `transform` returns. Without a `transform` that works, they are what
+        the other steps of a pipeline make of the documents or, for a classifier of texts, TF-IDF.
+        All documents are read for the predictions, and at most 100 of each class shown for the
+        vectors.
 
         The words of a class are those whose mean TF-IDF exceeds that in the other class the most.
         Nothing is fitted, and a word that only one document has does not count. So they depend
@@ -131,7 +132,7 @@ class ConfusedPairsDisplay:
         """
         if not isinstance(n_pairs, int | np.integer) or n_pairs < 1:
             raise ValueError(f"n_pairs must be an int of at least 1. Got {n_pairs!r}.")
-        check_is_fitted(estimator)
+        check_fitted(estimator)
         documents = as_shown(X)
         classes = getattr(estimator, "classes_", None)
         if classes is None or np.ndim(classes) != 1:
@@ -140,13 +141,17 @@ class ConfusedPairsDisplay:
                 f"Got {type(estimator).__name__}."
             )
         classes = np.asarray(classes)
+        several = ValueError(
+            "ConfusedPairsDisplay needs one label per document. Got a classifier of several: "
+            "their errors are not those of one label in place of another."
+        )
         if getattr(estimator, "multilabel_", False):
-            raise ValueError(
-                "ConfusedPairsDisplay needs one label per document. Got a classifier of several: "
-                "their errors are not those of one label in place of another."
-            )
+            raise several
         _, codes = encode_known(y, documents, classes, False)
-        predicted = np.searchsorted(classes, np.asarray(estimator.predict(X)))
+        answers = np.asarray(estimator.predict(X))
+        if answers.ndim != 1:
+            raise several
+        predicted = np.searchsorted(classes, answers)
         display = cls._of(estimator, X, codes, predicted, classes, documents, n_pairs)
         return display.plot(ax=ax)
 
@@ -354,10 +359,7 @@ def _telling_words(first: Sequence[str], second: Sequence[str]) -> tuple[list[st
     try:
         vectors = vectorizer.fit_transform([*first, *second])
     except ValueError:  # no word is in two documents
-        try:
-            vectors = vectorizer.set_params(min_df=1).fit_transform([*first, *second])
-        except ValueError:  # there are no words
-            return [], []
+        return [], []
     parts = vectors[: len(first)], vectors[len(first) :]
     one, other = (np.asarray(part.mean(axis=0)).ravel() for part in parts)
     return _highest(vectorizer, one - other), _highest(vectorizer, other - one)

@@ -82,8 +82,15 @@ def answers_of(estimator: Any, X: Documents, codes: NDArray[Any]) -> Answers:
         gamma, prior = getattr(estimator.loss_, "gamma", 0), estimator.class_prior_
         proba, predicted, judged, focal_proba = _our_answers(estimator, X, codes, gamma)
     else:
+        found = predictions(estimator, X)
+        if found.ndim != codes.ndim:
+            kinds = ("one label", "several labels")
+            raise ValueError(
+                f"y must have {kinds[found.ndim == 2]} per document, as {type(estimator).__name__} "
+                f"predicts them. Got {kinds[codes.ndim == 2]}."
+            )
         proba = estimator.predict_proba(X)
-        predicted = _as_codes(predictions(estimator, X), estimator.classes_)
+        predicted = _as_codes(found, estimator.classes_)
         judged, focal_proba = _judged_in_slices(codes, proba)
     return {
         "proba": proba,

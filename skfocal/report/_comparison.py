@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels, encode_known
+from skfocal._data.labels import Labels, UnknownLabels, encode, encode_known, is_indicator
 from skfocal._data.texts import Documents, as_shown
 from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpt, excerpts
-from skfocal._utils.wrapped import layers
+from skfocal._utils.wrapped import check_fitted, layers
 from skfocal._version import __version__
 from skfocal.report._answers import predictions
 from skfocal.report._paired import Compared, Outcomes, compared, mcnemar
@@ -51,7 +49,7 @@ def compare_classifiers(
     ----------
     a, b : fitted classifiers
         They need not have been fitted with the same labels. A document whose label one of them does
-        not know counts as wrong for that one.
+        not know counts as wrong for that one. One without `classes_` is taken to know all labels.
     X, y : documents and their labels
         As both classifiers' `predict` and `fit` accept them. Documents may have several labels.
     names : sequence of two str, default=("A", "B")
@@ -116,8 +114,7 @@ def compare_classifiers(
             raise TypeError(
                 f"{name} must be a classifier with predict. Got {type(estimator).__name__}."
             )
-        if hasattr(estimator, "fit"):
-            check_is_fitted(estimator)
+        check_fitted(estimator)
     stacks = layers(a), layers(b)
     several = _several(*(stack[-1] for stack in stacks))
     documents = as_shown(X)
@@ -126,10 +123,14 @@ def compare_classifiers(
     for i, estimator in enumerate((a, b)):
         if known[i] is None:  # it has no list of its classes
             answers[i] = predictions(estimator, X)
-            known[i] = np.unique(answers[i])
-    classes = _shared(known, several or _is_indicator(y), y)
-    # Before the predictions, which take long.
-    _, codes = encode_known(y, documents, classes, several, "a or b was fitted with")
+            known[i] = _answered(answers[i], known[1 - i], y, documents)
+    classes = _shared(known, several or is_indicator(y), y)
+    knows_all = [answer is not None and answer.ndim == 1 for answer in answers]
+    if any(knows_all):
+        classes = _with_those_of(y, documents, classes, several)
+    # Before the predictions, which take long. The columns of collections are sorted.
+    classes, codes = encode_known(y, documents, classes, several, "a or b was fitted with")
+    known = [classes if every else own for every, own in zip(knows_all, known, strict=True)]
     for i, estimator in enumerate((a, b)):
         found = predictions(estimator, X) if answers[i] is None else answers[i]
         answers[i] = _codes(found, known[i], classes, codes.ndim == 2)
@@ -328,14 +329,15 @@ class ClassifierComparison(Page):
 
 
 def _check(names: Any, n_resamples: Any, confidence: Any) -> None:
-    two = not isinstance(names, str) and len(names) == 2 and len(set(names)) == 2
-    if not two or not all(isinstance(name, str) and name.strip() for name in names):
+    two = isinstance(names, Sequence | np.ndarray) and len(names) == 2
+    right = two and all(isinstance(name, str) and name.strip() for name in names)
+    if isinstance(names, str) or not right or names[0] == names[1]:
         raise ValueError(f"names must be two different strings that are not empty. Got {names!r}.")
     if not isinstance(n_resamples, Integral) or n_resamples < _LEAST_RESAMPLES:
         raise ValueError(
             f"n_resamples must be an int of at least {_LEAST_RESAMPLES}. Got {n_resamples!r}."
         )
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, Real) or not 0 < float(confidence) < 1:
         raise ValueError(f"confidence must be in (0, 1). Got {confidence!r}.")
 
 
@@ -365,8 +367,32 @@ def _classes_of(stack: Sequence[Any]) -> NDArray[Any] | None:
     return None
 
 
-def _is_indicator(y: Labels) -> bool:
-    return sparse.issparse(y) or (np.ndim(getattr(y, "shape", ())) == 1 and len(np.shape(y)) == 2)
+def _answered(
+    answers: NDArray[Any], of_other: NDArray[Any] | None, y: Labels, documents: Sequence[str]
+) -> NDArray[Any]:
+    """Return the classes that answers are of, where a classifier has no list of them."""
+    if answers.ndim == 1:
+        return np.unique(answers)
+    classes: NDArray[Any] = encode(y, documents, None, True)[0] if of_other is None else of_other
+    if len(classes) != answers.shape[1]:
+        raise ValueError(
+            f"a and b must predict an indicator with a column for each label, {len(classes)}, if "
+            f"they have no classes_. Got {answers.shape[1]} columns from one of them."
+        )
+    return classes
+
+
+def _with_those_of(
+    y: Labels, documents: Sequence[str], classes: NDArray[Any], several: bool | None
+) -> NDArray[Any]:
+    """Return the classes and those of y, if these are of the same kind."""
+    try:
+        encode(y, documents, classes, several)
+    except UnknownLabels as error:
+        unknown = np.asarray(error.unknown)
+        if len(unknown) and _kind(unknown) == _kind(classes):
+            return np.unique(np.concatenate([classes, unknown]))
+    return classes
 
 
 def _kind(classes: NDArray[Any]) -> str:
@@ -387,7 +413,7 @@ def _shared(known: Sequence[NDArray[Any]], several: bool, y: Labels) -> NDArray[
     if not several:
         return np.unique(np.concatenate([one, other]))
     named = getattr(y, "columns", getattr(y, "column_names", None)) is not None
-    if one.tolist() != other.tolist() and _is_indicator(y) and not named:
+    if one.tolist() != other.tolist() and is_indicator(y) and not named:
         raise ValueError(
             "y must name its labels, as a DataFrame or as a collection of labels for each "
             "document, because the labels of a and b are not the same in the same order. "

@@ -18,14 +18,13 @@ from sklearn.metrics import (
     hamming_loss,
     precision_recall_fscore_support,
 )
-from sklearn.utils.validation import check_is_fitted
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels, encode_known
 from skfocal._data.texts import Documents, as_shown, as_texts, take
 from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpts
-from skfocal._utils.wrapped import innermost
+from skfocal._utils.wrapped import check_fitted, innermost
 from skfocal._version import __version__
 from skfocal.displays import (
     ClassLossDisplay,
@@ -207,7 +206,7 @@ class Report(Page):
             If matplotlib is not installed or, with ``explain=True``, captum.
         """
         _check(cls, n_hardest)
-        check_is_fitted(estimator)
+        check_fitted(estimator)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
         if explain and not is_ours(final):
@@ -222,8 +221,9 @@ class Report(Page):
         report._find_confused(final, X, answers, classes, documents)
         if explain and report.hardest["row"]:
             report.explanation = report._explained(final, X)
-        report.params = final.get_params(deep=False)
-        report._defaults = _defaults(final)
+        if hasattr(final, "get_params"):
+            report.params = final.get_params(deep=False)
+            report._defaults = _defaults(final)
         if len(getattr(final, "history_", ())):
             report.history = _columns(final.history_)
             report._training = TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)
