@@ -623,7 +623,7 @@ def test_probabilities_are_those_of_a_balanced_logistic_regression(wrongly_label
     F = Encoder.load(minilm, None, False, False).embed(X, lambda n: None)
     cv = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     scale = FunctionTransformer(lambda F: F / F.std())  # their mean is close to 0
-    logistic = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+    logistic = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-3, max_iter=1000)
     settings = {"cv": cv, "groups": found.groups, "method": "predict_proba"}
     proba = cross_val_predict(make_pipeline(scale, logistic), F, codes, **settings)
     own = proba[np.arange(len(codes)), codes]

@@ -50,7 +50,7 @@ def check_head(module, tokens, pad_id, support):
         module.features(**{name: torch.from_numpy(x).to(device) for name, x in inputs.items()})
 
 
-def fit_linear(features, codes, weight, class_weight, bias=True):
+def fit_linear(features, codes, weight, class_weight, bias=True, tol=1e-4):
     """Return the weights and biases of a linear layer with the least weighted log-loss.
 
     Parameters
@@ -64,6 +64,8 @@ def fit_linear(features, codes, weight, class_weight, bias=True):
         Only their proportions matter, those of each label apart.
     bias : bool, default=True
         Whether the layer has biases.
+    tol : float, default=1e-4
+        Largest gradient at the end, as scikit-learn has it.
 
     Returns
     -------
@@ -72,16 +74,16 @@ def fit_linear(features, codes, weight, class_weight, bias=True):
     """
     scale = 1 / max(float(np.sqrt(np.mean(features**2))), 1e-12)
     fit = _fit_labels if class_weight.ndim == 2 else _fit_classes
-    weights, biases = fit(features * scale, codes, weight, class_weight, bias)
+    weights, biases = fit(features * scale, codes, weight, class_weight, bias, tol)
     return weights * scale, biases
 
 
-def _fit_classes(features, codes, weight, class_weight, bias):
+def _fit_classes(features, codes, weight, class_weight, bias, tol):
     n_classes = len(class_weight)
     used = weight > 0
     present, index = np.unique(codes[used], return_inverse=True)
     weight = (weight * class_weight[codes])[used]
-    model = _logistic(features[used], index, weight, bias)
+    model = _logistic(features[used], index, weight, bias, tol)
     weights, biases = np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
     if len(present) == 2:  # scikit-learn has a single row of log-odds
         weights[present] = np.outer([-0.5, 0.5], model.coef_[0])
@@ -97,14 +99,14 @@ def _fit_classes(features, codes, weight, class_weight, bias):
     return weights, biases
 
 
-def _fit_labels(features, codes, weight, class_weight, bias):
+def _fit_labels(features, codes, weight, class_weight, bias, tol):
     n_labels = len(class_weight)
     weights, biases = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
     for j, has_label in enumerate(codes.T.astype(np.int64)):
         each = weight * class_weight[j][has_label]
         amounts = labels.amounts(has_label, each, 2)
         if amounts.min() > 0:
-            model = _logistic(features, has_label, each, bias)
+            model = _logistic(features, has_label, each, bias, tol)
             weights[j], biases[j] = model.coef_[0], model.intercept_[0]
         else:  # all documents have the label, or none
             absent, present = amounts + 0.5
@@ -112,6 +114,6 @@ def _fit_labels(features, codes, weight, class_weight, bias):
     return weights, biases
 
 
-def _logistic(features, codes, weight, bias):
-    model = LogisticRegression(C=_C, fit_intercept=bias, max_iter=_MAX_ITER)
+def _logistic(features, codes, weight, bias, tol):
+    model = LogisticRegression(C=_C, fit_intercept=bias, tol=tol, max_iter=_MAX_ITER)
     return model.fit(features, codes, sample_weight=weight / weight[weight > 0].mean())
