@@ -155,7 +155,7 @@ def main():
         f"documents of at least {SHORTEST} words. Per cent found: among the "
         f"{_measure._CANDIDATES} nearest neighbours by MiniLM, and with an overlap of at least so "
         f"much.\n\n{quality}\n\nSeconds of an audit with MiniLM and its page, on {threads} of "
-        f"{device_name()}, from the texts on. Others used the machine, too: the load is the "
+        f"{device_name()}, from the texts on. The load is the "
         "mean number of processes that wanted a core, and what was computed is processor time per "
         f"core.\n\n{timed_table(threads)}"
     )
