@@ -820,19 +820,22 @@ class BertFocalClassifier(
         return Report.from_estimator(self, X, y, n_hardest=n_hardest, explain=explain)
 
     def explain(self, X: Documents, target: Any = None, *, n_steps: int = 32) -> Explanation:
-        r"""Return what each word of a document adds to the log-odds of a class.
+        """Return what each word of a document adds to the log-odds of a class.
 
         The attributions are integrated gradients of the token embeddings, summed over the tokens
-        of a word: :math:`(e - e') \cdot \int_0^1 \nabla f(e' + t (e - e'))\,dt`, computed by
-        Gauss-Legendre quadrature. :math:`f` is the log-odds of the class, which is its logit minus
-        the logarithm of the summed exponentials of the others or, with several labels per
-        document, the logit of the label. :math:`e` are the embeddings of the document, and
-        :math:`e'` those of the baseline, the same document with padding in place of each token but
-        the special ones. The attributions of a document add up to :math:`f(e) - f(e')` but for an
-        error of the integral, which is returned. Windows of a long document are pooled as in
-        `predict`, and a word that several of them share gets the sum.
+        of a word, by Gauss-Legendre quadrature::
 
-        With ``proba="softmax"`` and no temperature, :math:`f` is the log-odds of `predict_proba`.
+            (e - e0) * integral from 0 to 1 of gradient f(e0 + t * (e - e0)) dt
+
+        Here ``f`` is the log-odds of the class, which is its logit minus the logarithm of the
+        summed exponentials of the others or, with several labels per document, the logit of the
+        label. ``e`` are the embeddings of the document, and ``e0`` those of the baseline, the same
+        document with padding in place of each token but the special ones. The attributions of a
+        document add up to ``f(e) - f(e0)`` but for an error of the integral, which is returned.
+        Windows of a long document are pooled as in `predict`, and a word that several of them
+        share gets the sum.
+
+        With ``proba="softmax"`` and no temperature, ``f`` is the log-odds of `predict_proba`.
         Other settings undo what the loss and the weights did to the same logits, so their numbers
         differ. The computation is in float32, also where predictions are in a lower precision.
 
