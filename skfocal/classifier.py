@@ -808,7 +808,7 @@ class BertFocalClassifier(
             Number of documents to show with the highest focal weight ``(1 - p)**gamma``.
         explain : bool, default=False
             Whether to mark the words in them that speak for and against the predicted class, by
-            :meth:`explain`.
+            :meth:`explain`; with several labels, the label that the document is judged by.
 
         Returns
         -------

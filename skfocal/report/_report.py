@@ -189,7 +189,8 @@ class Report(Page):
             Number of the hardest documents to show.
         explain : bool, default=False
             Whether to mark the words of the hardest documents that speak for and against the
-            predicted class, as :meth:`BertFocalClassifier.explain` finds them.
+            predicted class, as :meth:`BertFocalClassifier.explain` finds them; with several labels,
+            the label that the document is judged by.
 
         Returns
         -------
