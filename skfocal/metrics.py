@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 
+from skfocal._utils.arrays import check_range
 from skfocal._utils.messages import excerpts
 
 _DECISIONS = 2**20  # Decisions on labels that are put into bins at once.
@@ -120,8 +121,7 @@ def confidence_bins(
     unknown = np.setdiff1d(labels, columns).tolist()
     if unknown:
         raise ValueError(f"y_true must hold labels of classes only. Got {excerpts(unknown)}.")
-    if p.min() < 0 or p.max() > 1 + 1e-6:
-        raise ValueError(f"proba must be in [0, 1]. Got values from {p.min():g} to {p.max():g}.")
+    check_range(p)
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1. Got {n_bins}.")
     confidence = p.max(axis=1)

@@ -13,13 +13,18 @@ def to_device(inputs, device):
     Parameters
     ----------
     inputs : dict of name to tensor
+        Of a batch; its sample weights are left out.
     device : device or str
 
     Returns
     -------
     dict of name to tensor
     """
-    moved = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in inputs.items()
+        if name != "sample_weight"
+    }
     mask = inputs["attention_mask"]
     if mask.device.type == "cpu" and torch.device(device).type != "cpu":
         _tell(moved["attention_mask"], mask.all())

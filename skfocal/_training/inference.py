@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from skfocal._data.batches import Collator, TokenDataset, sorted_batches
+from skfocal._encoder.known_mask import to_device
 from skfocal._encoder.pooling import pool_all
 from skfocal._encoder.quantization import reduced_copy
 from skfocal._runtime.allocator import kept_memory
@@ -109,6 +110,5 @@ def in_order(outputs, batches, processes):
 
 
 def _reduced_step(forward, device, batch):
-    inputs = {name: x.to(device) for name, x in batch[0].items() if name != "sample_weight"}
     with torch.inference_mode():
-        return forward(**inputs)
+        return forward(**to_device(batch[0], device))

@@ -1,4 +1,4 @@
-"""Convert values that users pass by label to lists."""
+"""Check and convert arrays, and values by label, that users pass."""
 
 from skfocal._utils.messages import excerpts
 
@@ -37,3 +37,10 @@ def values_by_label(values, labels, name):
             f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
         )
     return [values[label] for label in labels]
+
+
+def check_range(proba):
+    """Raise ValueError if probabilities are not in [0, 1], but for rounding."""
+    least, most = proba.min(), proba.max()
+    if least < 0 or most > 1 + 1e-6:
+        raise ValueError(f"proba must be in [0, 1]. Got values from {least:g} to {most:g}.")

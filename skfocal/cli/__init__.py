@@ -109,9 +109,7 @@ def audit(
     with _errors_in_words():
         from skfocal.data_audit import audit as look
 
-        if output is not None:
-            check_writable(output, known=False)
-            import_optional("matplotlib", "skfocal audit --output", "examples")
+        _check_page(output)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         X, y = reader.read(data, label_column)
@@ -330,9 +328,7 @@ def compare(
         from skfocal.classifier import BertFocalClassifier
         from skfocal.report import compare_classifiers
 
-        if output is not None:
-            check_writable(output, known=False)
-            import_optional("matplotlib", "--output", "examples")
+        _check_page(output)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         a, b = map(BertFocalClassifier.from_pretrained, (model_a, model_b))
@@ -343,6 +339,13 @@ def compare(
         if output is not None:
             comparison.save(output)
             _say(f"{output}: {len(X)} documents")
+
+
+def _check_page(output: Path | None) -> None:
+    """Raise an error if a page that is asked for cannot be made."""
+    if output is not None:
+        check_writable(output, known=False)
+        import_optional("matplotlib", "--output", "examples")
 
 
 def _names_of(a: Path, b: Path) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from sklearn.model_selection import (
 
 from skfocal._data.labels import strata
 from skfocal._utils.messages import excerpts
-from skfocal.data_audit._duplicates import groups_of
 from skfocal.data_audit._findings import many, share, times
 from skfocal.data_audit._measure import Lengths, Likeness
 from skfocal.data_audit._read import Data
@@ -67,7 +66,7 @@ def advise(
     n_differ : int
         Number of training documents that have a duplicate of another label.
     """
-    advice = Advice(groups_of(data.n, likeness.pairs))
+    advice = Advice(likeness.groups)
     _split(advice, data)
     support = table["documents"][table["documents"] > 0]
     _losses(advice, n_differ, data.n)
@@ -142,7 +141,7 @@ def _why(data: Data, in_class: NDArray[np.int64], k: int, most: int, grouped: bo
 
 
 def _alone(data: Data) -> list[Any]:
-    counts = data.has()[: data.n].sum(axis=0)
+    counts = data.has[: data.n].sum(axis=0)
     alone: list[Any] = data.classes[np.asarray(counts).ravel() == 1].tolist()
     return alone
 

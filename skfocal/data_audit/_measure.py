@@ -90,6 +90,8 @@ class Likeness:
     ----------
     pairs : Pairs
         Duplicates.
+    groups : int64 ndarray of shape (n_train,)
+        The group of each training document: duplicates are in the same one.
     neighbours : sparse array of shape (n_train, n_train)
         Ones where a training document (column) is among the nearest of another (row).
     doubts : Doubts
@@ -97,6 +99,7 @@ class Likeness:
     """
 
     pairs: Pairs
+    groups: NDArray[np.int64]
     neighbours: sparse.csr_array
     doubts: Doubts
 
@@ -118,16 +121,18 @@ def measure_likeness(
     distinct = np.flatnonzero((first == np.arange(len(first))) & ~empty)
     if not len(distinct):
         none = all_pairs(first, np.zeros((0, 2), np.int64), np.zeros(0), n)
-        return Likeness(none, sparse.csr_array((n, n), dtype=np.int64), nothing(FEW))
+        return Likeness(
+            none, groups_of(n, none), sparse.csr_array((n, n), dtype=np.int64), nothing(FEW)
+        )
     with bar(len(distinct)) as watch:
         vectors = encoder.embed([documents[i] for i in distinct], watch)
     candidates = _candidates(vectors, distinct, n)
     pairs = all_pairs(first, *near_pairs(documents, candidates), n)
     rows = np.flatnonzero(~empty[:n])
     of_each = vectors[np.searchsorted(distinct, first[rows])]
-    groups = groups_of(n, pairs)[rows]
-    doubts = judge(of_each, data.codes[rows], groups, len(data.classes))
-    return Likeness(pairs, _neighbours(of_each, rows, n), doubts.at(rows))
+    groups = groups_of(n, pairs)
+    doubts = judge(of_each, data.codes[rows], groups[rows], len(data.classes))
+    return Likeness(pairs, groups, _neighbours(of_each, rows, n), doubts.at(rows))
 
 
 def _candidates(

@@ -16,6 +16,7 @@ from skfocal._runtime.openmp import torch  # before anything else loads it
 from skfocal._data.batches import Collator, TokenDataset, sorted_batches
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import Tokens, tokenize
+from skfocal._encoder.known_mask import to_device
 from skfocal._encoder.module import EncoderClassifier, load_module
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.pretrained import has_decoder, load_tokenizer
@@ -115,9 +116,8 @@ class Encoder:
         vectors: NDArray[np.float32] | None = None
         for rows in sorted_batches(tokens.lengths, *limits):
             inputs, _ = collate(data.__getitems__(rows))
-            inputs = {k: x.to(device) for k, x in inputs.items() if k != "sample_weight"}
             with torch.inference_mode():
-                batch = module.features(**inputs).float().cpu().numpy()
+                batch = module.features(**to_device(inputs, device)).float().cpu().numpy()
             if vectors is None:
                 vectors = np.empty((len(tokens), batch.shape[1]), np.float32)
             vectors[rows] = batch

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from skfocal._data.labels import Labels, OneClass, UnknownLabels, encode
-from skfocal._data.texts import Documents, as_texts
+from skfocal._data.texts import Documents, as_texts, names_of_columns
 from skfocal._utils.messages import excerpts
 
 
@@ -72,6 +72,7 @@ class Data:
             return [names[k] for k in np.flatnonzero(self.codes[i])]
         return names[self.codes[i]]
 
+    @functools.cached_property
     def has(self) -> sparse.csr_array:
         """Return which labels each labelled document has, zeros and ones."""
         if self.multilabel:
@@ -144,8 +145,8 @@ def _both(
 
 def _has_names(y: Any) -> bool:
     """Return whether the columns of an indicator have names."""
-    columns: Any = getattr(y, "column_names", getattr(y, "columns", None))  # pyarrow, others
-    return columns is not None and len(columns) > 1 and isinstance(columns[0], str)
+    columns = names_of_columns(y)
+    return len(columns) > 1 and isinstance(columns[0], str)
 
 
 def _by_name(

@@ -28,7 +28,7 @@ def per_class(
     data: Data, lengths: Lengths, likeness: Likeness, order: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """Return numbers for each class, of its training documents, the most frequent class first."""
-    n, has = data.n, data.has()[: data.n]
+    n, has = data.n, data.has[: data.n]
     support, in_test = counts_of(data)
     columns: dict[str, NDArray[Any]] = {"documents": support, "share": support / n}
     if data.labelled_test:
@@ -63,7 +63,7 @@ def _neighbours(data: Data, likeness: Likeness) -> dict[str, NDArray[Any]]:
     neighbours can. "nearest_class" is the most frequent other class and "nearest_share" its share.
     With several labels, only labels that never come together with it are others.
     """
-    has = data.has()[: data.n]
+    has = data.has[: data.n]
     each = np.asarray(likeness.neighbours.sum(axis=1)).ravel()
     n_neighbours = has.T @ each
     most_own = np.minimum(each.max(), np.asarray(has.sum(axis=0)).ravel() - 1)

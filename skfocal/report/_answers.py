@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, gen_batches
 
 from skfocal._data.texts import Documents
+from skfocal._utils.arrays import check_range
 
 _VALUES = 2**20  # of a matrix of documents by classes, as many as are computed with at once
 
@@ -37,8 +38,7 @@ def answers_from(proba: ArrayLike, codes: NDArray[Any], n_classes: int) -> Answe
             f"proba must have the shape (documents, classes), {(len(codes), n_classes)}. "
             f"Got {p.shape}."
         )
-    if p.min() < 0 or p.max() > 1 + 1e-6:
-        raise ValueError(f"proba must be in [0, 1]. Got values from {p.min():g} to {p.max():g}.")
+    check_range(p)
     several = codes.ndim == 2
     predicted = (p > 0.5).astype(np.int8) if several else p.argmax(axis=1)
     judged, own = _judged_in_slices(codes, p)

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from skfocal._data import labels as _targets
 from skfocal._data.labels import Labels, UnknownLabels, encode, encode_known, is_indicator
-from skfocal._data.texts import Documents, as_shown
+from skfocal._data.texts import Documents, as_shown, names_of_columns
 from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.wrapped import check_fitted, layers
@@ -412,8 +412,7 @@ def _shared(known: Sequence[NDArray[Any]], several: bool, y: Labels) -> NDArray[
         )
     if not several:
         return np.unique(np.concatenate([one, other]))
-    named = getattr(y, "columns", getattr(y, "column_names", None)) is not None
-    if one.tolist() != other.tolist() and is_indicator(y) and not named:
+    if one.tolist() != other.tolist() and is_indicator(y) and not names_of_columns(y):
         raise ValueError(
             "y must name its labels, as a DataFrame or as a collection of labels for each "
             "document, because the labels of a and b are not the same in the same order. "
