@@ -699,10 +699,13 @@ def test_documents_with_a_copy_of_another_label_are_counted_in_any_order(labels,
     assert found.overall["with a duplicate of another label"] == n
 
 
-def test_a_near_duplicate_of_a_copy_counts(tiny, reuters):
+@pytest.mark.parametrize("comes_first", [False, True])
+def test_a_near_duplicate_of_a_copy_counts(comes_first, tiny, reuters):
     X, y = reuters
-    X = [*X, X[0], changed(X[0], [20])]
-    y = [*y, "trade", y[0]]  # the copy has another label; the near duplicate has that of the first
+    near, copy = changed(X[0], [20]), X[0]
+    # The copy has another label, and the near duplicate that of the first.
+    X = [near, *X, copy] if comes_first else [*X, copy, near]
+    y = [y[0], *y, "trade"] if comes_first else [*y, "trade", y[0]]
     assert audit(X, y, model=tiny).overall["with a duplicate of another label"] == 3
 
 
