@@ -313,14 +313,16 @@ class BertFocalClassifier(
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision of training. "bfloat16": the encoder runs under autocast, with weights in
         float32. "float16": for devices without bfloat16; the loss is scaled up so that small
-        gradients are not lost, and updates that overflow are skipped. "auto": bfloat16 on CUDA,
-        float32 elsewhere.
+        gradients are not lost, and updates that overflow are skipped. "auto": bfloat16 on CUDA
+        and on processors with instructions for it, unless two short texts show that the encoder
+        needs more; float32 elsewhere. Results then differ a little between processors, see
+        :doc:`the measurements </benchmarks/precision>`.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
         Precision of `predict` and the other methods that answer. None: as in training.
-        "bfloat16" is faster on CUDA and on processors with instructions for it. "int8" quantises
-        the matrix products of the encoder's layers, on a CPU. Can be changed after `fit`. For
-        speed and accuracy see the :doc:`measurements </benchmarks/speed>`.
+        "bfloat16" also rounds the weights and all that the layers pass on. "int8" quantises the
+        matrix products of the encoder's layers, on a CPU. Can be changed after `fit`. For speed
+        and accuracy see the :doc:`measurements </benchmarks/speed>`.
 
     gradient_checkpointing : bool, default=False
         Whether training keeps only the input of each layer and recomputes the rest in the

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+# The same numbers on every processor, in other processes too: without bfloat16.
+os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -1,7 +1,7 @@
 """Check by numbers what an architecture only promises.
 
-Two short documents are enough: one alone and beside a longer one, and one computed twice in
-training without dropout.
+Two short documents are enough: one alone and beside a longer one, one computed twice in training
+without dropout, and both in another precision.
 """
 
 import numpy as np
@@ -9,9 +9,13 @@ import torch
 
 from skfocal._data.tokenization import encoder_inputs, laid_out
 from skfocal._encoder.dropout import set_dropout
+from skfocal._encoder.structure import example_ids
+from skfocal._runtime.devices import cpu_has_bfloat16
 
 _TEXTS = ("0 1", "9 8 7 6 5 4 3 2 1 0")
-_TOLERANCE = 1e-3  # of the distance between the two documents
+# Of the distance between the two documents. What bfloat16 changes is a fiftieth of it for MiniLM,
+# a fifth for the random weights of some tiny encoders.
+_TOLERANCE, _TOLERANCE_OF_BFLOAT16 = 1e-3, 0.3
 
 
 def ignores_padding(encoder, tokenizer):
@@ -32,6 +36,45 @@ def is_steady(encoder, tokenizer):
     return _same(first, second, _logits(encoder, ids, pad))
 
 
+def best_precision(encoder, pad_id, device):
+    """Return the precision that is fast on a device and harmless for an encoder.
+
+    Parameters
+    ----------
+    encoder : transformers.PreTrainedModel or PooledEncoder
+        On the CPU.
+    pad_id : int
+    device : str
+
+    Returns
+    -------
+    {"bfloat16", "float32"}
+        On a CPU, bfloat16 if the processor has instructions for it and :func:`bears_bfloat16`.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda" or (kind == "cpu" and cpu_has_bfloat16() and bears_bfloat16(encoder, pad_id)):
+        return "bfloat16"
+    return "float32"
+
+
+def bears_bfloat16(encoder, pad_id):
+    """Say whether the logits under autocast to bfloat16 are near those in float32."""
+    rows = [np.array(example_ids(encoder, n), np.int32) for n in (4, 12)]
+    training = encoder.training
+    encoder.eval()
+    try:
+        full = _logits(encoder, rows, pad_id)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = _logits(encoder, rows, pad_id).float()
+    except RuntimeError:  # DeBERTa fills its masks with a number that bfloat16 does not have
+        return False
+    finally:
+        encoder.train(training)
+    if full.isfinite().all() and not half.isfinite().all():
+        return False
+    return _same(half, full, full, _TOLERANCE_OF_BFLOAT16)
+
+
 def _ids(tokenizer):
     return [np.array(tokenizer(text)["input_ids"], np.int32) for text in _TEXTS]
 
@@ -43,9 +86,9 @@ def _logits(encoder, rows, pad):
         return encoder(**{name: torch.from_numpy(x) for name, x in inputs.items()}).logits
 
 
-def _same(logits, others, both):
+def _same(logits, others, both, tolerance=_TOLERANCE):
     """Compare by what tells the two documents apart, which rounding leaves as it is."""
     if not (logits.isfinite().all() and others.isfinite().all()):
         return True  # weights that are broken otherwise
-    scale = (both[0] - both[1]).abs().max() * _TOLERANCE + both.abs().max() * 1e-5
+    scale = (both[0] - both[1]).abs().max() * tolerance + both.abs().max() * 1e-5
     return bool((logits - others).abs().max() <= scale)

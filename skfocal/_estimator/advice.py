@@ -3,13 +3,13 @@
 from numbers import Real
 
 import numpy as np
-import torch
 from sklearn.metrics import get_scorer
 from skorch.callbacks import EarlyStopping
 
 from skfocal._data.tokens import count_equal, rows_with, unknown_characters
 from skfocal._estimator.parameters import deciding_scoring, n_deferred_epochs
 from skfocal._estimator.plan import implied_weight
+from skfocal._runtime.devices import cpu_has_bfloat16
 from skfocal._runtime.warnings import warn
 from skfocal._utils.messages import excerpt
 from skfocal._utils.settings import Settings
@@ -129,12 +129,6 @@ def warn_bfloat16(name, precision, device):
             f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
             "instructions for it."
         )
-
-
-def cpu_has_bfloat16():
-    """Say whether the processor has instructions for bfloat16."""
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return flags.get("amx_bf16", False) or flags.get("avx512_bf16", False)
 
 
 def warn_gamma(loss):

@@ -15,6 +15,7 @@ from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.head import cosine_scale, give_cosine_head, head_of
 from skfocal._encoder.module import load_module
 from skfocal._encoder.pretrained import load_tokenizer
+from skfocal._encoder.promises import best_precision
 from skfocal._encoder.structure import default_length, has_token_types, layers_of, length_limit
 from skfocal._estimator import advice
 from skfocal._estimator.parameters import (
@@ -235,9 +236,9 @@ def learning_rate(parameters, module, freeze):
     return lr
 
 
-def _precision(parameters, device):
+def _precision(parameters, module, pad_id, device):
     if parameters.precision == "auto":
-        return "bfloat16" if device.startswith("cuda") else "float32"
+        return best_precision(module.model, pad_id, device)
     advice.warn_bfloat16("precision", parameters.precision, device)
     return parameters.precision
 
@@ -246,7 +247,7 @@ def make_net(parameters, module, loss, *, pad_id, device, freeze, pooling, **kwa
     """Return the net of a training, or of a fitted model that is restored."""
     settings = {
         "pad_id": pad_id,
-        "precision": _precision(parameters, device),
+        "precision": _precision(parameters, module, pad_id, device),
         "freeze": freeze,
         "pooling": pooling,
         "accumulate": parameters.accumulate,

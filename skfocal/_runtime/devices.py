@@ -17,6 +17,8 @@ from skfocal._utils.messages import excerpt
 
 # The dtype of autocast for each `precision`.
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# Of x86 and of ARM, as torch names them.
+_BFLOAT16 = ("amx_bf16", "avx512_bf16", "sve_bf16")
 _CPU = threading.RLock()
 _HELD = threading.local()
 # Functions and methods of torch, and of torch.nn.init, that take a generator.
@@ -58,6 +60,16 @@ def resolve_device(device):
             f"device={excerpt(str(device))} is not a device that torch can use here: "
             f"{excerpt(str(error), 300)}"
         ) from error
+
+
+def cpu_has_bfloat16():
+    """Say whether the processor has instructions for bfloat16 that torch may use.
+
+    The environment variable ATEN_CPU_CAPABILITY limits what it may use.
+    """
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    present = any(flags.get(name, False) for name in _BFLOAT16)
+    return present and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "SVE"))
 
 
 class OwnGenerator(TorchFunctionMode):

@@ -1,5 +1,6 @@
 """Compute the logits or features of documents with a fitted net, also in another precision."""
 
+import contextlib
 import functools
 import threading
 
@@ -23,7 +24,8 @@ def compute_logits(net, tokens, precision):
     `precision` is one of the module quantization; None predicts as the net was trained.
     """
     step = _step(net, precision, net.evaluation_step, "__call__")
-    return _compute(net, tokens, step, net.pooling)
+    with _weights_kept(net, precision):
+        return _compute(net, tokens, step, net.pooling)
 
 
 def compute_features(net, tokens, precision):
@@ -32,7 +34,13 @@ def compute_features(net, tokens, precision):
     That of a document in windows is the mean of theirs.
     """
     step = _step(net, precision, net.feature_step, "features")
-    return _compute(net, tokens, step, "mean")
+    with _weights_kept(net, precision):
+        return _compute(net, tokens, step, "mean")
+
+
+def _weights_kept(net, precision):
+    """Let autocast round the weights once for all batches, not once for each."""
+    return net.autocast() if precision is None else contextlib.nullcontext()
 
 
 def _step(net, precision, step, method):

@@ -257,19 +257,22 @@ class FocalNet(NeuralNet):
         """
         x = {name: value for name, value in x.items() if name != "sample_weight"}
         windows = x.pop("pieces", None)
-        kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if frozen := self.frozen_layers():
                 stack.enter_context(frozen.lock)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
-            dtype = AUTOCAST.get(self.precision)
-            stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
+            stack.enter_context(self.autocast())
             x = to_device(x, self.device)
             strategy = self.loop_ and self.loop_.strategy
             if forward is None:
                 forward = self.module_ if strategy is None else strategy.forward
             logits = forward(**x, **fit_params)
         return logits if windows is None else pool(logits, windows.to(self.device), self.pooling)
+
+    def autocast(self):
+        """Return the context in which the encoder computes."""
+        dtype = AUTOCAST.get(self.precision)
+        return torch.autocast(torch.device(self.device).type, dtype, enabled=dtype is not None)
 
     def evaluation_step(self, batch, training=False):
         """Return the logits of a batch, computed in parts where its whole does not fit."""

@@ -20,9 +20,8 @@ from skfocal._encoder.known_mask import to_device
 from skfocal._encoder.module import EncoderClassifier, load_module
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.pretrained import has_decoder, load_tokenizer
-from skfocal._encoder.quantization import reduced_copy
+from skfocal._encoder.promises import best_precision
 from skfocal._encoder.structure import layers_of, length_limit
-from skfocal._estimator.advice import cpu_has_bfloat16
 from skfocal._estimator.build import check_ids, chosen_truncation
 from skfocal._runtime.allocator import kept_memory
 from skfocal._runtime.devices import generator_kept, hold_device
@@ -105,23 +104,22 @@ class Encoder:
     def _embedded(
         self, tokens: Tokens, device: str, watch: Callable[[int], object]
     ) -> NDArray[np.float32]:
-        on_cpu = torch.device(device).type == "cpu"
+        pad_id = self.tokenizer.pad_token_id
+        precision = best_precision(self.module.model, pad_id, device)
+        kind = torch.device(device).type
+        autocast = torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
         module = self.module.to(device).eval()
-        if (
-            cpu_has_bfloat16() if on_cpu else device.startswith("cuda")
-        ):  # half the time, and the order of neighbours stays
-            module = reduced_copy(module, "bfloat16")
-        data, collate = TokenDataset(tokens), Collator(self.tokenizer.pad_token_id)
-        limits = (None, _TOKENS_AT_ONCE) if on_cpu else (_DOCUMENTS_AT_ONCE,)
+        data, collate = TokenDataset(tokens), Collator(pad_id)
+        limits = (None, _TOKENS_AT_ONCE) if kind == "cpu" else (_DOCUMENTS_AT_ONCE,)
         vectors: NDArray[np.float32] | None = None
-        for rows in sorted_batches(tokens.lengths, *limits):
-            inputs, _ = collate(data.__getitems__(rows))
-            with torch.inference_mode():
+        with torch.inference_mode(), autocast:
+            for rows in sorted_batches(tokens.lengths, *limits):
+                inputs, _ = collate(data.__getitems__(rows))
                 batch = module.features(**to_device(inputs, device)).float().cpu().numpy()
-            if vectors is None:
-                vectors = np.empty((len(tokens), batch.shape[1]), np.float32)
-            vectors[rows] = batch
-            watch(len(rows))
+                if vectors is None:
+                    vectors = np.empty((len(tokens), batch.shape[1]), np.float32)
+                vectors[rows] = batch
+                watch(len(rows))
         assert vectors is not None
         return np.nan_to_num(vectors, copy=False)
 

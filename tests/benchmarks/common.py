@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from skfocal import __version__
-from skfocal._estimator.advice import cpu_has_bfloat16
+from skfocal._runtime.devices import cpu_has_bfloat16
 from skfocal.datasets import fetch_reuters
 from skfocal.metrics import expected_calibration_error
 

@@ -20,8 +20,8 @@ from lime.lime_text import LimeTextExplainer
 from common import DOCS, device_name, write_block
 from skfocal import BertFocalClassifier, __version__, fetch_minilm, fetch_reuters
 from skfocal._data.tokenization import encode_with_places
-from skfocal._estimator.advice import cpu_has_bfloat16
 from skfocal._estimator.fitted_model import FittedModel
+from skfocal._runtime.devices import cpu_has_bfloat16
 from skfocal.explanation import _explain
 from skfocal.explanation._gradients import Document
 

@@ -9,7 +9,7 @@ import functools
 
 from common import DOCS, device_name, run, table, write_block
 from skfocal import BertFocalClassifier, fetch_minilm
-from skfocal._estimator.advice import cpu_has_bfloat16
+from skfocal._runtime.devices import cpu_has_bfloat16
 
 PART = 400
 DROPOUT = {

@@ -16,7 +16,7 @@ from common import DOCS, device_name, run, table, write_block
 from skfocal import BertFocalClassifier, fetch_minilm
 from skfocal._encoder import pretrained
 from skfocal._encoder.pooled import with_pooling
-from skfocal._estimator.advice import cpu_has_bfloat16
+from skfocal._runtime.devices import cpu_has_bfloat16
 
 PARTS = {"r8": 500, "r52": 700}
 

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from common import DOCS, device_name, run, table
 from skfocal import BertFocalClassifier, EffectiveNumber, fetch_minilm
-from skfocal._estimator.advice import cpu_has_bfloat16
+from skfocal._runtime.devices import cpu_has_bfloat16
 
 # Chosen so that two cores can afford 18 fits; docs/benchmarks/defaults.md has the alternatives.
 SETTINGS = {

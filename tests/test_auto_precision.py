@@ -1,0 +1,137 @@
+"""precision="auto" on a CPU: bfloat16 where it is fast and does no harm."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoders import FAMILIES
+
+from skfocal import audit
+from skfocal._data.batches import Collator, TokenDataset
+from skfocal._data.tokenization import TruncationSpec
+from skfocal._data.tokens import tokenize
+from skfocal._encoder.head import head_of
+from skfocal._encoder.promises import bears_bfloat16
+from skfocal._runtime.devices import cpu_has_bfloat16
+from skfocal._training.inference import prediction_batches
+
+TAKES = {True: "bfloat16", False: "float32"}
+
+
+@pytest.fixture
+def has(monkeypatch):
+    """Return a function that says whether the processor has instructions for bfloat16."""
+    return lambda it: monkeypatch.setattr("skfocal._encoder.promises.cpu_has_bfloat16", lambda: it)
+
+
+@pytest.fixture
+def make(make_of_few_words):
+    """Return a function that makes classifiers whose encoder tells texts apart."""
+    return make_of_few_words
+
+
+@pytest.fixture
+def deberta(tmp_path):
+    FAMILIES["deberta"](tmp_path)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("it", TAKES)
+def test_auto_takes_what_is_fast(make, data, has, it, monkeypatch):
+    has(it)
+    X, y = data
+    clf = make().fit(X, y)
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: it)
+    plain = make(precision=TAKES[it]).fit(X, y)
+    assert clf.net_.precision == TAKES[it]
+    np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))
+
+
+def test_the_named_precision_stays(make, data, has):
+    has(True)
+    assert make(precision="float32").fit(*data).net_.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "capability", "expected"),
+    [
+        ({"avx512_bf16": True}, "AVX512", True),
+        ({"amx_bf16": True}, "AVX512", True),
+        ({"sve_bf16": True}, "SVE256", True),
+        ({"avx512_bf16": True}, "AVX2", False),  # ATEN_CPU_CAPABILITY
+        ({"avx512_f": True}, "AVX512", False),
+        ({"bf16": True}, "DEFAULT", False),  # a Mac, whose torch has no use for them
+    ],
+)
+def test_what_counts_as_instructions(monkeypatch, flags, capability, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert cpu_has_bfloat16() is expected
+
+
+def test_an_encoder_that_fails_in_bfloat16_stays_in_float32(make, deberta, data, has):
+    has(True)
+    X, y = data
+    clf = make(model=deberta, max_epochs=1).fit(X, y)
+    assert clf.net_.precision == "float32"
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_an_encoder_whose_logits_bfloat16_spoils_stays_in_float32(make, data, has):
+    has(True)
+    clf = make().fit(*data)
+    model, pad = clf.net_.module_.model, clf.tokenizer_.pad_token_id
+    assert bears_bfloat16(model, pad)
+    with torch.no_grad():  # the next number after 100 is 100.5
+        getattr(*head_of(model)).bias.fill_(100)
+    assert not bears_bfloat16(model, pad)
+    again = pickle.loads(pickle.dumps(clf))
+    assert (clf.net_.precision, again.net_.precision) == ("bfloat16", "float32")
+
+
+def test_the_check_leaves_training_and_gradients_alone(make, data, has):
+    model = make().fit(*data).net_.module_.model.train()
+    state = torch.get_rng_state()
+    bears_bfloat16(model, 0)
+    assert model.training and (torch.get_rng_state() == state).all()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_pickle_predicts_in_what_is_fast_where_it_is_read(make, data, has):
+    has(True)
+    clf = make().fit(*data)
+    has(False)
+    again = pickle.loads(pickle.dumps(clf))
+    assert again.net_.precision == "float32"
+    exact, rounded = again.predict_proba(data[0]), clf.predict_proba(data[0])
+    assert 0 < abs(exact - rounded).max() < 0.05
+
+
+def test_weights_are_rounded_once_and_bits_stay(make, data, has, monkeypatch):
+    has(True)
+    X, y = data
+    clf = make().fit(X, y)
+    monkeypatch.setattr("skfocal._training.inference._TOKENS_AT_ONCE", 40)
+    net = clf.net_
+    tokens = tokenize(clf.tokenizer_, X, TruncationSpec(clf.max_length_))
+    dataset = TokenDataset(tokens)
+    batches = prediction_batches(net, dataset)
+    assert len(batches) > 5
+    one_by_one = np.empty((len(X), 2), np.float32)
+    for rows in batches:
+        batch = Collator(net.pad_id)(dataset.__getitems__(rows))
+        one_by_one[rows] = net.evaluation_step(batch).float()
+    cleared = []
+    clear = torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: cleared.append(1) or clear())
+    np.testing.assert_array_equal(net.logits(tokens), one_by_one)
+    assert len(cleared) == 1
+
+
+def test_audit_of_such_an_encoder(deberta, data, has):
+    has(True)
+    X, y = data
+    found = audit(X, y, model=deberta)
+    has(False)
+    assert found.duplicates == audit(X, y, model=deberta).duplicates
