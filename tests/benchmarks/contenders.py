@@ -175,6 +175,14 @@ class BareLoopWithoutDropout(BareLoop):
     dropout = 0.0
 
 
+class BareLoopOf32(BareLoopWithoutDropout):
+    """The same, predicting 32 documents at a time."""
+
+    def predict(self, texts, precision=None):
+        self.settings.predict_batch_size = 32
+        return super().predict(texts)
+
+
 class SkorchRecipe(Contender):
     """The pipeline of skorch's documentation on fine-tuning; pads to max_length."""
 
@@ -408,10 +416,9 @@ class Skfocal(Contender):
             warmup=settings.warmup,
             schedule="linear",
             gradient_clip=settings.clip,
-            precision=settings.precision,
             device=settings.device,
             random_state=seed,
-            **self.parameters(),
+            **{"precision": settings.precision, **self.parameters()},
         ).fit(texts, labels)
 
     def predict(self, texts, precision=None):
@@ -429,15 +436,32 @@ class SkfocalBertDropout(Skfocal):
     dropout = None
 
 
+class SkfocalMean(Skfocal):
+    """The same with the mean of the tokens, which is the default for MiniLM."""
+
+    def parameters(self):
+        return {**super().parameters(), "pooling": "mean"}
+
+
+class SkfocalDefaults(Skfocal):
+    """The same with skfocal's own loss, pooling and precision."""
+
+    def parameters(self):
+        return {"precision": "auto"}
+
+
 CONTENDERS = {
     "bare loop": BareLoop,
     "bare loop, no dropout": BareLoopWithoutDropout,
+    "bare loop, no dropout, predicts 32": BareLoopOf32,
     "skorch recipe": SkorchRecipe,
     "Trainer": Trainer,
     "Trainer, grouped by length": TrainerGrouped,
     "simpletransformers": SimpleTransformers,
     "skfocal, BERT's dropout": SkfocalBertDropout,
     "skfocal": Skfocal,
+    "skfocal, mean of the tokens": SkfocalMean,
+    "skfocal, defaults": SkfocalDefaults,
 }
 # Rows that use the model of another row to predict in another precision.
 PRECISIONS = {"skfocal, bfloat16": "bfloat16", "skfocal, int8": "int8"}

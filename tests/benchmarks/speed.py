@@ -2,16 +2,18 @@
 
     python tests/benchmarks/speed.py            # R52, about an hour on two cores
     python tests/benchmarks/speed.py --quick    # a few minutes; writes nothing
+    python tests/benchmarks/speed.py --base     # an encoder of BERT-base's size
     python tests/benchmarks/speed.py --quality  # what each has learned on R8, over seeds
 
 All contenders get the same documents, weights, batch sizes, learning rate, schedule and seed. They
-run on the CPU in float32. Each runs in its own process, which is ready before anything is timed.
-Training is timed from texts and labels to a trained model, including the time to read the weights;
-prediction is timed from texts to labels. The contenders take turns, so that anything that slows the
-machine down for a while slows all of them. Ratios are taken within a turn.
+run on the CPU, in float32 but for "skfocal, defaults". Each runs in its own process, which is ready
+before anything is timed. Training is timed from texts and labels to a trained model, including the
+time to read the weights; prediction is timed from texts to labels. The contenders take turns, so
+that anything that slows the machine down for a while slows all of them. Ratios are taken within a
+turn.
 
 All contenders but skfocal and the bare loops run in an environment with peers-requirements.txt,
-which is created at first use. Writes docs/benchmarks/speed.jsonl and .md.
+which is created at first use. Writes docs/benchmarks/speed.jsonl and .md, with --base speed-base.
 """
 
 import argparse
@@ -19,9 +21,11 @@ import contextlib
 import json
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 import contenders
 import peers
@@ -30,6 +34,7 @@ from common import DOCS, device_name, write_block
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
 
 TITLE = "Speed: one epoch and one prediction on R52"
+BASE_TITLE = "Speed at the size of BERT-base"
 GOALS = [  # work, contender, contender to compare with, how many times as fast
     ("fit", "skfocal, BERT's dropout", "bare loop", 1.4),
     ("fit", "skfocal", "bare loop", 1.8),
@@ -41,18 +46,36 @@ GOALS = [  # work, contender, contender to compare with, how many times as fast
     ("predict", "skfocal", "skorch recipe", 2.5),
     ("predict", "skfocal, bfloat16", "skfocal", 1.5),
     ("predict", "skfocal, int8", "skfocal", 1.5),
+    ("fit", "skfocal, defaults", "bare loop", 2.5),
+    ("predict", "skfocal, defaults", "bare loop", 2.8),
 ]
+# Of the size of BERT-base, a few documents for each contender.
+BASE_GOALS = [
+    ("fit", "skfocal, defaults", "bare loop", 2.2),
+    ("predict", "skfocal, defaults", "bare loop", 2.2),
+]
+BASE_NAMES = ("bare loop", "bare loop, no dropout", "Trainer, grouped by length", "skfocal",
+              "skfocal, mean of the tokens", "skfocal, defaults")  # fmt: skip
 WORK = {"fit": "training", "predict": "prediction"}
 
 
 # -- settings and documents --------------------------------------------------------------------
 
 
-def settings_of(options):
+def base_size(folder):
+    """Return a folder with random weights of the size of BERT-base, and MiniLM's tokenizer."""
+    folder = str(Path(folder, "base"))
+    torch.manual_seed(0)
+    BertModel(BertConfig()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(fetch_minilm()).save_pretrained(folder)
+    return folder
+
+
+def settings_of(options, folder):
     """Return the settings that all contenders share."""
     return {
-        "model": fetch_minilm(),
-        "max_length": 64 if options.quality else 256,
+        "model": base_size(folder) if options.base else fetch_minilm(),
+        "max_length": 64 if options.quality else 128 if options.base else 256,
         "epochs": 3 if options.quality else 1,
         **contenders.TRAINING,
         "threads": options.torch_threads,
@@ -193,24 +216,24 @@ def table(results):
     return "\n".join(lines)
 
 
-def goals(results):
+def goals(results, wanted):
     """Return ``(work, name, other, goal, ratios)`` of the goals whose contenders ran."""
-    found = [(*goal, ratios(results, *goal[:3])) for goal in GOALS]
+    found = [(*goal, ratios(results, *goal[:3])) for goal in wanted]
     return [goal for goal in found if len(goal[-1])]
 
 
-def goal_lines(results):
+def goal_lines(results, wanted):
     """Return the goals as lines to print."""
     return [
         f"{name} / {other}: {WORK[work]} {np.median(values):.2f} (goal {goal})"
-        for work, name, other, goal, values in goals(results)
+        for work, name, other, goal, values in goals(results, wanted)
     ]
 
 
-def goal_table(results):
+def goal_table(results, wanted):
     """Return the Markdown table of the goals."""
     lines = ["| | times as fast | goal |", "|---|---:|---:|"]
-    for work, name, other, goal, values in goals(results):
+    for work, name, other, goal, values in goals(results, wanted):
         lines.append(f"| {WORK[work]}: {name} / {other} | {ratio_cell(values)} | {goal} |")
     return "\n".join(lines)
 
@@ -218,10 +241,13 @@ def goal_table(results):
 def describe(settings, machine, train, test):
     """Return the paragraph above the table."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    is_minilm = settings["model"] == fetch_minilm()
+    encoder = "MiniLM" if is_minilm else "Random weights of the size of BERT-base"
     return (
-        f"MiniLM, `max_length={settings['max_length']}`, float32, {settings['epochs']} epoch in "
-        f"batches of {settings['batch_size']}; prediction in batches of "
-        f"{settings['predict_batch_size']}, except that skfocal sizes its batches by tokens. "
+        f"{encoder}, `max_length={settings['max_length']}`, float32 (`skfocal, defaults` takes "
+        "bfloat16 where the processor has instructions for it, and the mean of the tokens), "
+        f"{settings['epochs']} epoch in batches of {settings['batch_size']}; prediction in batches "
+        f"of {settings['predict_batch_size']}, except that skfocal sizes its batches by tokens. "
         f"{machine['threads']} threads on {machine['device']}. {versions}.\n\n"
         f"{len(train[0])} training documents with {count_tokens(train[0], settings)} tokens and "
         f"{len(set(train[1]))} classes, {len(test[0])} test documents with "
@@ -259,17 +285,18 @@ def parse():
     parser.add_argument("--documents", type=int, help="192 by default; 800 with --quality")
     parser.add_argument("--repeats", type=int, help="5 by default; seeds with --quality")
     parser.add_argument("--quick", action="store_true", help="32 documents, 2 repeats, no writing")
+    parser.add_argument("--base", action="store_true", help="of BERT-base's size, 64 documents")
     parser.add_argument("--quality", action="store_true", help="accuracy and macro-F1 on R8")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=every, help="; ".join(every))
     parser.add_argument("--write", action="store_true", help="write even with --quick or --only")
     parser.add_argument("--peers-env", metavar="FOLDER", help="by default in skfocal's data folder")
     parser.add_argument("--torch-threads", type=int, help="by default torch chooses")
     options = parser.parse_args()
-    small, usual = (32, 800 if options.quality else 192), (2, 5)
+    small, usual = (32, 800 if options.quality else 64 if options.base else 192), (2, 5)
     options.documents = options.documents or small[not options.quick]
     options.repeats = options.repeats or usual[not options.quick]
     options.write = options.write or not (options.quick or options.only)
-    options.names = options.only or every
+    options.names = options.only or (BASE_NAMES if options.base else every)
     if "predict_precision" not in BertFocalClassifier().get_params():
         options.names = [name for name in options.names if name not in contenders.PRECISIONS]
     return options
@@ -280,6 +307,7 @@ def compare_speed(options, settings, folder, stack):
     train = draw("r52", "train", options.documents, 0)
     test = draw("r52", "test", options.documents, 0)
     hosts = hosts_of(options.names)
+    wanted = BASE_GOALS if options.base else GOALS
     running = start_all(hosts, settings, folder, options, stack)
     if not running:
         raise SystemExit("No contender runs.")
@@ -290,22 +318,23 @@ def compare_speed(options, settings, folder, stack):
             describe(settings, machine, train, test),
             summarise(results, options.repeats),
             table(results),
-            goal_table(results),
+            goal_table(results, wanted),
         ]
     )
-    print("", block, "", *goal_lines(results), sep="\n")
+    print("", block, "", *goal_lines(results, wanted), sep="\n")
     if options.write:
         lines = [json.dumps(row | machine) + "\n" for row in results]
-        (DOCS / "speed.jsonl").write_text("".join(lines))
-        write_block(DOCS / "speed.md", TITLE, block)
+        name, title = ("speed-base", BASE_TITLE) if options.base else ("speed", TITLE)
+        (DOCS / f"{name}.jsonl").write_text("".join(lines))
+        write_block(DOCS / f"{name}.md", title, block)
 
 
 def main():
     """Compare speed, or with --quality what the contenders learn."""
     options = parse()
     os.environ.update(peers.QUIET)
-    settings = settings_of(options)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        settings = settings_of(options, folder)
         if options.quality:
             speed_quality.compare(options, settings, draw, hosts_of(options.names), folder, stack)
         else:
