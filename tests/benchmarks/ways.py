@@ -31,11 +31,13 @@ from skfocal._encoder import fast_dropout
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.fast_dropout import FastDropout
 from skfocal._encoder.module import EncoderClassifier
+from skfocal._encoder.pooled import with_pooling
 from skfocal._encoder.pretrained import load_tokenizer
 from skfocal._encoder.quantization import reduced_copy
 from skfocal._runtime.allocator import kept_memory
 
 BATCH = 16
+MEAN = "no dropout, mean of the tokens"
 
 
 class Data:
@@ -58,8 +60,8 @@ class Data:
         return [collate(dataset.__getitems__(rows[i])) for i in order]
 
 
-def build(data, first_token=True, dropout=None, attention=None):
-    """Return MiniLM with a new head."""
+def build(data, first_token=True, dropout=None, attention=None, mean=False):
+    """Return MiniLM with a new head: its own, or one on the mean of the tokens."""
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(
         fetch_minilm(), num_labels=data.n_classes
@@ -68,7 +70,7 @@ def build(data, first_token=True, dropout=None, attention=None):
         set_dropout(model, dropout)
     if attention is not None:
         set_attention_dropout(model, attention)
-    module = EncoderClassifier(model)
+    module = EncoderClassifier(with_pooling(model, "mean") if mean else model)
     if not first_token:
         module.extra = {}
     return module
@@ -83,11 +85,11 @@ class Training:
     def __init__(
         self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
         rows=False, fused_residual=False, micro=None, budget=None, threads=None, half=False,
-        compile=False, dropout=None, attention=None,
+        compile=False, dropout=None, attention=None, mean=False,
     ):  # fmt: skip
         self.batches = data.batches(budget is None and BATCH, budget)
         self.threads = threads or torch.get_num_threads()
-        self.module = build(data, first_token, dropout, attention).train()
+        self.module = build(data, first_token, dropout, attention, mean).train()
         if rows:
             self._leave_out_rows()
         if fused_residual:
@@ -208,6 +210,8 @@ def trainings(data, compile, only):
         "no dropout, batches of 2048 tokens": {"dropout": 0.0, "budget": 2048},
         "no dropout, one thread": {"dropout": 0.0, "threads": 1},
         "no dropout, bfloat16": {"dropout": 0.0, "half": True},
+        MEAN: {"dropout": 0.0, "mean": True},
+        "no dropout, mean of the tokens, bfloat16": {"dropout": 0.0, "mean": True, "half": True},
     }
     if compile:
         ways["no dropout, torch.compile"] = {"dropout": 0.0, "compile": True}
@@ -221,15 +225,20 @@ def trainings(data, compile, only):
 class Prediction:
     """One way to predict the same documents."""
 
-    def __init__(self, data, *, memory=True, first_token=True, size=None, precision="float32"):
-        by_count = {"batch_size": 4 * BATCH} if size is None else {"batch_size": None}
+    def __init__(
+        self, data, *, memory=True, first_token=True, size=None, precision="float32", half=False,
+        mean=False, documents=4 * BATCH,
+    ):  # fmt: skip
+        by_count = {"batch_size": documents} if size is None else {"batch_size": None}
         self.batches = data.batches(**by_count, n_tokens=size)
-        self.module = reduced_copy(build(data, first_token).eval(), precision)
+        self.module = reduced_copy(build(data, first_token, mean=mean).eval(), precision)
+        self.half = half
         self.memory = kept_memory if memory else contextlib.nullcontext
 
     def __call__(self):
         """Predict; return documents per second."""
-        with self.memory(), torch.inference_mode():
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.half)
+        with self.memory(), torch.inference_mode(), autocast:
             start = time.perf_counter()
             for x, _ in self.batches:
                 self.module(x["input_ids"], x["attention_mask"])
@@ -242,11 +251,15 @@ def predictions(data):
     bare = {"memory": False, "first_token": False}
     ways = {
         "bare loop, 64 documents": bare,
+        "bare loop, 32 documents": {**bare, "documents": 2 * BATCH},
         "+ the allocator keeps its memory": {"first_token": False},
         "+ last layer for the first token": {},
         **{f"+ batches of {n} tokens": {"size": n} for n in (512, 1024, 2048, 4096, 8192)},
         "2048 tokens, bfloat16": {"size": 2048, "precision": "bfloat16"},
         "2048 tokens, int8": {"size": 2048, "precision": "int8"},
+        "1024 tokens, mean": {"size": 1024, "mean": True},
+        "1024 tokens, mean, autocast to bfloat16": {"size": 1024, "mean": True, "half": True},
+        "2048 tokens, mean, autocast to bfloat16": {"size": 2048, "mean": True, "half": True},
     }
     return {name: Prediction(data, **settings) for name, settings in ways.items()}
 
@@ -345,7 +358,7 @@ def main():
     if options.only:
         print(table(training, trained, train_limit))
         return
-    where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout")}
+    where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout", MEAN)}
     prediction = predictions(data)
     predicted = take_turns(prediction, options.repeats)
     block = (
@@ -359,6 +372,7 @@ def main():
         f"## Prediction\n\n{table(prediction, predicted, predict_limit)}\n\n"
         f"## Where the time goes in the bare loop\n\n{where['bare loop']}\n\n"
         f"## Where the time goes with all techniques and without dropout\n\n{where['+ no dropout']}"
+        f"\n\n## The same with the mean of the tokens\n\n{where[MEAN]}"
     )
     print(block)
     if options.write:
