@@ -34,7 +34,7 @@ LAYERS = {
     "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder"],
     "_pages": ["_utils"],
     "displays": ["_utils", "_data", "metrics", "_pages"],
-    "serving": ["_utils", "_data", "_encoder", "_storage"],
+    "serving": ["_utils", "_runtime", "_data", "_encoder", "_storage"],
     "explanation": ["_utils", "losses", "_runtime", "_data", "_encoder", "_estimator", "_pages"],
     "report": [
         "_version",

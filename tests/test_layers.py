@@ -29,6 +29,7 @@ TORCH_FREE = [
     "skfocal._runtime.allocator",
     "skfocal._runtime.array_store",
     "skfocal._runtime.process_settings",
+    "skfocal._runtime.processors",
     "skfocal._runtime.shared_payload",
     "skfocal._runtime.signals",
     "skfocal._runtime.warnings",

@@ -1,17 +1,23 @@
-"""torch computes with as many threads as the process has processors, unless the user says."""
+"""There are as many threads as the process has processors, unless the user says otherwise."""
 
 import os
 import subprocess
 import sys
 
+import joblib
 import pytest
 
+from skfocal import OnnxClassifier
+from skfocal._runtime.processors import available_processors
+
+SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "LOKY_MAX_CPU_COUNT")
 SCRIPT = """
 import sys
-import joblib, torch
+import torch
 torch.set_num_threads(7)  # as if the machine had as many processors
-joblib.cpu_count = lambda: int(sys.argv[2])
 from skfocal import BertFocalClassifier
+from skfocal._runtime import threads
+threads.available_processors = lambda: int(sys.argv[2])
 from skorch.callbacks import Callback
 {after}
 seen = []
@@ -38,12 +44,99 @@ print(n, *sorted(set(seen)), torch.get_num_threads())
     ],
 )
 def test_threads_of_fit_and_predict(few_words, after, allowed, environment, expected):
-    env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    script = SCRIPT.format(after=after)
+    assert numbers_of(script, few_words, allowed, **environment) == expected
+
+
+def numbers_of(script, *args, **environment):
+    """Return the numbers that a script prints, in a process where the user has said nothing."""
+    env = {name: value for name, value in os.environ.items() if name not in SAID}
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT.format(after=after), few_words, str(allowed)],
-        env=env | environment | {"OMP_WAIT_POLICY": "PASSIVE"},
+        [sys.executable, "-W", "ignore", "-c", script, *map(str, args)],
+        env=env | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert [int(n) for n in run.stdout.split()] == expected
+    return [int(n) for n in run.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 9),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 9),
+        ({}, 9),
+    ],
+)
+def test_a_quota_counts_in_whole_processors(tmp_path, monkeypatch, files, expected):
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(9)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert available_processors(tmp_path) == expected
+
+
+@pytest.mark.parametrize("limit", [None, "1", "0", "99"])
+def test_the_count_is_that_of_joblib(monkeypatch, limit):
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    if limit:
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
+    for n in (2, 1):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=n: set(range(n)), raising=False)
+        assert available_processors() == joblib.cpu_count()
+
+
+SERVED = """
+import os, sys
+os.cpu_count = lambda: 7
+os.sched_getaffinity = lambda pid: range(int(sys.argv[2]))
+from skfocal import OnnxClassifier
+clf = OnnxClassifier(sys.argv[1], n_threads=eval(sys.argv[3]))
+n = len(os.listdir("/proc/self/task"))
+del clf
+print(1 + n - len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads as Linux shows")
+@pytest.mark.parametrize(
+    "allowed, n_threads, environment, expected",
+    [
+        (3, None, {}, 3),
+        (1, None, {}, 1),
+        (3, None, {"OMP_NUM_THREADS": "5"}, 5),
+        (3, None, {"OMP_NUM_THREADS": "4,2"}, 4),
+        (3, None, {"OMP_NUM_THREADS": "many"}, 3),
+        (3, 6, {"OMP_NUM_THREADS": "5"}, 6),
+    ],
+)
+def test_threads_of_an_exported_classifier(onnx_folder, allowed, n_threads, environment, expected):
+    assert numbers_of(SERVED, onnx_folder, allowed, n_threads, **environment) == [expected]
+
+
+def test_onnxruntime_counts_where_nothing_is_restricted(onnx_folder, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # as many as are available, or fewer
+    clf = OnnxClassifier(onnx_folder)
+    assert clf._session.get_session_options().intra_op_num_threads == 0
+
+
+@pytest.mark.parametrize("policy, spins", [(None, "0"), ("PASSIVE", "0"), ("active", "1")])
+def test_threads_of_an_exported_classifier_sleep(onnx_folder, monkeypatch, policy, spins):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    options = OnnxClassifier(onnx_folder)._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 1.5, "2"])
+def test_threads_that_cannot_be_are_refused(onnx_folder, n_threads):
+    with pytest.raises(ValueError, match="n_threads must be a positive integer or None. Got"):
+        OnnxClassifier(onnx_folder, n_threads=n_threads)

@@ -3,8 +3,9 @@
 import contextlib
 import os
 
-import joblib
 import torch
+
+from skfocal._runtime.processors import available_processors
 
 _SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _AT_IMPORT = torch.get_num_threads()
@@ -15,14 +16,13 @@ def available_threads():
     """Compute with no more threads than there are processors for this process, in the block.
 
     torch counts the processors of the machine. A container may have the time of a few of them, and
-    with more threads than that each waits for the others: joblib counts what affinity and cgroups
-    allow. What the user has said is left alone: a variable of the environment, or another number
+    with more threads than that each waits for the others. What the user has said is left alone: a variable of the environment, or another number
     than torch had when this module was imported. The number is as before after the block.
     """
     mind_fork()  # the number after the block is that of a forked process
     n = torch.get_num_threads()
     is_said = n != _AT_IMPORT or any(name in os.environ for name in _SAID)
-    available = n if is_said else joblib.cpu_count()
+    available = n if is_said else available_processors()
     if available >= n:
         yield
         return

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from skfocal._data.tokenization import (
     window_table,
     windows_of,
 )
+from skfocal._runtime.processors import available_processors, said_threads
 from skfocal._storage.format_head import check_head
 from skfocal._storage.renamed import renewed_cutting
 from skfocal._utils import files
@@ -53,7 +55,8 @@ class OnnxClassifier:
     providers : sequence of str, default=("CPUExecutionProvider",)
         Execution providers of onnxruntime.
     n_threads : int, default=None
-        Number of threads on a CPU. None: the number of cores.
+        Number of threads on a CPU. None: OMP_NUM_THREADS if it is set, else the number of cores,
+        as far as affinity and the quota of a container allow.
 
     Attributes
     ----------
@@ -67,7 +70,8 @@ class OnnxClassifier:
     Raises
     ------
     ValueError
-        If a file is not as ``to_onnx`` wrote it, or has a newer format.
+        If a file is not as ``to_onnx`` wrote it, or has a newer format, or if `n_threads` is not
+        positive.
     OSError
         If a file is missing or cannot be read.
     ImportError
@@ -81,6 +85,10 @@ class OnnxClassifier:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         n_threads: int | None = None,
     ) -> None:
+        if n_threads is not None and not (isinstance(n_threads, Integral) and n_threads > 0):
+            raise ValueError(
+                f"n_threads must be a positive integer or None. Got {n_threads!r:.60}."
+            )
         tokenizers, onnxruntime = (
             import_optional(name, "OnnxClassifier", "onnx")
             for name in ("tokenizers", "onnxruntime")
@@ -100,11 +108,8 @@ class OnnxClassifier:
             self._truncation = replace(head["truncation"], n_special=n_special)
             self._truncation.check()
             self._encoding = threading.Lock()
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3  # errors only, which are raised
-            options.intra_op_num_threads = n_threads or 0
             self._session = onnxruntime.InferenceSession(
-                contents[GRAPH], options, providers=list(providers)
+                contents[GRAPH], _options(onnxruntime, n_threads), providers=list(providers)
             )
             self._inputs = {value.name for value in self._session.get_inputs()}
             _check_length(self.max_length_, self._session.get_modelmeta().custom_metadata_map)
@@ -237,6 +242,24 @@ class OnnxClassifier:
         fed = {name: inputs[name] for name in self._inputs}
         outputs: list[NDArray[Any]] = self._session.run(list(OUTPUTS), fed)
         return outputs
+
+
+def _options(onnxruntime: Any, n_threads: int | None) -> Any:
+    """Return the options of a session whose threads leave room for others on the machine."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only, which are raised
+    options.intra_op_num_threads = int(n_threads or said_threads() or _fewer_than_the_machine_has())
+    # Threads that spin take the processor from others for a second after each call. torch's sleep,
+    # too, unless this variable says otherwise.
+    spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE"
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    return options
+
+
+def _fewer_than_the_machine_has() -> int:
+    """Return the number of processors if not all are available, else 0: onnxruntime counts."""
+    n = available_processors()
+    return n if n < (os.cpu_count() or 1) else 0
 
 
 # -- reading -------------------------------------------------------------------------------
