@@ -5,6 +5,9 @@ everything else on the machine: with two fits at once, or beside another busy pr
 takes several times as long. Asleep, they lose nothing that could be measured on a quiet machine
 (docs/benchmarks/busy.md). The library reads the variable when it is loaded, so this has no effect
 after somebody else has imported torch, and what the user has set stays.
+
+The variable stays in the environment, for the workers of a search: scikit-learn passes them the
+filters for warnings, of which one is torch's, so they import torch before anything of skfocal.
 """
 
 import os
@@ -12,21 +15,9 @@ import sys
 
 __all__ = ["torch"]
 
-_POLICY = "OMP_WAIT_POLICY"
-_SAID = (_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_SAID = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
-
-def load() -> None:
-    """Import torch, with the environment as it was before."""
-    if "torch" in sys.modules or any(name in os.environ for name in _SAID):
-        return
-    os.environ[_POLICY] = "PASSIVE"
-    try:
-        import torch  # noqa: F401
-    finally:
-        del os.environ[_POLICY]
-
-
-load()
+if "torch" not in sys.modules and not any(name in os.environ for name in _SAID):
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import torch  # noqa: E402  for those who need it by name

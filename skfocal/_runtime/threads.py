@@ -16,8 +16,9 @@ def available_threads():
     """Compute with no more threads than there are processors for this process, in the block.
 
     torch counts the processors of the machine. A container may have the time of a few of them, and
-    with more threads than that each waits for the others. What the user has said is left alone: a variable of the environment, or another number
-    than torch had when this module was imported. The number is as before after the block.
+    with more threads than that each waits for the others. What the user has said is left alone: a
+    variable of the environment, or another number than torch had when this module was imported.
+    The number is as before after the block.
     """
     mind_fork()  # the number after the block is that of a forked process
     n = torch.get_num_threads()
