@@ -1,10 +1,11 @@
-"""Fits on a busy machine: with threads that sleep while they wait, and with threads that spin.
+"""A busy machine: with threads that sleep while they wait, and with threads that spin.
 
-    python tests/benchmarks/busy.py            # ten minutes on two cores that do nothing else
+    python tests/benchmarks/busy.py            # 20 minutes on two cores that do nothing else
 
 Each fit is a process of its own: 200 documents of R8, MiniLM, 64 tokens, one epoch. "Spin" is what
 torch does by default. Under a quota, a process may use one of the cores, but is told that it has
-all of them, as in a container. Writes docs/benchmarks/busy.jsonl and .md.
+all of them, as in a container. Then processes with an OnnxClassifier answer texts for a few
+seconds. Writes docs/benchmarks/busy.jsonl and .md.
 """
 
 import argparse
@@ -13,11 +14,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 
 from common import DOCS, device_name, write_block
+from serve import documents, export
 
 RESULTS = DOCS / "busy.jsonl"
 FIT = """
@@ -30,6 +33,27 @@ start = time.perf_counter()
 clf.fit(X[:200], y[:200])
 print(time.perf_counter() - start)
 """
+SERVE = """
+import json, sys, time
+import numpy as np
+from skfocal import OnnxClassifier
+folder, file, start = sys.argv[1:]
+clf, times, idle = OnnxClassifier(folder), [], []
+calls = json.load(open(file))
+time.sleep(max(float(start) - time.time(), 0))  # all processes begin at once
+end = time.perf_counter() + 4
+while time.perf_counter() < end:
+    for texts in calls:
+        begin = time.perf_counter()
+        clf.predict(texts)
+        times.append(time.perf_counter() - begin)
+for _ in range(3):
+    clf.predict(calls[0])
+    begin = time.process_time()
+    time.sleep(1)
+    idle.append(time.process_time() - begin)
+print(json.dumps({"ms": 1000 * float(np.mean(times)), "idle": float(np.median(idle))}))
+"""
 BUSY = "while True: pass"
 WAITS = {"sleep": {}, "spin": {"GOMP_SPINCOUNT": "300000"}}
 CASES = {
@@ -39,15 +63,23 @@ CASES = {
     "quota": "with the time of one core, threads as joblib counts",
     "quota, all threads": "with the time of one core, a thread for each of the machine's",
 }
+SERVED = {"words": "a text of a dozen words", "documents": "eight documents"}
+SERVED_WAITS = {"sleep": {}, "spin": {"OMP_WAIT_POLICY": "ACTIVE"}}
+LOADING = 8  # seconds in which a process is ready to answer
+
+
+def start(script, environment, *args):
+    """Start a script."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    command = [sys.executable, "-c", script, *map(str, args)]
+    return subprocess.Popen(
+        command, env={**env, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def start_fit(environment):
     """Start a fit."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
-    command = [sys.executable, "-c", FIT]
-    return subprocess.Popen(
-        command, env={**env, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    return start(FIT, environment)
 
 
 def seconds(process):
@@ -92,46 +124,118 @@ def measured(case, waits):
         return [seconds(start_fit({**WAITS[waits], "OMP_NUM_THREADS": str(n)}))]
 
 
+def fits(repeats):
+    """Yield a row per fit."""
+    for _ in range(repeats):
+        for case in CASES:
+            for waits in WAITS:
+                for value in measured(case, waits):
+                    yield {"case": case, "waits": waits, "seconds": value}
+
+
+def answers(case, waits, folder, texts):
+    """Return what each process of a case says of its answers."""
+    with busy() if case == "beside" else contextlib.nullcontext():
+        at = time.time() + LOADING
+        both = [
+            start(SERVE, SERVED_WAITS[waits], folder, texts, at)
+            for _ in range(2 if case == "two" else 1)
+        ]
+        return [json.loads(process.communicate()[0]) for process in both]
+
+
+def served(repeats):
+    """Yield a row per process with an OnnxClassifier."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = f"{work}/onnx"
+        export(folder, 128)
+        whole = documents(None, 80)
+        calls = {
+            "words": [[text] for text in documents(12, 80)],
+            "documents": [whole[i : i + 8] for i in range(0, 80, 8)],
+        }
+        for name, found in calls.items():
+            with open(f"{work}/{name}", "w") as file:
+                json.dump(found, file)
+        for _ in range(repeats):
+            for case in ("alone", "two", "beside"):
+                for name in SERVED:
+                    for waits in SERVED_WAITS:
+                        for found in answers(case, waits, folder, f"{work}/{name}"):
+                            yield {"case": case, "texts": name, "waits": waits, **found}
+
+
+def cells(values, digits):
+    """Return the median and the range of each kind of waiting, and their ratio."""
+    texts = [
+        f"{np.median(v):.{digits}f} ({min(v):.{digits}f} to {max(v):.{digits}f})"
+        for v in values.values()
+    ]
+    ratio = np.median(values["spin"]) / np.median(values["sleep"])
+    return f"{' | '.join(texts)} | {ratio:.2f}"
+
+
+def by_waits(rows, key, **which):
+    """Return the values of the rows that are asked for, by how threads wait."""
+    mine = [row for row in rows if key in row and which.items() <= row.items()]
+    return {waits: [row[key] for row in mine if row["waits"] == waits] for waits in WAITS}
+
+
 def write_page(rows):
-    """Write the table."""
+    """Write the tables."""
+    device = ", ".join(dict.fromkeys(row["device"] for row in rows))
     lines = [
+        "200 documents of R8, MiniLM, 64 tokens, one epoch, without the import: medians, and the "
+        f"range, on {device}.",
+        "",
         "| a fit | threads that sleep, s | threads that spin, s | ratio |",
         "|---|---:|---:|---:|",
     ]
     for case, title in CASES.items():
-        found = {
-            waits: [row["seconds"] for row in rows if (row["case"], row["waits"]) == (case, waits)]
-            for waits in WAITS
-        }
+        found = by_waits(rows, "seconds", case=case)
         if all(found.values()):
-            cells = [f"{np.median(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in found.values()]
-            ratio = np.median(found["spin"]) / np.median(found["sleep"])
-            lines.append(f"| {title} | {' | '.join(cells)} | {ratio:.2f} |")
-    device = ", ".join(dict.fromkeys(row["device"] for row in rows))
-    about = (
-        "200 documents of R8, MiniLM, 64 tokens, one epoch, without the import: medians, and the "
-        f"range, on {device}.\n\n"
-    )
-    write_block(DOCS / "busy.md", "Fits on a busy machine", about + "\n".join(lines))
+            lines.append(f"| {title} | {cells(found, 1)} |")
+    lines += [
+        "",
+        "Calls of an `OnnxClassifier`, of R8's test documents, cut at 128 tokens:",
+        "",
+        "| a call | threads that sleep, ms | threads that spin, ms | ratio |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, title in SERVED.items():
+        for case in ("alone", "two", "beside"):
+            found = by_waits(rows, "ms", case=case, texts=name)
+            if all(found.values()):
+                lines.append(f"| {title}, {CASES[case]} | {cells(found, 1)} |")
+    found = by_waits(rows, "idle", case="alone")
+    if all(found.values()):
+        sleep, spin = (np.median(values) for values in found.values())
+        lines += [
+            "",
+            f"In the second after a call, while nothing is asked, a process takes {sleep:.2f} s of "
+            f"processor time if its threads sleep, and {spin:.2f} s if they spin.",
+        ]
+    write_block(DOCS / "busy.md", "A busy machine", "\n".join(lines))
 
 
 def main():
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     options = parser.parse_args()
-    rows = []
-    for _ in range(options.repeats):
-        for case in CASES:
-            for waits in WAITS:
-                for value in measured(case, waits):
-                    rows.append(
-                        {"case": case, "waits": waits, "seconds": value, "device": device_name()}
-                    )
-                print(case, waits, f"{value:.1f}", flush=True)
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    for part in options.parts:
+        make, key = PARTS[part]
+        rows = [row for row in rows if key not in row]
+        for row in make(options.repeats):
+            rows.append({**row, "device": device_name()})
+            print(row, flush=True)
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_page(rows)
 
+
+PARTS = {"fits": (fits, "seconds"), "served": (served, "ms")}  # and the key of their rows
 
 if __name__ == "__main__":
     main()
