@@ -298,7 +298,8 @@ def main():
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
-        export(work)
+        if {"first", "memory"} & {*options.parts}:
+            export(work)
         for part in options.parts:
             new = []
             for row in PARTS[part](work, options):
