@@ -255,6 +255,15 @@ def test_an_edited_configuration_is_refused(tiny_copy, n_tokens, settings, match
     is_refused(tiny_copy, match.replace("N", f"{n_tokens}"))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_named_though_no_text_needs_it(tiny_copy, value):
+    def edit(weights):
+        weights["embeddings.word_embeddings.weight"][-1, 3] = value
+
+    edit_weights(tiny_copy, edit)
+    is_refused(tiny_copy, "its weight 'bert.embeddings.word_embeddings.weight' is not finite eve")
+
+
 def test_head_and_pooler_may_be_missing(tiny_copy, data):
     def edit(weights):
         for name in [name for name in weights if "pooler" in name or "classifier" in name]:

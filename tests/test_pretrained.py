@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
 from skfocal import cache_info, clear_cache
 
@@ -20,6 +21,19 @@ def test_a_search_reads_the_weights_once_and_tokenises_each_text_once(make, data
     before = counts()
     GridSearchCV(make(max_epochs=1), {"gamma": [0, 1, 2]}, cv=2).fit(X, y)
     assert (counts() - before).tolist() == [1, 1, len(set(X))]
+
+
+def test_halving_by_epochs_of_loss_weights_and_sampler_shares_all_that_is_below_them(make, data):
+    X, y = data
+    clear_cache()
+    before, frozen = counts(), cache_info()["documents_frozen"]
+    grid = {"gamma": [0, 2], "alpha": [None, "balanced"], "sampler": [None, "sqrt"]}
+    search = HalvingGridSearchCV(
+        make(freeze=1), grid, resource="max_epochs", max_resources=2, factor=2, cv=2
+    ).fit(X, y)
+    assert search.n_candidates_ == [8, 4]  # of 24 fits and the last
+    assert (counts() - before).tolist() == [1, 1, len(set(X))]
+    assert cache_info()["documents_frozen"] - frozen == len(set(X))
 
 
 def test_kept_weights_are_those_of_the_file_after_many_fits(make, data):

@@ -282,6 +282,24 @@ def test_searches_find_and_refit(make, data, kind):
     assert search.classes_.tolist() == ["ham", "spam"]
 
 
+def test_halving_by_epochs_scores_every_rung_as_fits_of_so_many_epochs(make, data):
+    X, y = data
+    grid = {"gamma": [0, 2], "lr": [1e-4, 3e-3]}
+    search = HalvingGridSearchCV(
+        make(), grid, resource="max_epochs", min_resources=1, max_resources=4, factor=4, cv=2,
+        scoring="neg_log_loss", refit=False, error_score="raise",
+    ).fit(X, y)  # fmt: skip
+    assert (search.n_resources_, search.n_candidates_) == ([1, 4], [4, 1])
+    results = search.cv_results_
+    for params, score in zip(results["params"], results["mean_test_score"], strict=True):
+        clf = make(**params)
+        assert cross_val_score(clf, X, y, cv=2, scoring="neg_log_loss").mean() == score
+    short = results["mean_test_score"][:4]
+    chosen = results["params"][short.argmax()]
+    assert chosen["lr"] == 3e-3 and short.max() > np.sort(short)[-2]
+    assert search.best_params_ == chosen | {"max_epochs": 4}
+
+
 @pytest.mark.parametrize(
     "cv",
     [

@@ -130,6 +130,8 @@ def test_files_are_bounded(tmp_path):
 def test_keys_tell_parts_apart():
     assert digest("ab", "c") != digest("a", "bc") != digest("abc")
     assert digest("\ud800") != digest("?") and len(digest()) == 16
+    for array in (np.arange(6.0), np.zeros(0, np.float32)):
+        assert digest("x", memoryview(array)) == digest("x", array.tobytes())
 
 
 def test_folder_is_the_owners_and_goes_with_its_process(tmp_path):

@@ -78,7 +78,7 @@ class FrozenLayers:
         config = self.encoder.config.to_dict()
         for name in ("id2label", "label2id", "_name_or_path", "use_cache"):
             config.pop(name, None)
-        weights = [p.detach().cpu().numpy().tobytes() for p in self.parameters]
+        weights = [memoryview(p.detach().cpu().numpy().reshape(-1)) for p in self.parameters]
         kind = type(self.encoder).__name__, len(self.layers), self.precision, self.device.type
         folder = shared_folder() / f"frozen-{digest(*kind, sorted(config.items()), *weights).hex()}"
         with _LISTING:

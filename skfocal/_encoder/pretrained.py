@@ -247,6 +247,7 @@ def _read_weights(model, trust_remote_code):
         )
     check_loaded(model, encoder, info)
     new = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    _check_finite(model, {k: v for k, v in encoder.named_parameters() if k not in new})
     weights = {
         name: value.numpy() for name, value in encoder.state_dict().items() if name not in new
     }
@@ -258,6 +259,17 @@ def _read_weights(model, trust_remote_code):
         model, encoder, load_tokenizer(model, trust_remote_code=trust_remote_code)
     )
     return Pretrained(kind, encoder.config, weights, head, steady, files.pooling)
+
+
+def _check_finite(model, parameters):
+    """Raise if a weight is not finite: those that stay frozen would not show it in training."""
+    for name, weight in parameters.items():
+        if weight.numel() and not torch.stack(weight.detach().aminmax()).isfinite().all():
+            raise cannot_load(
+                model,
+                f"its weight {name!r} is not finite everywhere. The file is damaged, or was "
+                "written after a training that failed: get it again, or take another one.",
+            )
 
 
 def _draw_what_is_missing(encoder):

@@ -166,7 +166,8 @@ class TrainingLoop:
                 pass
             self.signals.holds_interrupt = False  # from here on, nothing is to be ended early
             self.net.notify("on_train_end", X=self.dataset, y=None)
-            finite = [full(p.isfinite().all()) for p in self.net.module_.parameters()]
+            learned = [p for p in self.net.module_.parameters() if p.requires_grad]
+            finite = [full(p.isfinite().all()) for p in learned]
             if not torch.stack(finite).all():  # one wait for the device
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             self._warn_if_collapsed()
