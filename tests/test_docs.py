@@ -111,6 +111,19 @@ def test_the_block_on_scorers_runs(four_classes):
 
 
 @pytest.mark.slow
+def test_the_block_on_many_candidates_runs(four_classes):
+    X, y = four_classes
+    scope = {"X_text": X, "y": y, "np": np, "fetch_minilm": skfocal.fetch_minilm}
+    scope["BertFocalClassifier"] = skfocal.BertFocalClassifier
+    (block,) = [b for b in blocks_of(DOCS / "grid-search.md") if "HalvingGridSearchCV(" in b]
+    exec(compile(block.replace("freeze=3", "freeze=1"), "grid-search.md", "exec"), scope)
+    search = scope["search"]
+    assert (search.n_resources_, search.n_candidates_) == ([1, 8], [32, 4])
+    assert search.best_params_["max_epochs"] == 8
+    assert len(search.best_estimator_.history_) == 8
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(experimental|optuna.terminator)")
 def test_blocks_on_optuna_run(four_classes):
     pytest.importorskip("optuna_integration")

@@ -287,7 +287,7 @@ def test_halving_by_epochs_scores_every_rung_as_fits_of_so_many_epochs(make, dat
     grid = {"gamma": [0, 2], "lr": [1e-4, 3e-3]}
     search = HalvingGridSearchCV(
         make(), grid, resource="max_epochs", min_resources=1, max_resources=4, factor=4, cv=2,
-        scoring="neg_log_loss", refit=False, error_score="raise",
+        scoring="neg_log_loss", error_score="raise",
     ).fit(X, y)  # fmt: skip
     assert (search.n_resources_, search.n_candidates_) == ([1, 4], [4, 1])
     results = search.cv_results_
@@ -298,6 +298,7 @@ def test_halving_by_epochs_scores_every_rung_as_fits_of_so_many_epochs(make, dat
     chosen = results["params"][short.argmax()]
     assert chosen["lr"] == 3e-3 and short.max() > np.sort(short)[-2]
     assert search.best_params_ == chosen | {"max_epochs": 4}
+    assert len(search.best_estimator_.history_) == 4
 
 
 @pytest.mark.parametrize(
