@@ -83,6 +83,19 @@ def test_each_distinct_document_is_computed_once_for_all_folds_and_candidates(ma
     assert cache_info()["documents_frozen"] - before == 2 * len(set(X))
 
 
+def test_held_out_documents_are_computed_once_for_all_epochs(make, data, monkeypatch):
+    X, y = data
+    computed, compute = [], frozen_layers.FrozenLayers.compute
+
+    def counted(self, ids):
+        computed.extend(row.tobytes() for row in ids)
+        return compute(self, ids)
+
+    monkeypatch.setattr(frozen_layers.FrozenLayers, "compute", counted)
+    make(freeze=1, max_epochs=3, train_split=0.2).fit(X, y)
+    assert len(computed) == len(set(computed)) == len(set(X))
+
+
 def test_prediction_keeps_nothing(make, data):
     clf = make(freeze=1).fit(*data)
     before = cache_info()["documents_frozen"]

@@ -153,6 +153,8 @@ class TrainingLoop:
         """Train the remaining epochs."""
         if frozen := self.net.frozen_layers():
             frozen.prepare(self.dataset.tokens)
+            if self.net.train_split:  # scored in each epoch
+                frozen.prepare(self.net.train_split(self.dataset)[1].tokens)
         n_epochs = self.net.max_epochs
         if self.resumed is not None:
             done = self.resumed["history"][:-1]
