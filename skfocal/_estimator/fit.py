@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from skorch.helper import predefined_split
 from skorch.history import History
 
@@ -30,7 +29,12 @@ from skfocal._estimator.parameters import check_together, deciding_scoring, need
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
 from skfocal._estimator.refit import check_head, check_refit, fit_linear
-from skfocal._runtime.devices import deterministic_algorithms, hold_device, seeded
+from skfocal._runtime.devices import (
+    deterministic_algorithms,
+    hold_device,
+    seed_generators,
+    seeded,
+)
 from skfocal._runtime.process_group import Processes
 from skfocal._training.net import FocalNet
 from skfocal._utils.hashing import digest
@@ -201,7 +205,7 @@ class Training:
             if self.parameters.checkpoint is not None:
                 self._check_checkpoint(prepared)
             if self.processes.rank:  # each drops others; the new head was the same for all
-                torch.manual_seed(seed + self.processes.rank)
+                seed_generators(device, seed + self.processes.rank)
             batches = self._batches(prepared)
             self._train(net, prepared, batches)
             chunks = self._merge(net, prepared)

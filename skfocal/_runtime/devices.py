@@ -38,11 +38,28 @@ def seeded(device, seed):
     of_mps = torch.mps.get_rng_state() if kind == "mps" else None
     try:
         with torch.random.fork_rng(**others):
-            torch.manual_seed(seed)
+            seed_generators(device, seed)
             yield
     finally:
         if of_mps is not None:
             torch.mps.set_rng_state(of_mps)
+
+
+def seed_generators(device, seed):
+    """Seed torch's generator of the CPU, and that of the device.
+
+    ``torch.manual_seed`` seeds those of all devices, on which other fits may run.
+    """
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda", "mps"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif kind == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def resolve_device(device):

@@ -7,6 +7,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from skorch.history import History
 
+from skfocal._runtime.devices import seed_generators
 from skfocal._storage.plain_data import is_plain, plain_attributes
 from skfocal.callbacks import Progress
 
@@ -120,10 +121,10 @@ def _restore_position(net, state):
     everyone = state.get("generators") or [[state["torch"], state["cuda"]]]
     of_torch, of_cuda = everyone[min(rank, len(everyone) - 1)]
     torch.set_rng_state(of_torch)
-    if of_cuda is not None:
+    if of_cuda is not None and torch.device(net.device).type == "cuda":
         torch.cuda.set_rng_state(of_cuda, net.device)
     if rank >= len(everyone):  # there were fewer processes
-        torch.manual_seed(torch.initial_seed() + rank)
+        seed_generators(net.device, torch.initial_seed() + rank)
 
 
 def _rows(history, n_batches):

@@ -224,7 +224,7 @@ def integrated_gradients(
     def function(values: Tensor) -> Tensor:
         return score(document.logits(values).double())
 
-    n_at_once = max(_AT_ONCE.get(document.device.type, 32_768) // len(document.ids), 1)
+    n_at_once = max(_AT_ONCE.get(document.device.type, _AT_ONCE["cuda"]) // len(document.ids), 1)
     # What captum's LayerIntegratedGradients computes for the layer of embeddings; here they are the
     # input, so that windows can be pooled and nothing changes for predictions in other threads.
     values = captum.IntegratedGradients(function).attribute(
