@@ -168,7 +168,7 @@ def refused(folder):
 # -- too little memory -----------------------------------------------------------------------
 
 LONG = [f"{x} {'win money prize cash now ' * 8}" if i % 5 == 0 else x for i, x in enumerate(X)]
-BIG = {"batch_size": 40, "max_epochs": 3, "lr": 1e-3, "random_state": 0}
+BIG = {"batch_size": 40, "max_epochs": 2, "lr": 1e-3, "random_state": 0}
 
 
 class Begin(Callback):
