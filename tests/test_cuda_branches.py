@@ -20,7 +20,8 @@ import torch.nn.functional as F
 
 from skfocal._data.batches import TokenDataset
 from skfocal._encoder import fast_dropout, frozen_layers
-from skfocal._estimator import advice, build, plan
+from skfocal._encoder.promises import best_precision
+from skfocal._estimator import advice, plan
 from skfocal._runtime import devices, process_group
 from skfocal._training import inference, snapshot, strategies
 from skfocal._training.loop import TrainingLoop
@@ -39,9 +40,10 @@ BRANCHES = {
     "_encoder/frozen_layers.py FrozenLayers.__init__": "precision_and_shapes half_of_the_memory",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
+    "_encoder/promises.py bears_bfloat16": "a probe of the precision, on the CPU always",
+    "_encoder/promises.py best_precision": "precision_and_shapes a_mac_trains the_audit_reads",
     "_encoder/quantization.py reduced_copy": "int8_elsewhere_than_on",
     "_estimator/advice.py warn_bfloat16": "bfloat16_warns_on_a_cpu_alone",
-    "_estimator/build.py _precision": "precision_and_shapes a_mac_trains",
     "_estimator/parameters.py _check_net_params": "a probe of the parameters, on the CPU always",
     "_estimator/pickling.py _device_at_hand": "fitted_on_cuda_it_unpickles",
     "_estimator/plan.py _try_loss": "a_loss_module_is_tried",
@@ -244,9 +246,8 @@ def test_batches_for_cuda_come_from_pinned_memory(make, data, device, pinned):
 
 
 def test_precision_and_shapes_are_those_of_a_gpu():
-    parameters = SimpleNamespace(precision="auto")
-    assert build._precision(parameters, "cuda:1") == "bfloat16"
-    assert build._precision(parameters, "mps") == build._precision(parameters, "cpu") == "float32"
+    assert best_precision(None, 0, "cuda:1") == "bfloat16"
+    assert best_precision(None, 0, "mps") == "float32"
     assert frozen_layers._SHAPES["cuda"] == (32, 32)
 
 
@@ -267,26 +268,21 @@ def test_adamw_is_fused_on_every_device(make, data, optimizer, fused):
     assert clf.net_.optimizer_.defaults.get("fused") == fused
 
 
-def test_the_audit_reads_in_bfloat16_on_cuda(monkeypatch):
+@pytest.mark.parametrize("device, halves", [("cuda:1", True), ("mps", False)])
+def test_the_audit_reads_in_bfloat16_on_cuda(monkeypatch, device, halves):
     class Stop(Exception):
         pass
 
-    class Module:
-        def to(self, device):
-            return self
+    def autocast(*args, **kwargs):
+        raise Stop(args, kwargs)
 
-        def eval(self):
-            return self
-
-    def reduced_copy(module, precision):
-        raise Stop(precision)
-
-    monkeypatch.setattr(_neighbours, "reduced_copy", reduced_copy)
-    encoder = SimpleNamespace(module=Module())
-    with pytest.raises(Stop, match="bfloat16"):
-        _neighbours.Encoder._embedded(encoder, None, "cuda:1", None)
-    with pytest.raises(AttributeError, match="tokenizer"):  # it went on in float32
-        _neighbours.Encoder._embedded(encoder, [], "mps", None)
+    monkeypatch.setattr(torch, "autocast", autocast)
+    encoder = SimpleNamespace(
+        module=SimpleNamespace(model=None), tokenizer=SimpleNamespace(pad_token_id=0)
+    )
+    with pytest.raises(Stop) as asked:
+        _neighbours.Encoder._embedded(encoder, [], device, None)
+    assert asked.value.args == ((torch.device(device).type, torch.bfloat16), {"enabled": halves})
 
 
 @pytest.mark.parametrize("device, sizes", [("cpu", [3, 3, 3, 1]), ("cuda:1", [8, 2])])

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
-from skfocal._estimator import build
+from skfocal._encoder.promises import best_precision
 from skfocal._runtime import devices as _devices
 from skfocal._runtime.devices import _first_free, generator_kept, hold_device, resolve_device
 
@@ -112,6 +111,5 @@ def test_auto_prefers_cuda_then_a_mac_then_the_cpu(monkeypatch):
 
 
 def test_a_mac_trains_in_float32():
-    parameters = SimpleNamespace(precision="auto")
-    assert build._precision(parameters, "mps") == "float32"
-    assert build._precision(parameters, "cuda:1") == "bfloat16"
+    assert best_precision(None, 0, "mps") == "float32"
+    assert best_precision(None, 0, "cuda:1") == "bfloat16"
