@@ -201,7 +201,7 @@ def attempted(call):
     return [str(w.message) for w in caught if "memory" in str(w.message)], error, result
 
 
-def fit_in_parts(folder, share, **params):
+def fit_in_parts(folder, share, backward_only=False, **params):
     """Compare a fit with a share of the memory that the batches of another take."""
 
     def make():
@@ -218,9 +218,10 @@ def fit_in_parts(folder, share, **params):
         memory = int(least + share * (device.peak - least))
         del whole
     clear_cache()  # of frozen layers
-    with Device(memory=memory) as device:
+    with Device(memory, backward_only) as device:
         messages, error, parts = attempted(make)
         found |= {"messages": messages, "error": error, "n_refused": device.n_refused}
+        found["n_in_backward"] = device.n_in_backward
         if parts is not None:
             found["difference"] = float(np.abs(weights(parts) - expected).max())
             found["used in parts"] = device.used()
@@ -308,6 +309,7 @@ def counts(folder):
 def memory(folder):
     return {
         "training": fit_in_parts(folder, 0.5),
+        "training, backward": fit_in_parts(folder, 0.5, backward_only=True),
         "training, accumulated": fit_in_parts(folder, 0.5, batch_size=20, accumulate=2),
         "training, frozen": fit_in_parts(folder, 0.5, freeze=1),
         "training, bfloat16": fit_in_parts(folder, 0.5, precision="bfloat16"),

@@ -14,6 +14,8 @@ The name is registered for the whole process: run it in one of its own.
 import collections
 import gc
 import weakref
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch.utils import backend_registration
@@ -33,7 +35,6 @@ _NOT_DETERMINISTIC = {
     aten.kthvalue.default,
     aten.nll_loss2d_forward.default,
 }
-_run_backward = torch.autograd._engine_run_backward
 _COMPOSITE = "CompositeImplicitAutograd"
 _PRODUCTS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default}
 # What autocast does on CUDA, from the lists in ATen/autocast_mode.h: computed in half
@@ -89,6 +90,8 @@ class Device(TorchDispatchMode):
     ----------
     memory : int, default=None
         Bytes; an operation whose result does not fit in raises torch.OutOfMemoryError.
+    backward_only : bool, default=False
+        Whether only a backward pass runs out of memory.
 
     Attributes
     ----------
@@ -96,20 +99,21 @@ class Device(TorchDispatchMode):
         "to device", "from device" and "read", the number of transfers and of scalars read.
     calls : Counter
         Operations on the device by name; matrix products by their dtype, too.
-    n_refused : int
-        How often the memory was too little.
+    n_refused, n_in_backward : int
+        How often the memory was too little; how often in a backward pass.
     peak : int
         The most bytes in use, with a limit.
     """
 
-    current: "Device"
+    current: Any = SimpleNamespace(raise_from_backward=lambda: None)
 
-    def __init__(self, memory=None):
+    def __init__(self, memory=None, backward_only=False):
         super().__init__()
         self.counts = collections.Counter()
         self.calls = collections.Counter()
         self.memory = memory
-        self.n_refused = self.peak = 0
+        self.backward_only = backward_only
+        self.n_refused = self.n_in_backward = self.peak = 0
         self._is_full = False
         self._held = weakref.WeakValueDictionary()
         Device.current = self
@@ -170,7 +174,7 @@ class Device(TorchDispatchMode):
         if self.memory is not None:
             used = self._used()
             self.peak = max(self.peak, used)
-            if used > self.memory:
+            if used > self.memory and (_in_backward() or not self.backward_only):
                 self._refuse()
         with torch.inference_mode(False):  # a view of a weight is no tensor of inference
             return OnDevice(held)
@@ -178,30 +182,25 @@ class Device(TorchDispatchMode):
     def _refuse(self):
         # While an error of Python's leaves autograd's engine, the engine asks the device's guard,
         # which is Python, too, for its type, and the process ends. So the error waits.
-        self._is_full = torch._C._current_graph_task_id() != -1
+        self._is_full = _in_backward()
         if not self._is_full:
             self.n_refused += 1
             raise torch.OutOfMemoryError(f"The device has {self.memory} bytes.")
 
-    def _backward(self, *args, **kwargs):
-        """Run autograd's engine; then raise what could not be raised within."""
-        result = _run_backward(*args, **kwargs)
+    def raise_from_backward(self):
+        """Raise what could not be raised within autograd's engine."""
         if self._is_full:
             self._is_full = False
+            self.n_in_backward += 1
             self._refuse()
-        return result
-
-    def __enter__(self):
-        torch.autograd._engine_run_backward = self._backward
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        torch.autograd._engine_run_backward = _run_backward
-        return super().__exit__(*error)
 
     def _count(self, source, target):
         if source != target:
             self.counts["to device" if target else "from device"] += 1
+
+
+def _in_backward():
+    return torch._C._current_graph_task_id() != -1
 
 
 def _alert(func):
@@ -230,6 +229,14 @@ def register():
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     # Else a module gives its old parameters the data of another device, which cannot be.
     torch.__future__.set_swap_module_params_on_conversion(True)
+    run_backward = torch.autograd._engine_run_backward
+
+    def backward(*args, **kwargs):
+        result = run_backward(*args, **kwargs)
+        Device.current.raise_from_backward()
+        return result
+
+    torch.autograd._engine_run_backward = backward
 
 
 def register_autocast():

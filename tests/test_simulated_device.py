@@ -150,6 +150,7 @@ def test_half_precision_agrees_with_the_cpu_but_for_rounding(find, way):
     "case, documents, tolerance",
     [
         ("training", "40 documents of 53 tokens at once in training", 1e-5),
+        ("training, backward", "40 documents of 53 tokens at once in training", 1e-5),
         ("training, accumulated", "20 documents of 53 tokens at once in training", 1e-5),
         ("training, frozen", None, 1e-5),
         ("training, bfloat16", "40 documents of 53 tokens at once in training", 2e-3),
@@ -157,7 +158,7 @@ def test_half_precision_agrees_with_the_cpu_but_for_rounding(find, way):
         ("prediction, bfloat16", "40 documents of 53 tokens at once in prediction", 1e-3),
     ],
 )
-def test_half_of_the_memory_gives_the_same_result_in_parts(find, case, documents, tolerance):
+def test_less_memory_gives_the_same_result_in_parts(find, case, documents, tolerance):
     found = find("memory")[case]
     assert found["error"] is None and found["n_refused"] >= 1
     assert found["difference"] <= tolerance  # of weights of about 0.1, or of probabilities
@@ -167,6 +168,13 @@ def test_half_of_the_memory_gives_the_same_result_in_parts(find, case, documents
         assert len(found["messages"]) == 1
         assert f"too little memory for {documents}: they are" in found["messages"][0]
     assert found["used"] == found["used in parts"]
+
+
+def test_the_memory_runs_out_in_either_pass(find):
+    """Where it does in the backward pass, there are gradients to discard."""
+    found = find("memory")
+    assert found["training"]["n_refused"] > found["training"]["n_in_backward"]
+    assert found["training, backward"]["n_in_backward"] >= 1
 
 
 @pytest.mark.parametrize("case", ["training", "training, frozen", "training, nothing fits"])
