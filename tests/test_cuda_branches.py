@@ -53,6 +53,7 @@ BRANCHES = {
     "_runtime/devices.py seeded": "a_seed_is_that_of_the_device of_a_mac",
     "_runtime/process_group.py Processes.device": "each_process_takes",
     "_runtime/process_group.py _connect": "processes_speak_through_nccl",
+    "_runtime/processors.py _quota": "a folder of the system, no device",
     "_training/inference.py prediction_batches": "predictions_elsewhere_take",
     "_training/loop.py ": "no_training_step_waits",
     "_training/loop.py TrainingLoop._drops_fast": "dropout_on_a_device",
