@@ -5,12 +5,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_encoders import FAMILIES
 
 from skfocal import audit
 from skfocal._data.batches import Collator, TokenDataset
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
+from skfocal._encoder import float32_attention
+from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.head import head_of
 from skfocal._encoder.promises import bears_bfloat16
 from skfocal._runtime.devices import cpu_has_bfloat16
@@ -135,3 +138,45 @@ def test_audit_of_such_an_encoder(deberta, data, has):
     found = audit(X, y, model=deberta)
     has(False)
     assert found.duplicates == audit(X, y, model=deberta).duplicates
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float"])
+def test_attention_within_autocast_is_that_of_float32(kind):
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 8, generator=rng).bfloat16().requires_grad_() for _ in "qkv")
+    keeps = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)[:, None, None]
+    mask = {"none": None, "bool": keeps, "float": torch.zeros(2, 1, 1, 5).masked_fill(~keeps, -1e4)}
+    attend = F.scaled_dot_product_attention
+    expected = attend(q.float(), k.float(), v.float(), attn_mask=mask[kind])
+    with torch.autocast("cpu", torch.bfloat16), Float32Attention():
+        found = attend(q, k, v, attn_mask=mask[kind])
+        assert F.linear(found, torch.eye(8)).dtype == torch.bfloat16  # autocast goes on
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    found.sum().backward()
+    assert q.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_calls"),
+    [
+        ({"precision": "bfloat16"}, 2),  # two layers, one batch
+        ({"precision": "bfloat16", "dropout": 0.1, "attention_dropout": 0.0}, 2),
+        ({"precision": "bfloat16", "dropout": 0.1}, 0),  # is written out
+        (
+            {"precision": "bfloat16", "gradient_checkpointing": True},
+            0,
+        ),  # would differ when run again
+        ({"precision": "float32"}, 0),
+    ],
+)
+def test_training_attends_in_float32(make, data, settings, n_calls, monkeypatch):
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
+    widened, seen = float32_attention._widened, []
+    monkeypatch.setattr(
+        float32_attention, "_widened", lambda x: seen.append(torch.is_grad_enabled()) or widened(x)
+    )
+    clf = make(max_epochs=1, batch_size=40, **settings).fit(*data)
+    clf.predict(data[0])
+    n_arguments = 6  # query, key, value, mask, dropout, causal; some of them by name
+    assert all(seen) and n_calls * 3 <= len(seen) <= n_calls * n_arguments + n_calls

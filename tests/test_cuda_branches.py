@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from skfocal._data.batches import TokenDataset
 from skfocal._encoder import fast_dropout, frozen_layers
+from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.promises import best_precision
 from skfocal._estimator import advice, plan
 from skfocal._runtime import devices, process_group
@@ -36,8 +37,10 @@ KIND = re.compile(r"(cpu:gloo,)?(cpu|cuda|mps)(:|$)")
 BRANCHES = {
     "_encoder/fast_dropout.py _attention": "dropout_on_a_device",
     "_encoder/fast_dropout.py _dropout": "dropout_on_a_device",
+    "_encoder/float32_attention.py Float32Attention.__torch_function__": "dropout_on_a_device",
     "_encoder/frozen_layers.py ": "precision_and_shapes less_memory_gives",
     "_encoder/frozen_layers.py FrozenLayers.__init__": "precision_and_shapes less_memory_gives",
+    "_encoder/frozen_layers.py FrozenLayers._in_precision": "precision_and_shapes",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
     "_encoder/promises.py bears_bfloat16": "a probe of the precision, on the CPU always",
@@ -56,7 +59,7 @@ BRANCHES = {
     "_runtime/processors.py _quota": "a folder of the system, no device",
     "_training/inference.py prediction_batches": "predictions_elsewhere_take",
     "_training/loop.py ": "no_training_step_waits",
-    "_training/loop.py TrainingLoop._drops_fast": "dropout_on_a_device",
+    "_training/loop.py TrainingLoop._fast_ways": "dropout_on_a_device",
     "_training/net.py FocalNet.loader": "batches_for_cuda",
     "_training/snapshot.py _cuda_state": "the_state_of_the_generator",
     "_training/snapshot.py _restore_position": "is_restored_on_cuda_alone",
@@ -352,6 +355,7 @@ def test_dropout_on_a_device_is_torchs_own(make, data, monkeypatch):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     loop = SimpleNamespace(net=net)
-    assert TrainingLoop._drops_fast(loop)
+    net.precision = "bfloat16"
+    assert TrainingLoop._fast_ways(loop) == [Float32Attention, fast_dropout.FastDropout]
     net.device = "cuda:1"
-    assert not TrainingLoop._drops_fast(loop)
+    assert TrainingLoop._fast_ways(loop) == []

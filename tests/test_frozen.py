@@ -10,7 +10,9 @@ from sklearn.base import clone
 
 from skfocal import BertFocalClassifier, cache_info, clear_cache
 from skfocal._encoder import frozen_layers
+from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._encoder.module import load_module
+from skfocal._encoder.structure import freeze_layers
 from skfocal._estimator.build import learning_rate
 from skfocal._estimator.parameters import parameters_of
 from skfocal._training.net import FocalNet
@@ -138,14 +140,28 @@ def test_clone_and_other_freeze_start_afresh(make, data):
 
 
 def test_fixed_shapes_give_what_single_documents_give(make, data, monkeypatch):
-    """On CUDA documents are computed together in one shape."""
     clf = make(freeze=1).fit(*data)
     frozen = clf.net_.frozen_layers()
     ids = [np.arange(5, 5 + n, dtype=np.int32) for n in (3, 9, 5, 30, 4, 7)]
-    alone = frozen.compute(ids)
-    monkeypatch.setitem(frozen_layers._SHAPES, "cpu", (4, 8))
-    for one, together in zip(alone, frozen.compute(ids), strict=True):
-        np.testing.assert_allclose(together, one, atol=1e-5)
+    together = frozen.compute(ids)
+    monkeypatch.setattr(frozen, "shape", (1, 1))
+    for one, other in zip(frozen.compute(ids), together, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(4, 16), (32, 32)])
+def test_no_bit_depends_on_the_documents_beside(minilm, precision, shape):
+    module = load_module(minilm, ["a", "b"], pad_token_id=0)
+    freeze_layers(module.model, 2)
+    frozen = FrozenLayers(module.model, 2, precision)
+    frozen.shape, frozen.limit = shape, 70  # the last groups are padded to fewer than 80
+    rng = np.random.RandomState(0)
+    ids = [rng.randint(1000, 9000, n).astype(np.int32) for n in (3, 15, 16, 17, 31, 40, 64, 69)]
+    alone = [frozen.compute([row])[0] for row in ids]
+    for rows in (range(8), [7, 0, 3, 2], [5, 6, 5, 7, 1]):
+        for row, output in zip(rows, frozen.compute([ids[i] for i in rows]), strict=True):
+            np.testing.assert_array_equal(output, alone[row])
 
 
 # -- the rate ------------------------------------------------------------------------------

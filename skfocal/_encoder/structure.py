@@ -128,11 +128,20 @@ def default_length(encoder, limit):
 
 def length_limit(encoder, tokenizer):
     """Return the maximum number of tokens, by the positions of the model and its tokenizer."""
-    limits = [tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", None)]
+    known = [n for n in (tokenizer.model_max_length, n_positions(encoder)) if _is_limit(n)]
+    return int(min(known)) if known else 512
+
+
+def n_positions(encoder):
+    """Return the number of positions that an encoder tells apart, or None."""
+    limits = [getattr(encoder.config, "max_position_embeddings", None)]
     for module in encoder.base_model.modules():
         table = getattr(module, "position_embeddings", None)
         if isinstance(table, nn.Embedding) and table.padding_idx is not None:
             # RoBERTa counts positions from padding_idx + 1.
             limits.append(table.num_embeddings - table.padding_idx - 1)
-    known = [int(limit) for limit in limits if limit and 0 < limit < 1_000_000]
-    return min(known) if known else 512
+    return min(map(int, filter(_is_limit, limits)), default=None)
+
+
+def _is_limit(n):
+    return n and 0 < n < 1_000_000

@@ -12,7 +12,9 @@ from skorch.history import History
 from skfocal._data.batches import Collator
 from skfocal._encoder.dropout import has_dropout
 from skfocal._encoder.fast_dropout import FastDropout
+from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._runtime.allocator import kept_memory
+from skfocal._runtime.devices import AUTOCAST
 from skfocal._runtime.process_group import full
 from skfocal._runtime.signals import watched_signals
 from skfocal._runtime.warnings import warn
@@ -85,7 +87,7 @@ class TrainingLoop:
         self.updates: Any = None
         self.signals: Any = None
         self.microbatches: Any = None
-        self.drops = False  # whether dropout is drawn the fast way
+        self.fast_ways: Any = ()  # contexts in which a forward pass computes faster
         self.resumed = None  # the state of a checkpoint, until it is restored
         self.before_validation: Any = None  # the state of the callbacks
         self.n_batches = 0  # of training, in the present epoch
@@ -112,7 +114,7 @@ class TrainingLoop:
         self._hold_module()
         net.set_moments(moments)
         net.notify("on_train_begin", X=self.dataset, y=None)
-        self.drops = self._drops_fast()
+        self.fast_ways = self._fast_ways()
         self.resumed = self.checkpoints.found
         if self.resumed is not None and self.resumed["complete"]:
             restore(net, self.resumed)
@@ -208,16 +210,20 @@ class TrainingLoop:
         found = next((c for c in callbacks if isinstance(c, KeepOnInterrupt)), None)
         return found if self.processes.size == 1 else None
 
-    def _drops_fast(self):
-        """Say whether there is dropout that can be drawn the fast way.
+    def _fast_ways(self):
+        """Return the contexts in which a forward pass computes faster.
 
-        CUDA's own is fast, a compiled graph keeps it, and checkpointed layers, which run again in
-        the backward pass, have to drop the same in both.
+        CUDA's own ways are fast, a compiled graph keeps its own, and checkpointed layers have to do
+        the same when they run again in the backward pass, where these contexts have no effect.
         """
         model = self.net.plain_module().model
         on_cpu = torch.device(self.net.device).type == "cpu"
         checkpointed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-        return on_cpu and not self.net.compile and not checkpointed and has_dropout(model)
+        if not on_cpu or self.net.compile or checkpointed:
+            return []
+        # Dropout last: attention without it is passed on to the way before.
+        ways = [Float32Attention] if self.net.precision in AUTOCAST else []
+        return [*ways, FastDropout] if has_dropout(model) else ways
 
     def _check_same_weights(self):
         """Raise if the weights differ between processes, which have the same gradients."""
@@ -411,7 +417,9 @@ class TrainingLoop:
             exchanges = self.is_update and part is parts[-1]
             try:
                 with contextlib.nullcontext() if exchanges else self.strategy.adding():
-                    with FastDropout() if self.drops else contextlib.nullcontext():
+                    with contextlib.ExitStack() as fast:
+                        for way in self.fast_ways:
+                            fast.enter_context(way())
                         y_pred = self.net.infer(inputs, **fit_params)
                     loss = self.net.get_loss(y_pred, codes, X=inputs, training=True)
                     if divides:
