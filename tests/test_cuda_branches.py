@@ -40,7 +40,6 @@ BRANCHES = {
     "_encoder/float32_attention.py Float32Attention.__torch_function__": "dropout_on_a_device",
     "_encoder/frozen_layers.py ": "precision_and_shapes less_memory_gives",
     "_encoder/frozen_layers.py FrozenLayers.__init__": "precision_and_shapes less_memory_gives",
-    "_encoder/frozen_layers.py FrozenLayers._in_precision": "precision_and_shapes",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
     "_encoder/promises.py bears_bfloat16": "a probe of the precision, on the CPU always",

@@ -14,9 +14,9 @@ class Float32Attention(TorchFunctionMode):
     """Within the context, scaled dot-product attention runs outside of autocast."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Call attention with float32 tensors, every other function as it is."""
+        """Call attention with float32 tensors if it has a backward pass, all else as it is."""
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
+        if func is not F.scaled_dot_product_attention or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             return func(*map(_widened, args), **{name: _widened(x) for name, x in kwargs.items()})

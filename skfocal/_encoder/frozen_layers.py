@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from skfocal._data.tokenization import encoder_inputs, laid_out, stored_ids
-from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.structure import (
     example_ids,
     layers_of,
@@ -123,11 +122,8 @@ class FrozenLayers:
         was_training = self.encoder.training
         self.encoder.eval()
         try:
-            # With attention as a training has it, in which a document that is not kept is computed.
-            as_in_training = half is not None and self.device.type == "cpu"
-            with Float32Attention() if as_in_training else contextlib.nullcontext():
-                with torch.autocast(self.device.type, half, enabled=half is not None):
-                    yield
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                yield
         finally:
             self.encoder.train(was_training)
 
