@@ -140,8 +140,8 @@ def n_positions(encoder):
         if isinstance(table, nn.Embedding) and table.padding_idx is not None:
             # RoBERTa counts positions from padding_idx + 1.
             limits.append(table.num_embeddings - table.padding_idx - 1)
-    return min(map(int, filter(_is_limit, limits)), default=None)
+    return min((int(n) for n in limits if _is_limit(n)), default=None)
 
 
 def _is_limit(n):
-    return n and 0 < n < 1_000_000
+    return n is not None and 0 < n < 1_000_000
