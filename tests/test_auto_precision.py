@@ -12,10 +12,9 @@ from skfocal import audit
 from skfocal._data.batches import Collator, TokenDataset
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
-from skfocal._encoder import float32_attention
+from skfocal._encoder import float32_attention, promises
 from skfocal._encoder.float32_attention import Float32Attention
-from skfocal._encoder.head import head_of
-from skfocal._encoder.promises import bears_bfloat16
+from skfocal._encoder.promises import _agrees_in_bfloat16
 from skfocal._runtime.devices import cpu_has_bfloat16
 from skfocal._training.inference import prediction_batches
 
@@ -81,22 +80,44 @@ def test_an_encoder_that_fails_in_bfloat16_stays_in_float32(make, deberta, data,
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
-def test_an_encoder_whose_logits_bfloat16_spoils_stays_in_float32(make, data, has):
+def test_an_encoder_whose_vectors_bfloat16_spoils_stays_in_float32(make, data):
+    model = make().fit(*data).net_.module_.model
+    assert _agrees_in_bfloat16(model, 0)
+    norms = [m for m in model.base_model.modules() if isinstance(m, torch.nn.LayerNorm)]
+    dense = model.base_model.encoder.layer[-1].output.dense
+    with torch.no_grad():  # the next number after 1000 is 1004
+        dense.bias.fill_(1000)
+    norms[-1].register_forward_hook(lambda module, args, output: args[0])  # and it is not removed
+    assert not _agrees_in_bfloat16(model, 0)
+
+
+def test_an_encoder_in_float64_stays_in_it(make, data):
+    assert not _agrees_in_bfloat16(make().fit(*data).net_.module_.model.double(), 0)
+
+
+def test_what_was_found_before_the_training_stays(make, data, has, monkeypatch, tmp_path):
     has(True)
     clf = make().fit(*data)
-    model, pad = clf.net_.module_.model, clf.tokenizer_.pad_token_id
-    assert bears_bfloat16(model, pad)
-    with torch.no_grad():  # the next number after 100 is 100.5
-        getattr(*head_of(model)).bias.fill_(100)
-    assert not bears_bfloat16(model, pad)
-    again = pickle.loads(pickle.dumps(clf))
-    assert (clf.net_.precision, again.net_.precision) == ("bfloat16", "float32")
+    monkeypatch.setattr(promises, "_agrees_in_bfloat16", lambda *args: False)
+    clf.save_pretrained(tmp_path / "folder")
+    again = pickle.loads(pickle.dumps(clf)), clf.from_pretrained(tmp_path / "folder")
+    assert [c.net_.precision for c in again] == ["bfloat16"] * 2
+    assert clf.set_params(warm_start=True).fit(*data).net_.precision == "bfloat16"
+    assert make().fit(*data).net_.precision == "float32"  # a new encoder
+
+
+def test_a_checkpoint_of_another_precision_is_refused(make, data, has, tmp_path):
+    has(True)
+    make(checkpoint=tmp_path).fit(*data)
+    has(False)
+    with pytest.raises(ValueError, match="precision"):
+        make(checkpoint=tmp_path).fit(*data)
 
 
 def test_the_check_leaves_training_and_gradients_alone(make, data, has):
     model = make().fit(*data).net_.module_.model.train()
     state = torch.get_rng_state()
-    bears_bfloat16(model, 0)
+    _agrees_in_bfloat16(model, 0)
     assert model.training and (torch.get_rng_state() == state).all()
     assert all(p.grad is None for p in model.parameters())
 

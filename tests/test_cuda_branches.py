@@ -42,7 +42,7 @@ BRANCHES = {
     "_encoder/frozen_layers.py FrozenLayers.__init__": "precision_and_shapes less_memory_gives",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
-    "_encoder/promises.py bears_bfloat16": "a probe of the precision, on the CPU always",
+    "_encoder/promises.py _agrees_in_bfloat16": "a probe of the precision, on the CPU always",
     "_encoder/promises.py best_precision": "precision_and_shapes a_mac_trains the_audit_reads",
     "_encoder/quantization.py reduced_copy": "int8_elsewhere_than_on",
     "_estimator/advice.py warn_bfloat16": "bfloat16_warns_on_a_cpu_alone",

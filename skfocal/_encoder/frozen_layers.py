@@ -32,8 +32,10 @@ _WIDTH = 7  # tokens of the longer of two rows that try a replay
 _AT_ONCE = 256  # documents between two writes
 # Rows computed together, and the multiple of tokens they are padded to. Documents of one padded
 # length are always computed in the same shape, so that the output of one does not depend on those
-# it meets, and keeping it changes no bit. On a CPU four at once take half the time of one by one.
+# it meets, and keeping it changes no bit. On a CPU four short ones at once take half the time of
+# one by one; a longer one is computed alone.
 _SHAPES = {"cpu": (4, 16), "cuda": (32, 32)}
+_SHORT = {"cpu": 64}
 
 
 class FrozenLayers:
@@ -59,6 +61,7 @@ class FrozenLayers:
         self.precision = precision
         self.device = next(encoder.parameters()).device
         self.shape = _SHAPES.get(self.device.type, _SHAPES["cuda"])
+        self.longest_together = _SHORT.get(self.device.type, math.inf)
         self.limit = n_positions(encoder) or math.inf
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
@@ -168,8 +171,8 @@ class FrozenLayers:
     def _compute(self, ids):
         result: list = [None] * len(ids)
         with torch.no_grad(), self._half_weights():
-            for rows, length in self._groups([len(row) for row in ids]):
-                filling = [np.zeros(1, np.int32)] * (self.shape[0] - len(rows))
+            for rows, (n_rows, length) in self._groups([len(row) for row in ids]):
+                filling = [np.zeros(1, np.int32)] * (n_rows - len(rows))
                 batch = [ids[i] for i in rows] + filling
                 hidden = self._run(batch, length).float().cpu().numpy()
                 for row, i in enumerate(rows):
@@ -177,14 +180,20 @@ class FrozenLayers:
         return result
 
     def _groups(self, lengths):
-        """Yield the numbers of rows that are computed together, and their padded length."""
+        """Yield the numbers of documents that are computed together, and their common shape."""
+        shapes = [self._shape_of(n) for n in lengths]
+        order = sorted(range(len(lengths)), key=shapes.__getitem__)
+        for shape, same in itertools.groupby(order, key=shapes.__getitem__):
+            documents = list(same)
+            for start in range(0, len(documents), shape[0]):
+                yield documents[start : start + shape[0]], shape
+
+    def _shape_of(self, n_tokens):
+        """Return rows and tokens of the shape in which a document of this length is computed."""
         n_rows, multiple = self.shape
-        padded = [max(n, min(-(-n // multiple) * multiple, self.limit)) for n in lengths]
-        order = sorted(range(len(lengths)), key=padded.__getitem__)
-        for length, same in itertools.groupby(order, key=padded.__getitem__):
-            rows = list(same)
-            for start in range(0, len(rows), n_rows):
-                yield rows[start : start + n_rows], length
+        if n_tokens > self.longest_together:
+            return 1, n_tokens
+        return n_rows, max(n_tokens, min(-(-n_tokens // multiple) * multiple, self.limit))
 
     @contextlib.contextmanager
     def _half_weights(self):

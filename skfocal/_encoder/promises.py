@@ -9,7 +9,8 @@ import torch
 
 from skfocal._data.tokenization import encoder_inputs, laid_out
 from skfocal._encoder.dropout import set_dropout
-from skfocal._encoder.structure import example_ids
+from skfocal._encoder.pooled import pool_tokens
+from skfocal._encoder.structure import example_ids, found_settings
 from skfocal._runtime.devices import cpu_has_bfloat16
 
 _TEXTS = ("0 1", "9 8 7 6 5 4 3 2 1 0")
@@ -58,14 +59,27 @@ def best_precision(encoder, pad_id, device):
 
 
 def bears_bfloat16(encoder, pad_id):
-    """Say whether the logits under autocast to bfloat16 are near those in float32."""
+    """Say whether two documents have nearly the same vectors under autocast as in float32.
+
+    The configuration keeps the answer, so that no training, pickle or folder changes it.
+    """
+    found = found_settings(encoder)
+    if not isinstance(found.get("bfloat16"), bool):
+        found = {**found, "bfloat16": _agrees_in_bfloat16(encoder, pad_id)}
+        encoder.config.skfocal = found
+    return found["bfloat16"]
+
+
+def _agrees_in_bfloat16(encoder, pad_id):
+    if any(p.is_floating_point() and p.dtype != torch.float32 for p in encoder.parameters()):
+        return False
     rows = [np.array(example_ids(encoder, n), np.int32) for n in (4, 12)]
     training = encoder.training
     encoder.eval()
     try:
-        full = _logits(encoder, rows, pad_id)
+        full = _vectors(encoder, rows, pad_id)
         with torch.autocast("cpu", torch.bfloat16):
-            half = _logits(encoder, rows, pad_id).float()
+            half = _vectors(encoder, rows, pad_id).float()
     except RuntimeError:  # DeBERTa fills its masks with a number that bfloat16 does not have
         return False
     finally:
@@ -75,15 +89,29 @@ def bears_bfloat16(encoder, pad_id):
     return _same(half, full, full, _TOLERANCE_OF_BFLOAT16)
 
 
+def _vectors(encoder, rows, pad):
+    """Return the mean of the tokens: a new head would add its own chance to the comparison."""
+    if getattr(encoder.config, "is_encoder_decoder", False):
+        return _logits(encoder, rows, pad)
+    inputs = _inputs(rows, pad)
+    with torch.no_grad():
+        hidden = encoder.base_model(**inputs)[0]
+    return pool_tokens(hidden, inputs["attention_mask"], "mean")
+
+
 def _ids(tokenizer):
     return [np.array(tokenizer(text)["input_ids"], np.int32) for text in _TEXTS]
 
 
 def _logits(encoder, rows, pad):
+    with torch.no_grad():
+        return encoder(**_inputs(rows, pad)).logits
+
+
+def _inputs(rows, pad):
     flat, starts, lengths = laid_out(rows)
     inputs = encoder_inputs(flat, starts, lengths, pad_id=pad)
-    with torch.no_grad():
-        return encoder(**{name: torch.from_numpy(x) for name, x in inputs.items()}).logits
+    return {name: torch.from_numpy(x) for name, x in inputs.items()}
 
 
 def _same(logits, others, both, tolerance=_TOLERANCE):

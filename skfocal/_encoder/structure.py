@@ -134,13 +134,14 @@ def length_limit(encoder, tokenizer):
 
 def n_positions(encoder):
     """Return the number of positions that an encoder tells apart, or None."""
-    limits = [getattr(encoder.config, "max_position_embeddings", None)]
+    limits: list = [getattr(encoder.config, "max_position_embeddings", None)]
     for module in encoder.base_model.modules():
         table = getattr(module, "position_embeddings", None)
         if isinstance(table, nn.Embedding) and table.padding_idx is not None:
             # RoBERTa counts positions from padding_idx + 1.
             limits.append(table.num_embeddings - table.padding_idx - 1)
-    return min((int(n) for n in limits if _is_limit(n)), default=None)
+    known = [n for n in limits if _is_limit(n)]
+    return int(min(known)) if known else None
 
 
 def _is_limit(n):

@@ -203,7 +203,7 @@ class Training:
             score = build.make_score(self.parameters, self.data, prepared.plan.calibration)
             net = self._net(prepared, score, device)
             if self.parameters.checkpoint is not None:
-                self._check_checkpoint(prepared)
+                self._check_checkpoint(prepared, net.precision)
             if self.processes.rank:  # each drops others; the new head was the same for all
                 seed_generators(device, seed + self.processes.rank)
             batches = self._batches(prepared)
@@ -305,10 +305,11 @@ class Training:
             train_split=score and predefined_split(_dataset(prepared.tokens, data, data.held_out)),
         )
 
-    def _check_checkpoint(self, prepared):
+    def _check_checkpoint(self, prepared, precision):
         """Raise ValueError if the checkpoint belongs to another fit."""
         parameters = {k: v for k, v in vars(self.parameters).items() if k not in _NOT_OF_A_FIT}
         parameters["batch_size"] *= self.processes.size
+        parameters["precision"] = precision  # "auto" is another on other processors
         parameters["peft"] = settings_of(parameters["peft"])
         if not isinstance(parameters["random_state"], Integral):
             del parameters["random_state"]  # a generator is part of the state

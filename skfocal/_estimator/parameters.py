@@ -393,4 +393,6 @@ def renewed_descriptions(described):
     # A fit of those versions had no other; what "auto" stands for now shows in the weights.
     since = {"pooling": describe("auto")}
     since |= {name: describe(None) for name in ("refit_head", "eval_steps")}
+    if kept.get("precision") == describe("auto"):  # on a CPU
+        kept["precision"] = describe("float32")
     return {**since, **kept, **described}
