@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import imbalanced
 from sklearn.base import clone
+from skorch.callbacks import Callback
 
 from skfocal import BertFocalClassifier, cache_info, clear_cache
 from skfocal._encoder import frozen_layers
@@ -164,6 +165,16 @@ def test_no_bit_depends_on_the_documents_beside(minilm, precision, shape):
     for rows in (range(8), [7, 0, 3, 2], [5, 6, 5, 7, 1]):
         for row, output in zip(rows, frozen.compute([ids[i] for i in rows]), strict=True):
             np.testing.assert_array_equal(output, alone[row])
+
+
+def test_a_callback_may_freeze_everything_at_the_end(make, data):
+    class Freeze(Callback):
+        def on_train_end(self, net, **kwargs):
+            net.module_.requires_grad_(False)
+
+    X, y = data
+    clf = make(callbacks=[Freeze()]).fit(X, y)
+    assert same(weights_of(clf), weights_of(make().fit(X, y)))
 
 
 # -- the rate ------------------------------------------------------------------------------

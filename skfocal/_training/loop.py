@@ -172,7 +172,7 @@ class TrainingLoop:
             self.net.notify("on_train_end", X=self.dataset, y=None)
             learned = [p for p in self.net.module_.parameters() if p.requires_grad]
             finite = [full(p.isfinite().all()) for p in learned]
-            if not torch.stack(finite).all():  # one wait for the device
+            if finite and not torch.stack(finite).all():  # one wait for the device
                 raise FloatingPointError(advice("the last update left weights that are not finite"))
             self._warn_if_collapsed()
             if writes and not self.signals.interrupted:  # else the same call goes on later

@@ -14,13 +14,13 @@ import warnings
 
 import numpy as np
 import torch
-from contest import scores_single
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from skorch.callbacks import Callback
 
 import corpora
 from common import DOCS, device_name, write_block
+from contest import scores_single
 from probabilities import append, cell, read
 from skfocal import BertFocalClassifier, __version__, clear_cache, fetch_minilm
 from skfocal._encoder.head import head_of

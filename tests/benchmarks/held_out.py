@@ -13,7 +13,6 @@ import warnings
 
 import numpy as np
 import torch
-from contest import scores_single
 from joblib import Parallel, delayed
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
@@ -23,6 +22,7 @@ from sklearn.model_selection import KFold
 
 import corpora
 from common import DOCS, device_name, write_block
+from contest import scores_single
 from heads import DOCUMENTS, documents_of
 from probabilities import append, cell, read
 from skfocal import (

@@ -45,6 +45,23 @@ def peers_python(folder=None):
     return python
 
 
+def launch(script, peer, peers_env=None):
+    """Return the command and the environment in which a contender's script runs.
+
+    Parameters
+    ----------
+    script : module
+    peer : bool
+        Whether it runs in the peers' environment. Peers must not find this checkout; -P keeps this
+        folder's own modules away, too.
+    peers_env : path or None
+        Folder of the peers' environment.
+    """
+    python = peers_python(peers_env).absolute() if peer else sys.executable
+    environment = {k: v for k, v in os.environ.items() if not (peer and k == "PYTHONPATH")}
+    return [str(python), "-P", script.__file__], environment | QUIET
+
+
 class Process:
     """A contender in its own process; it is idle between commands.
 
@@ -64,10 +81,7 @@ class Process:
 
     def __init__(self, name, settings, folder, peers_env=None, script=contenders):
         self.name = name
-        peer = script.CONTENDERS[name].peer
-        # Peers must not find this checkout; -P keeps this folder's own modules away, too.
-        python = peers_python(peers_env).absolute() if peer else sys.executable
-        environment = {k: v for k, v in os.environ.items() if not (peer and k == "PYTHONPATH")}
+        command, environment = launch(script, script.CONTENDERS[name].peer, peers_env)
         if settings["threads"]:
             threads = str(settings["threads"])
             environment |= {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
@@ -76,13 +90,13 @@ class Process:
         self.log = folder / "stderr"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [str(python), "-P", script.__file__, name],
+                [*command, name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 cwd=folder,
-                env=environment | QUIET,
+                env=environment,
             )
         ready = self._ask(settings)
         self.versions, self.threads = ready["versions"], ready["threads"]

@@ -13,11 +13,11 @@ import warnings
 
 import numpy as np
 import torch
-from contest import scores_single
 from joblib import Parallel, delayed
 
 import corpora
 from common import DOCS, device_name, write_block
+from contest import scores_single
 from heads import documents_of
 from probabilities import append, cell, read
 from skfocal import BertFocalClassifier, __version__, clear_cache, fetch_minilm
