@@ -1,7 +1,9 @@
 """Outputs of frozen layers: kept or not, the same bits; close to the plain forward pass."""
 
+import collections
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -100,10 +102,49 @@ def test_held_out_documents_are_computed_once_for_all_epochs(make, data, monkeyp
     assert len(computed) == len(set(computed)) == len(set(X))
 
 
-def test_prediction_keeps_nothing(make, data):
+def test_a_single_prediction_keeps_nothing(make, data):
     clf = make(freeze=1).fit(*data)
     before = cache_info()["documents_frozen"]
     clf.predict(imbalanced(seed=1)[0])
+    assert cache_info()["documents_frozen"] == before
+
+
+def test_documents_that_fits_are_scored_on_are_computed_twice_and_no_more(make, data, monkeypatch):
+    X, y = data
+    held_out = imbalanced(seed=1)[0]
+    asked, compute = collections.Counter(), FrozenLayers.compute
+
+    def counted(self, ids):
+        asked.update(row.tobytes() for row in ids)
+        return compute(self, ids)
+
+    monkeypatch.setattr(FrozenLayers, "compute", counted)
+    kept = [make(freeze=1, gamma=gamma).fit(X, y).predict_proba(held_out) for gamma in range(4)]
+    assert sorted(set(asked.values())) == [1, 2]
+    assert sum(n == 1 for n in asked.values()) == len(set(X))
+    monkeypatch.setattr(frozen_layers, "_REPEATED_LIMIT", 0)
+    clear_cache()
+    computed = [make(freeze=1, gamma=gamma).fit(X, y).predict_proba(held_out) for gamma in range(4)]
+    np.testing.assert_array_equal(kept, computed)
+    assert max(asked.values()) > 4
+
+
+def test_a_classifier_from_a_file_keeps_nothing(make, data):
+    clf = pickle.loads(pickle.dumps(make(freeze=1).fit(*data)))
+    before = cache_info()["documents_frozen"]
+    for _ in range(3):
+        clf.predict(imbalanced(seed=1)[0])
+    assert cache_info()["documents_frozen"] == before
+
+
+def test_predictions_of_a_full_cache_do_not_warn(make, data, monkeypatch):
+    clf = make(freeze=1).fit(*data)
+    before = cache_info()["documents_frozen"]
+    monkeypatch.setattr(frozen_layers, "_LIMIT", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            clf.predict(imbalanced(seed=1)[0])
     assert cache_info()["documents_frozen"] == before
 
 

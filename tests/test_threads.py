@@ -92,6 +92,16 @@ def test_the_count_is_that_of_joblib(monkeypatch, limit):
         assert available_processors() == joblib.cpu_count()
 
 
+def test_a_limit_of_processors_may_be_empty_but_not_a_word(monkeypatch):
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    without = available_processors()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "")
+    assert available_processors() == without
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    with pytest.raises(ValueError, match="LOKY_MAX_CPU_COUNT is 'two'; set it to a whole number"):
+        available_processors()
+
+
 SERVED = """
 import os, sys
 os.cpu_count = lambda: 7

@@ -1,4 +1,8 @@
-"""The output of frozen lower layers, computed once for each distinct document."""
+"""The output of frozen lower layers, computed once for each distinct document.
+
+Kept are the documents of a training, and those that are predicted a second time, as the fits of a
+search predict those they are scored on.
+"""
 
 import contextlib
 import itertools
@@ -25,9 +29,12 @@ from skfocal._runtime.workers import shared_folder
 from skfocal._utils.hashing import digest
 
 _STORES: dict = {}  # folder -> FileStore
-_LISTING = threading.Lock()  # of these two
+_LISTING = threading.Lock()  # of the stores, their count and the predicted documents
 _n_forgotten = 0  # documents of stores that were cleared
 _LIMIT = 16_000_000_000  # bytes in files
+_REPEATED_LIMIT = _LIMIT // 4  # bytes of one store, above which predictions add nothing
+_PREDICTED: set = set()  # keys of documents that were predicted and not kept
+_MOST_PREDICTED = 100_000
 _WIDTH = 7  # tokens of the longer of two rows that try a replay
 _AT_ONCE = 256  # documents between two writes
 # Rows computed together, and the multiple of tokens they are padded to. Documents of one padded
@@ -65,6 +72,7 @@ class FrozenLayers:
         self.limit = n_positions(encoder) or math.inf
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
+        self.is_trained_above = False
         with torch.enable_grad():
             probe = self._run([np.zeros(2, np.int32)], 2)
         self.dtype = probe.dtype
@@ -213,34 +221,37 @@ class FrozenLayers:
 
     def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
+        self.is_trained_above = True
         tokens, _ = tokens.windows()
         for start in range(0, len(tokens), _AT_ONCE):
             some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
             if not self._has_room(sum(map(len, some))):
-                return
+                return self._warn_of_no_room()
             self.store.fetch(
                 [_key(row) for row in some],
                 lambda rows, some=some: [(x, 0) for x in self.compute([some[i] for i in rows])],
             )
 
     def _has_room(self, n_tokens):
-        folder = self.store.folder
         n_bytes = n_tokens * self.store.width * 4
-        used = sum(map(_size, folder.parent.glob("frozen-*/*.data")))
-        if used + n_bytes <= _LIMIT and 2 * n_bytes < shutil.disk_usage(folder.parent).free:
-            return True
+        free = shutil.disk_usage(self.store.folder.parent).free
+        return self._used() + n_bytes <= _LIMIT and 2 * n_bytes < free
+
+    def _used(self):
+        return sum(map(_size, self.store.folder.parent.glob("frozen-*/*.data")))
+
+    def _warn_of_no_room(self):
         warn(
-            f"The kept outputs of frozen layers fill {used / 1e9:.1f} GB in {str(folder.parent)!r} "
-            "and no more are kept: the others are computed in each epoch. "
-            "skfocal.clear_cache() empties it."
+            f"The kept outputs of frozen layers fill {self._used() / 1e9:.1f} GB in "
+            f"{str(self.store.folder.parent)!r} and no more are kept: the others are computed in "
+            "each epoch. skfocal.clear_cache() empties it."
         )
-        return False
 
     def batch(self, **inputs):
         """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
         ids = stored_ids(**{name: x.numpy() for name, x in inputs.items()})
-        lengths = [len(row) for row in ids]
-        kept = self.store.find([_key(row) for row in ids])
+        lengths, keys = [len(row) for row in ids], [_key(row) for row in ids]
+        kept = self.store.find(keys)
         missing = [i for i, entry in enumerate(kept) if entry is None]
         computed = self.compute([ids[i] for i in missing]) if missing else []
         hidden = np.zeros((*inputs["input_ids"].shape, self.store.width), np.float32)
@@ -248,7 +259,24 @@ class FrozenLayers:
             hidden[i, : lengths[i]] = output
         for i in set(range(len(kept))).difference(missing):
             hidden[i, : lengths[i]] = kept[i][0]
+        if missing and self.is_trained_above and not self.encoder.training:
+            self._keep_repeated([keys[i] for i in missing], computed)
         return torch.from_numpy(hidden).to(self.device, self.dtype)
+
+    def _keep_repeated(self, keys, outputs):
+        """Keep those of predicted documents that were predicted before."""
+        with _LISTING:
+            repeated = [i for i, key in enumerate(keys) if key in _PREDICTED]
+            if len(_PREDICTED) > _MOST_PREDICTED:
+                _PREDICTED.clear()
+            _PREDICTED.update(keys)
+        n_tokens = sum(len(outputs[i]) for i in repeated)
+        n_bytes = self.store.n_bytes + n_tokens * self.store.width * 4
+        if repeated and n_bytes <= _REPEATED_LIMIT and self._has_room(n_tokens):
+            self.store.fetch(
+                [keys[i] for i in repeated],
+                lambda rows: [(outputs[repeated[row]], 0) for row in rows],
+            )
 
     @contextlib.contextmanager
     def replay(self, hidden):
@@ -294,5 +322,6 @@ def clear_frozen_cache():
         stores = list(_STORES.values())
         _n_forgotten += sum(store.n_made for store in stores)
         _STORES.clear()
+        _PREDICTED.clear()
     for store in stores:  # a fit in another thread may go on with one
         store.clear()

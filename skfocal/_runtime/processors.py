@@ -11,7 +11,7 @@ def available_processors(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     This is joblib's count, for processes without joblib: an exported classifier needs none.
     """
     n = os.cpu_count() or 1
-    allowed = [n, _quota(cgroup), int(os.environ.get("LOKY_MAX_CPU_COUNT", n))]
+    allowed = [n, _quota(cgroup), _said_processors(n)]
     if hasattr(os, "sched_getaffinity"):
         allowed.append(len(os.sched_getaffinity(0)))
     return int(max(min(allowed), 1))
@@ -29,6 +29,17 @@ def _quota(cgroup: Path) -> float:
     if quota == "max" or int(quota) <= 0:
         return math.inf
     return math.ceil(int(quota) / int(period))
+
+
+def _said_processors(default: int) -> int:
+    """Return the number of LOKY_MAX_CPU_COUNT."""
+    said = os.environ.get("LOKY_MAX_CPU_COUNT", "").strip()
+    try:
+        return int(said) if said else default
+    except ValueError:
+        raise ValueError(
+            f"LOKY_MAX_CPU_COUNT is {said!r}; set it to a whole number, or unset it"
+        ) from None
 
 
 def said_threads() -> int | None:

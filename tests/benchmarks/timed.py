@@ -53,19 +53,25 @@ class Clock:
         return result
 
 
-def codes_of(module, batches):
-    """Return the predicted codes of tokenised documents."""
+def predicted(logits, several):
+    """Return the codes of the documents' classes, or for several labels an indicator."""
+    return (logits > 0).astype(int).tolist() if several else logits.argmax(1).tolist()
+
+
+def logits_of(module, batches):
+    """Return the logits of tokenised documents."""
+    import numpy as np
     import torch
 
-    training, codes = module.training, {}
+    training, found = module.training, {}
     module.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for rows, inputs in batches:
             output = module(inputs["input_ids"], inputs["attention_mask"])
-            logits = getattr(output, "logits", output)
-            codes |= dict(zip(rows, logits.argmax(1).tolist(), strict=True))
+            logits = getattr(output, "logits", output).float().numpy()
+            found |= dict(zip(rows, logits, strict=True))
     module.train(training)
-    return [codes[row] for row in range(len(codes))]
+    return np.stack([found[row] for row in range(len(found))])
 
 
 def watch(contender, network, clock, order, send):
@@ -80,8 +86,8 @@ def watch(contender, network, clock, order, send):
         if marks and seconds >= marks[0]:
             while marks and seconds >= marks[0]:
                 marks.pop(0)
-            codes = clock.stand_still(lambda: codes_of(network(contender), batches))
-            send({"seconds": seconds, "labels": [str(contender.classes[code]) for code in codes]})
+            logits = clock.stand_still(lambda: logits_of(network(contender), batches))
+            send(seconds, contender.classes, logits)
         if seconds > order["limit"]:
             raise TimeIsUp
 
@@ -119,7 +125,7 @@ class Skfocal(contenders.Contender):
             def on_train_begin(show, net, **kwargs):
                 self.net = net
 
-        self.classes = sorted(set(labels))
+        self.encode_labels(labels)  # of a training that is not over, there are no classes_ yet
         parameters = {"max_length": self.settings.max_length, **self.parameters}
         if largest := parameters.pop("largest", None):
             texts, labels = self.cut(texts, labels, largest, seed)
@@ -145,12 +151,18 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print; keep their lines out of the answers
 
-    def send(message):
+    order = json.loads(sys.stdin.readline())
+    clock = Clock(order["started"])
+    several = not isinstance(order["labels"][0], str)
+
+    def answer(message):
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    order = json.loads(sys.stdin.readline())
-    clock = Clock(order["started"])
+    def send(seconds, classes, logits):
+        codes = predicted(logits, several)
+        answer({"seconds": seconds, "classes": list(map(str, classes)), "predicted": codes})
+
     peer = PEERS.get(order["name"])
     network = NETWORKS.get(order["name"], lambda contender: contender.net.module_)
     contender = peer() if peer else Skfocal(order["parameters"])
@@ -163,16 +175,15 @@ def main():
     try:
         contender.fit(order["texts"], order["labels"], order["seed"])
     except TimeIsUp:
-        send({"ended": False})
+        answer({"ended": False})
         return
     seconds = clock()
     if tried:
-        codes = codes_of(network(contender), batches)
-        labels = [contender.classes[code] for code in codes]
+        logits = logits_of(network(contender), batches)
     else:
-        labels = contender.model.predict(order["test"])
-    send({"seconds": seconds, "labels": list(map(str, labels))})
-    send({"ended": True})
+        logits = contender.model.decision_function(order["test"])
+    send(seconds, contender.classes, logits)
+    answer({"ended": True})
 
 
 if __name__ == "__main__":
