@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import skfocal._runtime.openmp  # noqa: F401  before anything imports torch
 from skfocal._version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers
@@ -179,16 +180,11 @@ __all__ = [
     "__version__",
 ]
 
-# Whichever of their names is the first, torch is loaded with threads that sleep.
-_NEED_TORCH = {"_runtime.process_group", "caches", "classifier", "losses", "options", "sharing"}
-
 if not TYPE_CHECKING:  # a type checker would accept every name
 
     def __getattr__(name):
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if _HOME[name] in _NEED_TORCH:
-            import_module(f"{__name__}._runtime.openmp")
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

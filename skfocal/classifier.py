@@ -15,7 +15,6 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-import skfocal._runtime.openmp  # noqa: F401  before anything else imports torch
 from skfocal._data import labels
 from skfocal._data.texts import as_texts
 from skfocal._estimator import fitted_model, inputs, parameters, partial_fit, pickling
@@ -326,8 +325,9 @@ class BertFocalClassifier(
 
     gradient_checkpointing : bool, default=False
         Whether training keeps only the input of each layer and recomputes the rest in the
-        backward pass. The weights are the same; training needs less memory and takes a third to
-        a half longer: :doc:`measured </benchmarks/adapters>`.
+        backward pass. The weights are the same in float32, and but for rounding in bfloat16;
+        training needs less memory and takes a third to a half longer:
+        :doc:`measured </benchmarks/adapters>`.
 
     deterministic : bool, default=False
         Whether `fit` uses only operations that give the same bits in every run with the same

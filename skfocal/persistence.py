@@ -29,6 +29,7 @@ from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import length_limit
 from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
+from skfocal._runtime.processors import available_processors
 from skfocal._runtime.warnings import warn
 from skfocal._storage import attribute_checks, encoder_checks, portable, tokenizer_files
 from skfocal._storage.encoder_state import unshared
@@ -334,6 +335,7 @@ def load(kind: type[_Estimator], folder: _Folder) -> _Estimator:
     estimator
     """
     path = Path(folder).expanduser()
+    available_processors()  # raises for a mistake in the environment, which is not the folder's
     with _files.refusing(path, "save_pretrained"):
         head, stored, files = _read(path)
         if head["format_version"] < 3:

@@ -22,6 +22,7 @@ from skorch.callbacks import Callback
 from tiny_encoders import FAMILIES
 
 from skfocal import BertFocalClassifier, Checkpoint, clear_cache
+from skfocal._encoder.promises import _agrees_in_bfloat16
 from skfocal.callbacks import ClassLoss
 from skfocal.explanation import _gradients
 
@@ -298,12 +299,15 @@ def ways(folder):
 
 
 def half(folder):
-    return {name: compared(way, folder) for name, way in HALF.items()}
+    found = {name: compared(way, folder) for name, way in HALF.items()}
+    with Device():
+        model = fitted(folder, NAME).net_.module_.model
+        return {"ways": found, "bears bfloat16": _agrees_in_bfloat16(model, 0)}
 
 
 def counts(folder):
     found = {p: counted(folder, 1, precision=p) for p in ("bfloat16", "float16")}
-    return found | {"float32": [counted(folder, n) for n in (1, 3)]}
+    return found | {"float32": [counted(folder, n) for n in (1, 3, 7)]}
 
 
 def memory(folder):

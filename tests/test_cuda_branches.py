@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from skfocal._data.batches import TokenDataset
-from skfocal._encoder import fast_dropout, frozen_layers
+from skfocal._encoder import fast_dropout
 from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.promises import best_precision
 from skfocal._estimator import advice, plan
@@ -38,12 +38,11 @@ BRANCHES = {
     "_encoder/fast_dropout.py _attention": "dropout_on_a_device",
     "_encoder/fast_dropout.py _dropout": "dropout_on_a_device",
     "_encoder/float32_attention.py Float32Attention.__torch_function__": "dropout_on_a_device",
-    "_encoder/frozen_layers.py ": "precision_and_shapes less_memory_gives",
-    "_encoder/frozen_layers.py FrozenLayers.__init__": "precision_and_shapes less_memory_gives",
+    "_encoder/frozen_layers.py ": "less_memory_gives",
+    "_encoder/frozen_layers.py FrozenLayers.__init__": "less_memory_gives",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
-    "_encoder/promises.py _agrees_in_bfloat16": "a probe of the precision, on the CPU always",
-    "_encoder/promises.py best_precision": "precision_and_shapes a_mac_trains the_audit_reads",
+    "_encoder/promises.py best_precision": "the_precision_is_that a_mac_trains the_audit_reads",
     "_encoder/quantization.py reduced_copy": "int8_elsewhere_than_on",
     "_estimator/advice.py warn_bfloat16": "bfloat16_warns_on_a_cpu_alone",
     "_estimator/parameters.py _check_net_params": "a probe of the parameters, on the CPU always",
@@ -248,10 +247,9 @@ def test_batches_for_cuda_come_from_pinned_memory(make, data, device, pinned):
         assert net.loader(TokenDataset(tokens), [[0, 1]], kind).pin_memory is pinned
 
 
-def test_precision_and_shapes_are_those_of_a_gpu():
+def test_the_precision_is_that_of_a_gpu():
     assert best_precision(None, 0, "cuda:1") == "bfloat16"
     assert best_precision(None, 0, "mps") == "float32"
-    assert frozen_layers._SHAPES["cuda"] == (32, 32)
 
 
 def test_a_loss_module_is_tried_on_the_cpu_only_where_it_will_train(calls):

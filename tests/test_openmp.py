@@ -57,6 +57,8 @@ def test_threads_sleep_here_and_in_the_processes_that_this_one_starts(first):
 )
 def test_what_was_there_before_stays(first, environment):
     found, left = spins(first, **environment)
+    if not found:
+        pytest.skip("another OpenMP library")
     assert "0" not in found and left == str([*environment])
 
 
@@ -84,12 +86,18 @@ def told_to_torch(tmp_path, *command):
 
 
 ONE_OF_EACH = {home: name for name, home in skfocal._HOME.items()}
-NEED_TORCH = skfocal._NEED_TORCH
+NEED_TORCH = {"_runtime.process_group", "caches", "classifier", "losses", "options", "sharing"}
 
 
-@pytest.mark.parametrize("home", sorted(NEED_TORCH))
-def test_whatever_is_imported_first_loads_torch_with_threads_that_sleep(tmp_path, home):
-    first = f"from skfocal import {ONE_OF_EACH[home]}"
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import skfocal, torch",
+        *(f"from skfocal import {ONE_OF_EACH[home]}" for home in sorted(NEED_TORCH)),
+        *(f"import skfocal.{name}" for name in ("losses", "callbacks", "options", "persistence")),
+    ],
+)
+def test_whatever_is_imported_first_loads_torch_with_threads_that_sleep(tmp_path, first):
     assert told_to_torch(tmp_path, "-c", first) == ["torch: PASSIVE"]
 
 

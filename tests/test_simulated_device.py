@@ -101,10 +101,11 @@ def test_an_explanation_is_that_of_the_cpu(find):
 
 
 def test_no_training_step_waits_for_the_device(find):
-    of_5_batches, of_15 = find("counts")["float32"]
-    # An epoch reads its losses, and the loss of each class, once each.
-    assert of_5_batches["read"] == of_15["read"] == 0
+    of_5_batches, of_15, of_35 = find("counts")["float32"]
+    # An epoch reads its losses every 32 batches, and the loss of each class once.
+    assert of_5_batches["read"] == of_15["read"] == of_35["read"] == 0
     assert of_5_batches["from device"] == of_15["from device"] == 2
+    assert of_35["from device"] == 3
     # Token ids, attention mask, codes and weights; beside that, what does not grow.
     assert of_15["to device"] - of_5_batches["to device"] == 10 * 4
     assert of_5_batches["to device"] <= 5 * 4 + 3
@@ -122,13 +123,17 @@ def test_float16_reads_once_an_update_whether_to_skip_it(find):
 
 
 def test_all_of_half_precision_was_run(find):
-    assert tuple(find("half")) == HALF
+    assert tuple(find("half")["ways"]) == HALF
+
+
+def test_an_encoder_that_is_there_already_is_tried_in_bfloat16(find):
+    assert find("half")["bears bfloat16"] is True
 
 
 @pytest.mark.parametrize("way", HALF)
 def test_half_precision_agrees_with_the_cpu_but_for_rounding(find, way):
     """What autocast computes in float32 differs between CUDA, as simulated here, and the CPU."""
-    result, half = find("half")[way], "bfloat16" if "bfloat16" in way else "float16"
+    result, half = find("half")["ways"][way], "bfloat16" if "bfloat16" in way else "float16"
     rounding = torch.finfo(getattr(torch, half)).eps
     # A cosine counts thirty times in the logits of LDAM.
     assert result["proba"] < rounding / 2 * (30 if "ldam" in way else 1)

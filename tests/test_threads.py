@@ -40,6 +40,8 @@ print(n, *sorted(set(seen)), torch.get_num_threads())
         ("", 3, {}, [7, 3, 7]),
         ("", 9, {}, [7, 7, 7]),
         ("", 3, {"OMP_NUM_THREADS": "5"}, [7, 7, 7]),
+        ("", 3, {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""}, [7, 3, 7]),
+        ("", 3, {"MKL_NUM_THREADS": "5"}, [7, 7, 7]),
         ("torch.set_num_threads(6)", 3, {}, [6, 6, 6]),
     ],
 )
@@ -92,14 +94,16 @@ def test_the_count_is_that_of_joblib(monkeypatch, limit):
         assert available_processors() == joblib.cpu_count()
 
 
-def test_a_limit_of_processors_may_be_empty_but_not_a_word(monkeypatch):
-    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+def test_a_limit_of_processors_may_be_empty_but_not_a_word(onnx_folder, monkeypatch):
+    for name in ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     without = available_processors()
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "")
     assert available_processors() == without
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
-    with pytest.raises(ValueError, match="LOKY_MAX_CPU_COUNT is 'two'; set it to a whole number"):
-        available_processors()
+    for call in (available_processors, lambda: OnnxClassifier(onnx_folder)):
+        with pytest.raises(ValueError, match="^LOKY_MAX_CPU_COUNT is 'two'; set it to a whole num"):
+            call()
 
 
 SERVED = """

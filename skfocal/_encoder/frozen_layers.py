@@ -9,6 +9,7 @@ import itertools
 import math
 import shutil
 import threading
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _LISTING = threading.Lock()  # of the stores, their count and the predicted docu
 _n_forgotten = 0  # documents of stores that were cleared
 _LIMIT = 16_000_000_000  # bytes in files
 _REPEATED_LIMIT = _LIMIT // 4  # bytes of one store, above which predictions add nothing
-_PREDICTED: set = set()  # keys of documents that were predicted and not kept
+_PREDICTED: set = set()  # keys of documents that were predicted
 _MOST_PREDICTED = 100_000
 _WIDTH = 7  # tokens of the longer of two rows that try a replay
 _AT_ONCE = 256  # documents between two writes
@@ -72,15 +73,13 @@ class FrozenLayers:
         self.limit = n_positions(encoder) or math.inf
         self.parameters = [p for p, depth in parameter_depths(encoder) if depth <= n_layers]
         self.versions = self._versions()
-        self.is_trained_above = False
+        self.store: Any = None
         with torch.enable_grad():
             probe = self._run([np.zeros(2, np.int32)], 2)
-        self.dtype = probe.dtype
+        self.dtype, self.width = probe.dtype, probe.shape[-1]
         # In some architectures a trained weight affects the lower layers, or they hand more than
         # their output to those above: then nothing can be kept.
         self.is_constant = not probe.requires_grad and self._can_be_replayed()
-        if self.is_constant:
-            self.store = self._open_store(probe.shape[-1])
 
     def is_current(self):
         """Say whether the frozen weights are unchanged."""
@@ -89,7 +88,7 @@ class FrozenLayers:
     def _versions(self):
         return [(p.data_ptr(), p._version) for p in self.parameters]
 
-    def _open_store(self, width):
+    def _open_store(self):
         config = self.encoder.config.to_dict()
         for name in ("id2label", "label2id", "_name_or_path", "use_cache"):
             config.pop(name, None)
@@ -98,7 +97,7 @@ class FrozenLayers:
         folder = shared_folder() / f"frozen-{digest(*kind, sorted(config.items()), *weights).hex()}"
         with _LISTING:
             if folder not in _STORES:
-                _STORES[folder] = FileStore(folder, np.float32, width)
+                _STORES[folder] = FileStore(folder, np.float32, self.width)
             return _STORES[folder]
 
     def _can_be_replayed(self):
@@ -219,9 +218,14 @@ class FrozenLayers:
 
     # -- keep and replay -------------------------------------------------------------------
 
+    def start_keeping(self):
+        """Keep outputs from now on, and take those that are kept; who only predicts does not."""
+        if self.store is None:
+            self.store = self._open_store()
+
     def prepare(self, tokens):
         """Compute and keep the output of each document that no process has kept yet."""
-        self.is_trained_above = True
+        self.start_keeping()
         tokens, _ = tokens.windows()
         for start in range(0, len(tokens), _AT_ONCE):
             some = [tokens[i] for i in range(start, min(start + _AT_ONCE, len(tokens)))]
@@ -233,7 +237,7 @@ class FrozenLayers:
             )
 
     def _has_room(self, n_tokens):
-        n_bytes = n_tokens * self.store.width * 4
+        n_bytes = n_tokens * self.width * 4
         free = shutil.disk_usage(self.store.folder.parent).free
         return self._used() + n_bytes <= _LIMIT and 2 * n_bytes < free
 
@@ -251,16 +255,17 @@ class FrozenLayers:
         """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
         ids = stored_ids(**{name: x.numpy() for name, x in inputs.items()})
         lengths, keys = [len(row) for row in ids], [_key(row) for row in ids]
-        kept = self.store.find(keys)
+        kept = self.store.find(keys) if self.store else [None] * len(keys)
         missing = [i for i, entry in enumerate(kept) if entry is None]
         computed = self.compute([ids[i] for i in missing]) if missing else []
-        hidden = np.zeros((*inputs["input_ids"].shape, self.store.width), np.float32)
+        hidden = np.zeros((*inputs["input_ids"].shape, self.width), np.float32)
         for i, output in zip(missing, computed, strict=True):
             hidden[i, : lengths[i]] = output
         for i in set(range(len(kept))).difference(missing):
             hidden[i, : lengths[i]] = kept[i][0]
-        if missing and self.is_trained_above and not self.encoder.training:
-            self._keep_repeated([keys[i] for i in missing], computed)
+        if missing and self.store and not self.encoder.training:
+            with contextlib.suppress(OSError):  # no prediction fails because it cannot be kept
+                self._keep_repeated([keys[i] for i in missing], computed)
         return torch.from_numpy(hidden).to(self.device, self.dtype)
 
     def _keep_repeated(self, keys, outputs):
@@ -271,7 +276,7 @@ class FrozenLayers:
                 _PREDICTED.clear()
             _PREDICTED.update(keys)
         n_tokens = sum(len(outputs[i]) for i in repeated)
-        n_bytes = self.store.n_bytes + n_tokens * self.store.width * 4
+        n_bytes = self.store.n_bytes + n_tokens * self.width * 4
         if repeated and n_bytes <= _REPEATED_LIMIT and self._has_room(n_tokens):
             self.store.fetch(
                 [keys[i] for i in repeated],

@@ -43,7 +43,6 @@ def best_precision(encoder, pad_id, device):
     Parameters
     ----------
     encoder : transformers.PreTrainedModel or PooledEncoder
-        On the CPU.
     pad_id : int
     device : str
 
@@ -60,6 +59,8 @@ def best_precision(encoder, pad_id, device):
 
 def bears_bfloat16(encoder, pad_id):
     """Say whether two documents have nearly the same vectors under autocast as in float32.
+
+    A classifier that was trained on another device is still there.
 
     The configuration keeps the answer, so that no training, pickle or folder changes it.
     """
@@ -78,8 +79,10 @@ def _agrees_in_bfloat16(encoder, pad_id):
     encoder.eval()
     try:
         full = _vectors(encoder, rows, pad_id)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(full.device.type, torch.bfloat16):
             half = _vectors(encoder, rows, pad_id).float()
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:  # DeBERTa fills its masks with a number that bfloat16 does not have
         return False
     finally:
@@ -93,7 +96,7 @@ def _vectors(encoder, rows, pad):
     """Return the mean of the tokens: a new head would add its own chance to the comparison."""
     if getattr(encoder.config, "is_encoder_decoder", False):
         return _logits(encoder, rows, pad)
-    inputs = _inputs(rows, pad)
+    inputs = _inputs(encoder, rows, pad)
     with torch.no_grad():
         hidden = encoder.base_model(**inputs)[0]
     return pool_tokens(hidden, inputs["attention_mask"], "mean")
@@ -105,13 +108,14 @@ def _ids(tokenizer):
 
 def _logits(encoder, rows, pad):
     with torch.no_grad():
-        return encoder(**_inputs(rows, pad)).logits
+        return encoder(**_inputs(encoder, rows, pad)).logits
 
 
-def _inputs(rows, pad):
+def _inputs(encoder, rows, pad):
+    device = next(encoder.parameters()).device
     flat, starts, lengths = laid_out(rows)
     inputs = encoder_inputs(flat, starts, lengths, pad_id=pad)
-    return {name: torch.from_numpy(x) for name, x in inputs.items()}
+    return {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
 
 
 def _same(logits, others, both, tolerance=_TOLERANCE):

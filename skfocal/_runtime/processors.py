@@ -42,7 +42,10 @@ def _said_processors(default: int) -> int:
         ) from None
 
 
-def said_threads() -> int | None:
-    """Return the number of OMP_NUM_THREADS, which may be a list for nested levels."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+def said_threads(name: str = "OMP_NUM_THREADS") -> int | None:
+    """Return the number in a variable, which may be a list for nested levels.
+
+    What is empty or no number is as good as not said, as OpenMP has it.
+    """
+    first = os.environ.get(name, "").split(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None

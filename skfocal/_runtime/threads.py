@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from skfocal._runtime.processors import available_processors
+from skfocal._runtime.processors import available_processors, said_threads
 
 _SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _AT_IMPORT = torch.get_num_threads()
@@ -22,7 +22,7 @@ def available_threads():
     """
     mind_fork()  # the number after the block is that of a forked process
     n = torch.get_num_threads()
-    is_said = n != _AT_IMPORT or any(name in os.environ for name in _SAID)
+    is_said = n != _AT_IMPORT or any(map(said_threads, _SAID))
     available = n if is_said else available_processors()
     if available >= n:
         yield

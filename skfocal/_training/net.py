@@ -329,7 +329,10 @@ class FocalNet(NeuralNet):
         with MAKING:
             frozen = getattr(self, "frozen_", None)
             if frozen is None or not frozen.is_current():
+                keeps = frozen is not None and frozen.store is not None
                 frozen = FrozenLayers(self.module_.model, self.freeze, self.precision)
+                if keeps and frozen.is_constant:
+                    frozen.start_keeping()
                 self.frozen_ = frozen
         return frozen if frozen.is_constant else None
 

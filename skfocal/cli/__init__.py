@@ -199,7 +199,6 @@ def predict(
     with _errors_in_words():
         import numpy as np
 
-        import skfocal._runtime.openmp  # noqa: F401  before anything else imports torch
         from skfocal._estimator.fitted_model import predicting
         from skfocal.classifier import BertFocalClassifier
 

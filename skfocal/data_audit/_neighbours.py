@@ -6,13 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from skfocal._runtime.openmp import torch  # before anything else loads it
-
-# isort: split
 from skfocal._data.batches import Collator, TokenDataset, sorted_batches
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import Tokens, tokenize

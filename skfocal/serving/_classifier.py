@@ -42,7 +42,8 @@ class OnnxClassifier:
     """A classifier that :meth:`skfocal.BertFocalClassifier.to_onnx` wrote.
 
     It gives the answers of the estimator at the time of the export, with its `proba`,
-    `temperature` and `decision`. It imports neither torch nor transformers nor scikit-learn.
+    `temperature` and `decision`, computed in float32. It imports neither torch nor transformers
+    nor scikit-learn.
 
     The graph has no gradients, so there is no `explain`: load what
     :meth:`~skfocal.BertFocalClassifier.save_pretrained` wrote for that, or use LIME with
@@ -94,6 +95,7 @@ class OnnxClassifier:
             for name in ("tokenizers", "onnxruntime")
         )
         path = Path(folder).expanduser()
+        options = _options(onnxruntime, n_threads)  # a mistake there is not the folder's
         with files.refusing(path, "to_onnx"):
             head = _read_head(path)
             contents = {name: _checked(path, name, head) for name in (GRAPH, TOKENIZER)}
@@ -109,7 +111,7 @@ class OnnxClassifier:
             self._truncation.check()
             self._encoding = threading.Lock()
             self._session = onnxruntime.InferenceSession(
-                contents[GRAPH], _options(onnxruntime, n_threads), providers=list(providers)
+                contents[GRAPH], options, providers=list(providers)
             )
             self._inputs = {value.name for value in self._session.get_inputs()}
             _check_length(self.max_length_, self._session.get_modelmeta().custom_metadata_map)
@@ -249,7 +251,7 @@ def _options(onnxruntime: Any, n_threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only, which are raised
     options.intra_op_num_threads = int(n_threads or said_threads() or _fewer_than_the_machine_has())
-    # Threads that spin take the processor from others for a second after each call. torch's sleep,
+    # Threads that spin take the processor from others (docs/benchmarks/busy.md). torch's sleep,
     # too, unless this variable says otherwise.
     spins = os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE"
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))

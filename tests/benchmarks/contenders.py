@@ -555,6 +555,9 @@ def answer(contender, command):
 
 def start(contender, settings):
     """Return the contender, ready to be timed."""
+    contender.settings = SimpleNamespace(**settings)
+    contender.prepare()  # before torch, whose threads sleep if skfocal comes first
+
     import torch
     from transformers.utils import logging
 
@@ -563,8 +566,6 @@ def start(contender, settings):
         torch.set_num_threads(settings["threads"])
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    contender.settings = SimpleNamespace(**settings)
-    contender.prepare()
     return contender
 
 

@@ -111,6 +111,11 @@ class Skfocal(contenders.Contender):
     def __init__(self, parameters):
         self.parameters = parameters
 
+    def prepare(self):
+        import skfocal
+
+        assert skfocal
+
     def fit(self, texts, labels, seed):
         from skorch.callbacks import Callback
 
@@ -166,8 +171,6 @@ def main():
     peer = PEERS.get(order["name"])
     network = NETWORKS.get(order["name"], lambda contender: contender.net.module_)
     contender = peer() if peer else Skfocal(order["parameters"])
-    if not peer:
-        import skfocal  # noqa: F401  before torch, as a user of skfocal would
     contenders.start(contender, order["settings"])
     contenders.seed_all(order["seed"])
     tried = not order["parameters"] or peer
