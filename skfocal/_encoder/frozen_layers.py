@@ -255,7 +255,7 @@ class FrozenLayers:
         """Return the outputs of a padded batch, (n, length, width), kept or computed now."""
         ids = stored_ids(**{name: x.numpy() for name, x in inputs.items()})
         lengths, keys = [len(row) for row in ids], [_key(row) for row in ids]
-        kept = self.store.find(keys) if self.store else [None] * len(keys)
+        kept: Any = self.store.find(keys) if self.store else [None] * len(keys)
         missing = [i for i, entry in enumerate(kept) if entry is None]
         computed = self.compute([ids[i] for i in missing]) if missing else []
         hidden = np.zeros((*inputs["input_ids"].shape, self.width), np.float32)
