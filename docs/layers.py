@@ -74,7 +74,6 @@ LAYERS = {
     "sharing": ["_utils", "_runtime", "_data", "_encoder", "_estimator", "classifier"],
     "cli": [
         "_utils",
-        "_runtime",
         "_storage",
         "_estimator",
         "report",
