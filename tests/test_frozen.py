@@ -141,6 +141,26 @@ def test_a_prediction_does_not_fail_where_nothing_can_be_kept(make, data, monkey
         np.testing.assert_array_equal(clf.predict_proba(X), proba)
 
 
+def test_what_is_kept_of_some_documents_is_their_own(make, data):
+    clf, X = make(freeze=1).fit(*data), imbalanced(seed=1)[0]
+    expected = pickle.loads(pickle.dumps(clf)).predict_proba(X)
+    before = cache_info()["documents_frozen"]
+    clf.predict(X[1::2])
+    clf.predict(X)  # the second time for every other document
+    assert 0 < cache_info()["documents_frozen"] - before < len(set(X) - set(data[0]))
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+def test_a_cleared_cache_stays_empty(make, data):
+    clf = make(freeze=1).fit(*data)
+    folder = clf.net_.frozen_layers().store.folder
+    assert folder.exists()
+    clear_cache()
+    for _ in range(3):
+        clf.predict(imbalanced(seed=1)[0])
+    assert not list(folder.glob("*.data"))
+
+
 def test_a_classifier_from_a_file_keeps_nothing(make, data, monkeypatch):
     clf = pickle.loads(pickle.dumps(make(freeze=1).fit(*data)))
     monkeypatch.setattr(frozen_layers, "shared_folder", no_place)

@@ -7,7 +7,7 @@ import sys
 import joblib
 import pytest
 
-from skfocal import OnnxClassifier
+from skfocal import BertFocalClassifier, OnnxClassifier
 from skfocal._runtime.processors import available_processors
 
 SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "LOKY_MAX_CPU_COUNT")
@@ -94,14 +94,18 @@ def test_the_count_is_that_of_joblib(monkeypatch, limit):
         assert available_processors() == joblib.cpu_count()
 
 
-def test_a_limit_of_processors_may_be_empty_but_not_a_word(onnx_folder, monkeypatch):
+def test_a_limit_of_processors_may_be_empty_but_not_a_word(onnx_folder, tmp_path, monkeypatch):
     for name in ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     without = available_processors()
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "")
     assert available_processors() == without
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
-    for call in (available_processors, lambda: OnnxClassifier(onnx_folder)):
+    for call in (
+        available_processors,
+        lambda: OnnxClassifier(onnx_folder),
+        lambda: BertFocalClassifier.from_pretrained(tmp_path),  # before it looks for the files
+    ):
         with pytest.raises(ValueError, match="^LOKY_MAX_CPU_COUNT is 'two'; set it to a whole num"):
             call()
 

@@ -271,6 +271,8 @@ class FrozenLayers:
     def _keep_repeated(self, keys, outputs):
         """Keep those of predicted documents that were predicted before."""
         with _LISTING:
+            if self.store not in _STORES.values():
+                return  # it was cleared, and nothing would clear it again
             repeated = [i for i, key in enumerate(keys) if key in _PREDICTED]
             if len(_PREDICTED) > _MOST_PREDICTED:
                 _PREDICTED.clear()

@@ -60,9 +60,9 @@ def best_precision(encoder, pad_id, device):
 def bears_bfloat16(encoder, pad_id):
     """Say whether two documents have nearly the same vectors under autocast as in float32.
 
-    A classifier that was trained on another device is still there.
-
-    The configuration keeps the answer, so that no training, pickle or folder changes it.
+    They are computed where the encoder is, which for one that was trained before may be another
+    device than that of the next training. The configuration keeps the answer, so that no
+    training, pickle or folder changes it.
     """
     found = found_settings(encoder)
     if not isinstance(found.get("bfloat16"), bool):

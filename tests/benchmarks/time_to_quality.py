@@ -61,7 +61,7 @@ ALL_TOGETHER = {SINGLE: ("accuracy", "accuracy %"), SEVERAL: ("f1_micro", "micro
 
 
 def run(order, peer, options):
-    """Return the points of a contender, ``(seconds, labels)``, and whether it came to its end."""
+    """Return the points of a contender, as timed.py sends them, and whether it came to its end."""
     command, environment = peers.launch(timed, peer, options.peers_env)
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w") as log:
         order["started"] = time.time()
