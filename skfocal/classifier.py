@@ -313,8 +313,8 @@ class BertFocalClassifier(
         Precision of training. "bfloat16": the encoder runs under autocast, with weights in
         float32. "float16": for devices without bfloat16; the loss is scaled up so that small
         gradients are not lost, and updates that overflow are skipped. "auto": bfloat16 on CUDA
-        and on processors with instructions for it, unless two short texts show that the encoder
-        needs more; float32 elsewhere. Results then differ a little between processors, see
+        and on processors with fast instructions for it, unless two short texts show that the
+        encoder needs more; float32 elsewhere. Results then differ a little between processors, see
         :doc:`the measurements </benchmarks/precision>`.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None

@@ -23,7 +23,7 @@ TAKES = {True: "bfloat16", False: "float32"}
 
 @pytest.fixture
 def has(monkeypatch):
-    """Return a function that says whether the processor has instructions for bfloat16."""
+    """Return a function that says whether the processor is fast in bfloat16."""
     return lambda it: monkeypatch.setattr("skfocal._encoder.promises.cpu_has_bfloat16", lambda: it)
 
 
@@ -59,6 +59,9 @@ def test_the_named_precision_stays(make, data, has):
     ("flags", "capability", "expected"),
     [
         ({"avx512_bf16": True}, "AVX512", True),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "AVX512", True),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "AVX512", False),  # AMX is hidden
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "AVX512", True),
         ({"amx_bf16": True}, "AVX512", True),
         ({"sve_bf16": True}, "SVE256", True),
         ({"avx512_bf16": True}, "AVX2", False),  # ATEN_CPU_CAPABILITY

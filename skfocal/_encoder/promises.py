@@ -49,7 +49,7 @@ def best_precision(encoder, pad_id, device):
     Returns
     -------
     {"bfloat16", "float32"}
-        On a CPU, bfloat16 if the processor has instructions for it and :func:`bears_bfloat16`.
+        On a CPU, bfloat16 if the processor is fast in it, and :func:`bears_bfloat16`.
     """
     kind = torch.device(device).type
     if kind == "cuda" or (kind == "cpu" and cpu_has_bfloat16() and bears_bfloat16(encoder, pad_id)):

@@ -127,7 +127,7 @@ def warn_bfloat16(name, precision, device):
     if precision == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
         warn(
             f"{name}='bfloat16' is slower than 'float32' on this processor, which has no "
-            "instructions for it."
+            "fast instructions for it."
         )
 
 

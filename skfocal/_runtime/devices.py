@@ -17,8 +17,6 @@ from skfocal._utils.messages import excerpt
 
 # The dtype of autocast for each `precision`.
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-# Of x86 and of ARM, as torch names them.
-_BFLOAT16 = ("amx_bf16", "avx512_bf16", "sve_bf16")
 _CPU = threading.RLock()
 _HELD = threading.local()
 # Functions and methods of torch, and of torch.nn.init, that take a generator.
@@ -80,12 +78,16 @@ def resolve_device(device):
 
 
 def cpu_has_bfloat16():
-    """Say whether the processor has instructions for bfloat16 that torch may use.
+    """Say whether the processor has fast instructions for bfloat16 that torch may use.
 
-    The environment variable ATEN_CPU_CAPABILITY limits what it may use.
+    Intel's have AVX512-BF16 at half the rate of float32 (docs/benchmarks/speed-base.md). What is
+    fast there is AMX, which virtual machines often hide. The environment variable
+    ATEN_CPU_CAPABILITY limits what torch may use.
     """
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    present = any(flags.get(name, False) for name in _BFLOAT16)
+    is_intel = "Intel" in flags.get("cpu_name", "")
+    fast = ("amx_bf16", "sve_bf16") if is_intel else ("amx_bf16", "avx512_bf16", "sve_bf16")
+    present = any(flags.get(name, False) for name in fast)
     return present and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "SVE"))
 
 

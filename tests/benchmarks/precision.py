@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/precision.py --jobs 2 --paths ohsumed=FILE
 
-Ten minutes a seed on one core that has instructions for bfloat16. Both precisions get the
+Ten minutes a seed on one core with fast instructions for bfloat16. Both precisions get the
 same documents, head and order. Each result is a line of docs/benchmarks/precision.jsonl; a run that
 is already there is not repeated. Writes docs/benchmarks/precision.md.
 """

@@ -245,7 +245,7 @@ def describe(settings, machine, train, test):
     encoder = "MiniLM" if is_minilm else "Random weights of the size of BERT-base"
     return (
         f"{encoder}, `max_length={settings['max_length']}`, float32 (`skfocal, defaults` takes "
-        "bfloat16 where the processor has instructions for it, and the mean of the tokens), "
+        "bfloat16 where the processor has fast instructions for it, and the mean of the tokens), "
         f"{settings['epochs']} epoch in batches of {settings['batch_size']}; prediction in batches "
         f"of {settings['predict_batch_size']}, except that skfocal sizes its batches by tokens. "
         f"{machine['threads']} threads on {machine['device']}. {versions}.\n\n"
