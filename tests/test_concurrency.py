@@ -7,7 +7,7 @@ import pickle
 import sys
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from tiny_encoders import wordpiece
 from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import clear_cache
+from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._runtime.array_store import FileStore, MemoryStore
 from skfocal._runtime.workers import shared_folder
 
@@ -31,7 +32,7 @@ SETTINGS = {
     "frozen int8": {"freeze": 1, "predict_precision": "int8"},
     "trained in bfloat16": {"precision": "bfloat16", "freeze": 1},
 }
-SLOW_HERE = pytest.mark.filterwarnings("ignore:.*no instructions for it:UserWarning")
+SLOW_HERE = pytest.mark.filterwarnings("ignore:.*no fast instructions for it:UserWarning")
 
 
 @pytest.fixture
@@ -93,22 +94,51 @@ def test_threads_with_texts_of_their_own_get_their_own_answers(make, data, freez
         assert np.array_equal(got, right)
 
 
-def test_fits_predictions_copies_and_emptied_caches_at_once(make, data, eager_switching):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fits_predictions_copies_and_emptied_caches_at_once(
+    make, data, eager_switching, monkeypatch, precision
+):
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
     X, y = data
-    clf = make(max_epochs=1, batch_size=20, freeze=1).fit(X, y)
+    settings = {"max_epochs": 1, "batch_size": 20, "freeze": 1, "precision": precision}
+    clf = make(**settings).fit(X, y)
     expected = clf.predict_proba(X)
     other = [f"{text} {i}" for i, text in enumerate(X)]
-    refit = make(max_epochs=1, batch_size=20, freeze=1).fit(other, y).predict_proba(X)
+    refit = make(**settings).fit(other, y).predict_proba(X)
 
     def work(i):
         if i % 4 == 0:
-            return make(max_epochs=1, batch_size=20, freeze=1).fit(other, y).predict_proba(X)
+            return make(**settings).fit(other, y).predict_proba(X)
         if i % 4 == 1:
             clear_cache()
         return (copy.deepcopy(clf) if i % 4 == 2 else clf).predict_proba(X)
 
     for i, proba in enumerate(at_once(work, 5)):  # the last one fits too
         assert np.array_equal(proba, expected if i % 4 else refit)
+
+
+def test_a_pickle_waits_for_frozen_layers_that_compute_with_rounded_weights(
+    make, data, monkeypatch
+):
+    monkeypatch.setattr("skfocal._estimator.advice.cpu_has_bfloat16", lambda: True)
+    clf = make(max_epochs=1, freeze=1, precision="bfloat16").fit(*data)
+    X = many_texts()
+    expected = clf.predict_proba(X)
+    run, pickled = FrozenLayers._run, []
+
+    def run_meanwhile(self, *args):
+        if not pickled:
+            assert self.layers[0].attention.self.query.weight.dtype == torch.bfloat16
+            pickled.append(pool.submit(pickle.dumps, clf))
+            wait(pickled, 0.5)
+            assert not pickled[0].done()
+        return run(self, *args)
+
+    monkeypatch.setattr(FrozenLayers, "_run", run_meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(clf.predict_proba(X), expected)
+        again = pickle.loads(pickled[0].result())
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
 def test_a_store_emptied_while_it_is_filled_gives_all_that_was_asked_for():
@@ -177,7 +207,8 @@ def predicted_by(process_context, clf, texts):
     ],
     ids=str,
 )
-def test_a_new_process_predicts_the_same_bits(make, data, how, settings):
+def test_a_new_process_predicts_the_same_bits(make, data, how, settings, monkeypatch):
+    monkeypatch.undo()  # batches as in a process that imports anew
     clf, texts = make(max_epochs=1, batch_size=20, **settings).fit(*data), many_texts()
     expected = clf.predict_proba(texts)
     context = multiprocessing.get_context(how)
@@ -210,7 +241,8 @@ def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent(
 
 
 @pytest.mark.slow
-def test_workers_start_anew_after_the_caches_were_cleared(make, data):
+def test_workers_start_anew_after_the_caches_were_cleared(make, data, monkeypatch):
+    monkeypatch.undo()  # batches as in the workers
     X, y = data
     search = GridSearchCV(
         make(max_epochs=1, freeze=1), {"gamma": [0, 2]}, cv=2, scoring="neg_log_loss"
@@ -223,6 +255,19 @@ def test_workers_start_anew_after_the_caches_were_cleared(make, data):
             scores.append(search.cv_results_["mean_test_score"].tolist())
             clear_cache()
         assert scores[0] == scores[1] == scores[2]
+
+
+@pytest.mark.slow
+def test_cleared_caches_leave_no_files_of_workers(make, data):
+    search = GridSearchCV(
+        make(max_epochs=1, freeze=1), {"gamma": [0, 2]}, cv=2, n_jobs=2, refit=False
+    )
+    search.fit(*data)
+    kept = {path.name.split("-")[0] for path in shared_folder().iterdir()}
+    assert {"frozen", "tokens"} <= kept
+    clear_cache()
+    assert not [*shared_folder().glob("frozen-*"), *shared_folder().glob("tokens-*")]
+    search.fit(*data)  # the workers notice
 
 
 # -- leaks -----------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ KIND = re.compile(r"(cpu:gloo,)?(cpu|cuda|mps)(:|$)")
 BRANCHES = {
     "_encoder/fast_dropout.py _attention": "dropout_on_a_device",
     "_encoder/fast_dropout.py _dropout": "dropout_on_a_device",
-    "_encoder/float32_attention.py Float32Attention.__torch_function__": "dropout_on_a_device",
+    "_encoder/float32_attention.py Float32Attention.__torch_function__": "within_autocast_is_that",
     "_encoder/frozen_layers.py ": "less_memory_gives",
     "_encoder/frozen_layers.py FrozenLayers.__init__": "less_memory_gives",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",

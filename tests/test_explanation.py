@@ -22,6 +22,7 @@ from torch import nn
 from skfocal import BertFocalClassifier, Explanation, Report, Windows
 from skfocal._data.tokenization import encodable, encode_with_places
 from skfocal._data.words import word_spans, words_of_tokens
+from skfocal._estimator.build import copied_encoder
 from skfocal._estimator.fitted_model import present_truncation
 from skfocal.explanation import _gradients
 from skfocal.explanation._gradients import Document, Embeddings, integrated_gradients
@@ -487,6 +488,16 @@ def test_two_threads_explain_at_once(fitted):
     for document, other in zip(alone, [*parts[0], *parts[1]], strict=True):
         assert (document.attributions == other.attributions).all()
     assert not clf.net_.plain_module().training
+
+
+def test_copies_that_are_made_meanwhile_are_whole(fitted):
+    clf, X, _ = fitted
+    with ThreadPoolExecutor(1) as pool:
+        explained = pool.submit(clf.explain, X[:6])
+        while not explained.done():
+            module, _ = copied_encoder(clf)
+            assert not module.model.get_input_embeddings()._forward_hooks
+    assert len(explained.result()) == 6
 
 
 # -- texts that are hard ---------------------------------------------------------------------------

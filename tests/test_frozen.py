@@ -1,6 +1,7 @@
 """Outputs of frozen layers: kept or not, the same bits; close to the plain forward pass."""
 
 import collections
+import copy
 import math
 import pickle
 import warnings
@@ -151,6 +152,14 @@ def test_what_is_kept_of_some_documents_is_their_own(make, data):
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
+def test_what_one_encoder_predicts_another_has_not(make, data):
+    clf, other = (make(freeze=freeze).fit(*data) for freeze in (1, 2))
+    before = cache_info()["documents_frozen"]
+    for model in (clf, other):
+        model.predict(imbalanced(seed=1)[0])
+    assert cache_info()["documents_frozen"] == before
+
+
 def test_a_cleared_cache_stays_empty(make, data):
     clf = make(freeze=1).fit(*data)
     folder = clf.net_.frozen_layers().store.folder
@@ -188,6 +197,18 @@ def test_pickle_predicts_the_same_bits_without_the_kept_outputs(make, data):
     clear_cache()
     assert np.array_equal(pickle.loads(blob).predict_proba(data[0]), proba)
     assert np.array_equal(clf.predict_proba(data[0]), proba)
+
+
+@pytest.mark.parametrize("freeze", [0, 1])
+def test_a_copied_net_has_layers_of_its_own(make, data, freeze):
+    clf = make(freeze=freeze).fit(*data)
+    proba = clf.predict_proba(data[0])
+    copied = copy.copy(clf)
+    copied.net_ = copy.deepcopy(clf.net_)
+    with torch.no_grad():
+        for parameter in clf.net_.module_.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(copied.predict_proba(data[0]), proba)
 
 
 def test_changed_weights_are_noticed(make, data):

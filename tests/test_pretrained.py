@@ -68,3 +68,14 @@ def test_clearing_makes_it_read_again(make, data):
     before = counts()
     make(max_epochs=1).fit(*data)
     assert (counts() - before).tolist() == [1, 1, len(set(data[0]))]
+
+
+def test_counts_do_not_go_down_where_processes_share_files(make, data, monkeypatch):
+    monkeypatch.setattr("skfocal._data.tokens.has_siblings", lambda: True)
+    clear_cache()
+    make(max_epochs=1).fit(*data)
+    before = cache_info()
+    clear_cache()
+    assert cache_info() == before
+    make(max_epochs=1).fit(*data)
+    assert cache_info()["texts_tokenized"] == before["texts_tokenized"] + len(set(data[0]))

@@ -14,7 +14,7 @@ from skfocal._data.tokenization import TruncationSpec, encodable, encode, window
 from skfocal._runtime import shared_payload
 from skfocal._runtime.array_store import FileStore, MemoryStore, PackedStore
 from skfocal._runtime.process_group import ALONE
-from skfocal._runtime.workers import has_siblings, shared_folder
+from skfocal._runtime.workers import has_siblings, remove_shared, shared_folder
 from skfocal._utils.hashing import digest
 
 
@@ -253,10 +253,13 @@ def token_cache_info():
 
 
 def clear_token_cache():
-    """Forget the token ids kept from earlier calls in this process."""
+    """Forget the token ids kept from earlier calls, and remove the files that processes share."""
     _MEMORY.clear()
     with ENCODING:
-        _SHARED.clear()
+        stores = list(_SHARED.values())
+    for store in stores:  # a call in another thread may go on with one
+        store.clear()
+    remove_shared("tokens-*")
 
 
 def _fingerprint(tokenizer):

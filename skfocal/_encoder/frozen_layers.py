@@ -26,7 +26,7 @@ from skfocal._encoder.structure import (
 from skfocal._runtime.array_store import FileStore
 from skfocal._runtime.devices import AUTOCAST
 from skfocal._runtime.warnings import warn
-from skfocal._runtime.workers import shared_folder
+from skfocal._runtime.workers import remove_shared, shared_folder
 from skfocal._utils.hashing import digest
 
 _STORES: dict = {}  # folder -> FileStore
@@ -34,7 +34,7 @@ _LISTING = threading.Lock()  # of the stores, their count and the predicted docu
 _n_forgotten = 0  # documents of stores that were cleared
 _LIMIT = 16_000_000_000  # bytes in files
 _REPEATED_LIMIT = _LIMIT // 4  # bytes of one store, above which predictions add nothing
-_PREDICTED: set = set()  # keys of documents that were predicted
+_PREDICTED: set = set()  # folder and key of documents that were predicted
 _MOST_PREDICTED = 100_000
 _WIDTH = 7  # tokens of the longer of two rows that try a replay
 _AT_ONCE = 256  # documents between two writes
@@ -49,8 +49,8 @@ _SHORT = {"cpu": 64}
 class FrozenLayers:
     """Compute, keep and replay the output of the lowest layers of an encoder.
 
-    The layers run without dropout. Computing and replaying temporarily change the encoder, so
-    threads take turns by holding `lock`.
+    The layers run without dropout. Computing and replaying temporarily change the encoder: where
+    several threads use it, the caller lets them take turns.
 
     Parameters
     ----------
@@ -63,7 +63,6 @@ class FrozenLayers:
     """
 
     def __init__(self, encoder, n_layers, precision):
-        self.lock = threading.RLock()
         self.encoder = encoder
         self.layers = layers_of(encoder)[:n_layers]
         self.precision = precision
@@ -219,7 +218,10 @@ class FrozenLayers:
     # -- keep and replay -------------------------------------------------------------------
 
     def start_keeping(self):
-        """Keep outputs from now on, and take those that are kept; who only predicts does not."""
+        """Keep outputs from now on, and take those that are kept.
+
+        A process that only predicts does not.
+        """
         if self.store is None:
             self.store = self._open_store()
 
@@ -270,13 +272,14 @@ class FrozenLayers:
 
     def _keep_repeated(self, keys, outputs):
         """Keep those of predicted documents that were predicted before."""
+        documents = [(self.store.folder, key) for key in keys]
         with _LISTING:
-            if self.store not in _STORES.values():
+            if not self._is_listed():
                 return  # it was cleared, and nothing would clear it again
-            repeated = [i for i, key in enumerate(keys) if key in _PREDICTED]
+            repeated = [i for i, document in enumerate(documents) if document in _PREDICTED]
             if len(_PREDICTED) > _MOST_PREDICTED:
                 _PREDICTED.clear()
-            _PREDICTED.update(keys)
+            _PREDICTED.update(documents)
         n_tokens = sum(len(outputs[i]) for i in repeated)
         n_bytes = self.store.n_bytes + n_tokens * self.width * 4
         if repeated and n_bytes <= _REPEATED_LIMIT and self._has_room(n_tokens):
@@ -284,6 +287,11 @@ class FrozenLayers:
                 [keys[i] for i in repeated],
                 lambda rows: [(outputs[repeated[row]], 0) for row in rows],
             )
+            if not self._is_listed():  # cleared by another thread meanwhile
+                self.store.clear()
+
+    def _is_listed(self):
+        return self.store in list(_STORES.values())
 
     @contextlib.contextmanager
     def replay(self, hidden):
@@ -332,3 +340,4 @@ def clear_frozen_cache():
         _PREDICTED.clear()
     for store in stores:  # a fit in another thread may go on with one
         store.clear()
+    remove_shared("frozen-*")  # of workers, too

@@ -101,7 +101,8 @@ def copied_encoder(earlier, parameters=None):
     A copy, since what ends a training early must not leave the weights half way. With
     `parameters`, those of a new training, it gets their dropout.
     """
-    module = copy.deepcopy(earlier.net_.plain_module())
+    with earlier.net_.module_at_rest() as module:
+        module = copy.deepcopy(module)
     module.head = None  # what there was to say of it has been said
     if parameters is not None and parameters.dropout is not None:
         set_dropout(module.model, parameters.dropout)

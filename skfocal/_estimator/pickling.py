@@ -33,8 +33,10 @@ def to_plain(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
     state = state.copy()
     net, tokenizer = state.pop("net_", None), state.pop("tokenizer_", None)
     if net is not None:
+        with net.module_at_rest() as module:
+            plain = module_to_plain(module, tokenizer)
         state["_plain"] = {
-            **module_to_plain(net.plain_module(), tokenizer),
+            **plain,
             "history": [dict(row) for row in net.history],
             "moments": _as_arrays(net.moments()),
         }

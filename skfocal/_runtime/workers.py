@@ -50,13 +50,23 @@ def shared_folder():
         hasattr(os, "getuid") and root.lstat().st_uid != os.getuid()
     ):  # lstat: a link counts as its creator's
         raise PermissionError(f"{str(root)!r} belongs to another user.")
-    folder = root / str(os.getppid() if has_siblings() else os.getpid())
+    folder = _place()
     if not folder.exists():
         for other in root.iterdir():
             if other.name.isdigit() and not _is_alive(int(other.name)):
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(exist_ok=True)
     return folder
+
+
+def remove_shared(pattern):
+    """Remove from the shared folder what has such a name, whichever process has made it."""
+    for path in _place().glob(pattern):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _place():
+    return _root() / str(os.getppid() if has_siblings() else os.getpid())
 
 
 def _root():

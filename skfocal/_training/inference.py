@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import threading
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from skfocal._runtime.allocator import kept_memory
 from skfocal._runtime.threads import mind_fork
 
 _TOKENS_AT_ONCE = 1024  # of a batch in prediction on a CPU; docs/benchmarks/ways.md
-MAKING = threading.RLock()  # held while a prediction builds what other threads wait for
 
 
 def compute_logits(net, tokens, precision):
@@ -88,14 +86,22 @@ def _reduced(net, precision):
 
     A change of weights that torch does not count, through their ``.data``, goes unseen.
     """
-    module = net.plain_module()
+    found, reduced = net.reduced_
+    if found == _key(net.plain_module(), precision):
+        return reduced
+    with net.module_at_rest() as module:
+        key = _key(module, precision)
+        found, reduced = net.reduced_  # another thread may have made it, or may forget it now
+        if found != key:
+            net.reduced_, reduced = (None, None), None  # free the old copy first
+            reduced = reduced_copy(module, precision)
+            net.reduced_ = key, reduced
+        return reduced
+
+
+def _key(module, precision):
     versions = [0 if p.is_inference() else p._version for p in module.parameters()]
-    key = precision, versions, [p.data_ptr() for p in module.parameters()]
-    with MAKING:
-        if net.reduced_[0] != key:
-            net.reduced_ = None, None  # free the old copy first
-            net.reduced_ = key, reduced_copy(module, precision)
-        return net.reduced_[1]
+    return precision, versions, [p.data_ptr() for p in module.parameters()]
 
 
 def prediction_batches(net, dataset):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from skfocal._runtime.devices import AUTOCAST
 from skfocal._runtime.process_group import ALONE, full, like, load
 from skfocal._runtime.threads import mind_fork
 from skfocal._training.checkpoints import Checkpoints
-from skfocal._training.inference import MAKING, compute_features, compute_logits, prediction_batches
+from skfocal._training.inference import compute_features, compute_logits, prediction_batches
 from skfocal._training.loop import StopTraining, TrainingLoop
 from skfocal._training.microbatches import MicroBatches
 from skfocal._training.optimization import parameter_groups
@@ -86,6 +87,7 @@ class FocalNet(NeuralNet):
         self.weight_decay = weight_decay
         self.layer_decay = layer_decay
         self.predict_microbatches_ = MicroBatches("prediction")
+        self.lock_ = threading.RLock()  # held while something changes the module for a while
         super().__init__(module, criterion, **kwargs)
 
     # -- training --------------------------------------------------------------------------
@@ -174,8 +176,14 @@ class FocalNet(NeuralNet):
                 }
 
     def __getstate__(self):
-        """Leave out the documents of a training that goes on."""
-        return {**super().__getstate__(), "loop_": None}
+        """Leave out the documents of a training that goes on, and what a copy has of its own."""
+        state = {**super().__getstate__(), "loop_": None}
+        return {name: x for name, x in state.items() if name not in ("lock_", "frozen_")}
+
+    def __setstate__(self, state):
+        """Give the copy a lock."""
+        super().__setstate__(state)
+        self.lock_ = threading.RLock()
 
     # -- what skorch's loop calls ----------------------------------------------------------
 
@@ -259,7 +267,7 @@ class FocalNet(NeuralNet):
         windows = x.pop("pieces", None)
         with contextlib.ExitStack() as stack:
             if frozen := self.frozen_layers():
-                stack.enter_context(frozen.lock)
+                stack.enter_context(self.lock_)
                 stack.enter_context(frozen.replay(frozen.batch(**x)))
             stack.enter_context(self.autocast())
             x = to_device(x, self.device)
@@ -326,7 +334,7 @@ class FocalNet(NeuralNet):
         strategy = self.loop_ and self.loop_.strategy
         if not self.freeze or self.compile or not getattr(strategy, "in_parts", True):
             return None
-        with MAKING:
+        with self.lock_:
             frozen = getattr(self, "frozen_", None)
             if frozen is None or not frozen.is_current():
                 keeps = frozen is not None and frozen.store is not None
@@ -335,6 +343,15 @@ class FocalNet(NeuralNet):
                     frozen.start_keeping()
                 self.frozen_ = frozen
         return frozen if frozen.is_constant else None
+
+    @contextlib.contextmanager
+    def module_at_rest(self):
+        """Yield the plain module to copy, read or change it; threads that change it wait.
+
+        It changes while its frozen layers compute or are replayed, and while it is explained.
+        """
+        with self.lock_:
+            yield self.plain_module()
 
     def logits(self, tokens, precision=None):
         """Return float32 logits of shape (n, n_classes) for :class:`Tokens`, in their order.

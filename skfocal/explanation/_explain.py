@@ -62,9 +62,8 @@ def explain(estimator: Any, X: Documents, target: Any, n_steps: int) -> Explanat
 @contextlib.contextmanager
 def _explaining(model: FittedModel) -> Iterator[Embeddings]:
     """Yield the embeddings of a model whose logits can be differentiated."""
-    module, frozen = model.net.plain_module(), model.net.frozen_layers()
-    embeddings = Embeddings(module)
-    with frozen.lock if frozen else contextlib.nullcontext():  # others may replay its layers
+    with model.net.module_at_rest() as module:
+        embeddings = Embeddings(module)
         with differentiable(module), embeddings.replaced():
             yield embeddings
 

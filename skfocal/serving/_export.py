@@ -73,7 +73,8 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     folder : str or path
     """
     encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
-    module = copy.deepcopy(estimator.net_.plain_module()).cpu().eval()
+    with estimator.net_.module_at_rest() as module:
+        module = copy.deepcopy(module).cpu().eval()
     if needs_equal_lengths(module.model):
         raise ValueError(
             f"A graph computes padded batches, and padding changes the answers of "
