@@ -168,7 +168,9 @@ def main():
         f"BERT-base (random weights), batches of 32, one epoch of {options.documents} documents, "
         f"up to 512 tokens, from texts to a trained model; torch {torch.__version__} on "
         f"{device_name()}, {peak / 1e12:.0f} TFLOP/s. {options.repeats} turns: medians, with the "
-        "range of the ratios in brackets."
+        "range of the ratios in brackets. The goals: 3 times as fast as skorch's recipe and 1.3 "
+        "times as Trainer with grouped lengths, a utilisation of 45 % on 20 Newsgroups, and no "
+        "more memory than Trainer."
     ]
     with tempfile.TemporaryDirectory() as folder:
         make_encoder(folder, options.small)

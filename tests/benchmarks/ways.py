@@ -30,6 +30,7 @@ from skfocal._data.tokens import tokenize
 from skfocal._encoder import fast_dropout
 from skfocal._encoder.dropout import set_attention_dropout, set_dropout
 from skfocal._encoder.fast_dropout import FastDropout
+from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.module import EncoderClassifier
 from skfocal._encoder.pooled import with_pooling
 from skfocal._encoder.pretrained import load_tokenizer
@@ -38,6 +39,8 @@ from skfocal._runtime.allocator import kept_memory
 
 BATCH = 16
 MEAN = "no dropout, mean of the tokens"
+DEFAULTS = f"{MEAN}, bfloat16"
+ALL_HALF = f"{DEFAULTS} in attention, too"
 
 
 class Data:
@@ -85,7 +88,7 @@ class Training:
     def __init__(
         self, data, *, memory=True, fused=True, first_token=True, fast=True, bits=False,
         rows=False, fused_residual=False, micro=None, budget=None, threads=None, half=False,
-        compile=False, dropout=None, attention=None, mean=False,
+        half_attention=False, compile=False, dropout=None, attention=None, mean=False,
     ):  # fmt: skip
         self.batches = data.batches(budget is None and BATCH, budget)
         self.threads = threads or torch.get_num_threads()
@@ -96,6 +99,8 @@ class Training:
             _fuse_residuals(self.module)
         self.micro = micro
         self.half = half
+        widens = half and not half_attention
+        self.attention = Float32Attention if widens else contextlib.nullcontext
         self.memory = kept_memory if memory else contextlib.nullcontext
         self.fast = FastDropout if fast and dropout != 0 else contextlib.nullcontext
         self.masks = _by_bits if bits else fast_dropout._dropout
@@ -125,7 +130,8 @@ class Training:
             start = time.perf_counter()
             for batch in self.batches:
                 for x, y in self._parts(*batch):
-                    with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                    autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.half)
+                    with autocast, self.attention():
                         logits = self.step(x["input_ids"], x["attention_mask"])
                     (F.cross_entropy(logits.float(), y) * len(y) / len(batch[1])).backward()
                 self.optimizer.step()
@@ -211,7 +217,8 @@ def trainings(data, compile, only):
         "no dropout, one thread": {"dropout": 0.0, "threads": 1},
         "no dropout, bfloat16": {"dropout": 0.0, "half": True},
         MEAN: {"dropout": 0.0, "mean": True},
-        "no dropout, mean of the tokens, bfloat16": {"dropout": 0.0, "mean": True, "half": True},
+        DEFAULTS: {"dropout": 0.0, "mean": True, "half": True},
+        ALL_HALF: {"dropout": 0.0, "mean": True, "half": True, "half_attention": True},
     }
     if compile:
         ways["no dropout, torch.compile"] = {"dropout": 0.0, "compile": True}
@@ -303,7 +310,7 @@ def profile_step(training):
     events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
     total = sum(e.self_cpu_time_total for e in events)
     lines = ["| operation | share of the time | calls |", "|---|---:|---:|"]
-    for event in events[:14]:
+    for event in events[:9]:
         share = event.self_cpu_time_total / total
         lines.append(f"| `{event.key}` | {100 * share:.1f} % | {event.count} |")
     return "\n".join(lines)
@@ -358,7 +365,17 @@ def main():
     if options.only:
         print(table(training, trained, train_limit))
         return
-    where = {name: profile_step(training[name]) for name in ("bare loop", "+ no dropout", MEAN)}
+    where = {
+        "in the bare loop": "bare loop",
+        "with all techniques and without dropout": "+ no dropout",
+        "with the mean of the tokens": MEAN,
+        "with the defaults, in bfloat16": DEFAULTS,
+        "with attention in bfloat16, too": ALL_HALF,
+    }
+    profiles = [
+        f"## Where the time goes {title}\n\n{profile_step(training[name])}"
+        for title, name in where.items()
+    ]
     prediction = predictions(data)
     predicted = take_turns(prediction, options.repeats)
     block = (
@@ -370,9 +387,7 @@ def main():
         f"{train_limit:.1f} documents/s in training and {predict_limit:.1f} in prediction.\n\n"
         f"## Training, batches of {BATCH}\n\n{table(training, trained, train_limit)}\n\n"
         f"## Prediction\n\n{table(prediction, predicted, predict_limit)}\n\n"
-        f"## Where the time goes in the bare loop\n\n{where['bare loop']}\n\n"
-        f"## Where the time goes with all techniques and without dropout\n\n{where['+ no dropout']}"
-        f"\n\n## The same with the mean of the tokens\n\n{where[MEAN]}"
+        + "\n\n".join(profiles)
     )
     print(block)
     if options.write:
