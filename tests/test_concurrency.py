@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import clear_cache
 from skfocal._encoder.frozen_layers import FrozenLayers
-from skfocal._runtime.array_store import FileStore, MemoryStore
+from skfocal._runtime.array_store import FileStore, MemoryStore, remove_folder
 from skfocal._runtime.workers import shared_folder
 
 N_THREADS = 4
@@ -154,6 +154,31 @@ def test_a_store_emptied_while_it_is_filled_gives_all_that_was_asked_for():
     assert [array[0] for array, _ in store.fetch([b"a" * 16, b"b" * 16], make)] == [7, 1]
     emptying.join()
     assert not store.entries
+
+
+def test_a_store_whose_folder_another_process_removes_meanwhile_starts_anew(tmp_path):
+    store, keys = FileStore(tmp_path / "store", np.int32), [b"a" * 16, b"b" * 16]
+    asked = []
+
+    def make(rows):
+        if not asked:
+            remove_folder(store.folder)
+        asked.append(rows)
+        return [(np.array([7 + i]), 0) for i in rows]
+
+    assert [array[0] for array, _ in store.fetch(keys, make)] == [7, 8]
+    assert asked == [[0], [0], [1]]
+    again = FileStore(tmp_path / "store", np.int32).fetch(keys, make)
+    assert [array[0] for array, _ in again] == [7, 8] and len(asked) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_store_does_not_hide_that_another_file_is_missing(tmp_path):
+    def make(rows):
+        raise FileNotFoundError("a vocabulary")
+
+    with pytest.raises(FileNotFoundError, match="vocabulary"):
+        FileStore(tmp_path, np.int32).fetch([b"a" * 16], make)
 
 
 def test_what_has_a_place_in_a_file_store_can_be_read(tmp_path, eager_switching):

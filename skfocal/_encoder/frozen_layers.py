@@ -274,7 +274,7 @@ class FrozenLayers:
         """Keep those of predicted documents that were predicted before."""
         documents = [(self.store.folder, key) for key in keys]
         with _LISTING:
-            if not self._is_listed():
+            if self.store not in _STORES.values():
                 return  # it was cleared, and nothing would clear it again
             repeated = [i for i, document in enumerate(documents) if document in _PREDICTED]
             if len(_PREDICTED) > _MOST_PREDICTED:
@@ -287,11 +287,9 @@ class FrozenLayers:
                 [keys[i] for i in repeated],
                 lambda rows: [(outputs[repeated[row]], 0) for row in rows],
             )
-            if not self._is_listed():  # cleared by another thread meanwhile
-                self.store.clear()
-
-    def _is_listed(self):
-        return self.store in list(_STORES.values())
+            with _LISTING:
+                if self.store.folder not in _STORES:  # cleared by another thread meanwhile
+                    self.store.clear()
 
     @contextlib.contextmanager
     def replay(self, hidden):

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import threading
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ class FileStore:
     def clear(self):
         """Forget everything and remove the files."""
         with self._lock:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_folder(self.folder)
             self._forget(None)
 
     def find(self, keys):
@@ -116,22 +117,31 @@ class FileStore:
     def fetch(self, keys, make):
         """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
         with self._lock:
-            if self._birth != (born := self._born()):
-                self._forget(born)
-            if self.limit is not None and self.n_bytes > self.limit:
-                return self._fetch_beside(keys, make)
-            shards: dict = {}
-            for i in _first_positions(keys, self._places):
-                shards.setdefault(keys[i][0] % _N_SHARDS, []).append(i)
-            while shards:
-                shard, lock = self._lock_one(shards)
-                with lock:
-                    lock.release()  # the with block holds it a second time
-                    self._refresh(shard)
-                    positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
-                    if positions:
-                        self._append(shard, [keys[i] for i in positions], make(positions))
-            return self.find(keys)
+            while True:
+                if self._birth != (born := self._born()):
+                    self._forget(born)
+                try:
+                    return self._fetch(keys, make)
+                except FileNotFoundError:
+                    if self._born() == born:
+                        raise
+                    # Another process has cleared the folder in between.
+
+    def _fetch(self, keys, make):
+        if self.limit is not None and self.n_bytes > self.limit:
+            return self._fetch_beside(keys, make)
+        shards: dict = {}
+        for i in _first_positions(keys, self._places):
+            shards.setdefault(keys[i][0] % _N_SHARDS, []).append(i)
+        while shards:
+            shard, lock = self._lock_one(shards)
+            with lock:
+                lock.release()  # the with block holds it a second time
+                self._refresh(shard)
+                positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
+                if positions:
+                    self._append(shard, [keys[i] for i in positions], make(positions))
+        return self.find(keys)
 
     def _fetch_beside(self, keys, make):
         positions = _first_positions(keys, self._places)
@@ -194,6 +204,14 @@ class FileStore:
         if path.exists():
             os.truncate(path, n_rows * size)
         return n_rows
+
+
+def remove_folder(folder):
+    """Remove a folder: for others at once, so that nobody finds a part of its files."""
+    folder = Path(folder)
+    with contextlib.suppress(OSError):
+        folder = folder.rename(folder.with_name(f"removed-{uuid.uuid4().hex}"))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class PackedStore:

@@ -80,13 +80,12 @@ def resolve_device(device):
 def cpu_has_bfloat16():
     """Say whether the processor has fast instructions for bfloat16 that torch may use.
 
-    Intel's have AVX512-BF16 at half the rate of float32 (docs/benchmarks/speed-base.md). What is
-    fast there is AMX, which virtual machines often hide. The environment variable
-    ATEN_CPU_CAPABILITY limits what torch may use.
+    Intel's AVX512-BF16 is slower than float32 (docs/benchmarks/speed-base.md). What is fast there
+    is AMX, which virtual machines often hide. The environment variable ATEN_CPU_CAPABILITY limits
+    what torch may use.
     """
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    is_intel = "Intel" in flags.get("cpu_name", "")
-    fast = ("amx_bf16", "sve_bf16") if is_intel else ("amx_bf16", "avx512_bf16", "sve_bf16")
+    fast = ["amx_bf16", "sve_bf16"] + ["avx512_bf16"] * ("AMD" in flags.get("cpu_name", ""))
     present = any(flags.get(name, False) for name in fast)
     return present and torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "SVE"))
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from skfocal._runtime.array_store import remove_folder
+
 
 def is_worker():
     """Say whether this process is a worker of loky, multiprocessing, Dask or Ray."""
@@ -46,9 +48,7 @@ def shared_folder():
     """
     root = _root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if (
-        hasattr(os, "getuid") and root.lstat().st_uid != os.getuid()
-    ):  # lstat: a link counts as its creator's
+    if not _is_own(root):
         raise PermissionError(f"{str(root)!r} belongs to another user.")
     folder = _place()
     if not folder.exists():
@@ -61,8 +61,14 @@ def shared_folder():
 
 def remove_shared(pattern):
     """Remove from the shared folder what has such a name, whichever process has made it."""
-    for path in _place().glob(pattern):
-        shutil.rmtree(path, ignore_errors=True)
+    if _root().exists() and _is_own(_root()):
+        for path in _place().glob(pattern):
+            remove_folder(path)
+
+
+def _is_own(folder):
+    # lstat: a link counts as its creator's
+    return not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
 
 
 def _place():

@@ -177,7 +177,8 @@ class FocalNet(NeuralNet):
 
     def __getstate__(self):
         """Leave out the documents of a training that goes on, and what a copy has of its own."""
-        state = {**super().__getstate__(), "loop_": None}
+        with self.lock_:
+            state = {**super().__getstate__(), "loop_": None}
         return {name: x for name, x in state.items() if name not in ("lock_", "frozen_")}
 
     def __setstate__(self, state):
