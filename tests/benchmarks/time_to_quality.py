@@ -192,8 +192,8 @@ def page(rows):
         f"`half frozen` is {text} and, where a document has one label, `alpha='balanced'`: whole "
         f"fits of {epochs} epochs, each in a new process. With `at most 300 of a class`, 300 "
         "random documents of each larger class are left. `not trained` is the encoder as it is, "
-        "with `refit_head='balanced'`. skfocal computes in the precision that `precision='auto'` "
-        "takes, the peers in float32, their default."
+        "with `refit_head='balanced'`. skfocal computes in bfloat16 where the processor is said "
+        "to have its instructions, else in float32; the peers in float32, their default."
     ]
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
         sections.append(corpus_table([row for row in rows if row["corpus"] == corpus]))
