@@ -275,7 +275,7 @@ class FrozenLayers:
         documents = [(self.store.folder, key) for key in keys]
         with _LISTING:
             if self.store not in _STORES.values():
-                return  # it was cleared, and nothing would clear it again
+                return  # it was cleared, and stays empty
             repeated = [i for i, document in enumerate(documents) if document in _PREDICTED]
             if len(_PREDICTED) > _MOST_PREDICTED:
                 _PREDICTED.clear()
@@ -287,9 +287,6 @@ class FrozenLayers:
                 [keys[i] for i in repeated],
                 lambda rows: [(outputs[repeated[row]], 0) for row in rows],
             )
-            with _LISTING:
-                if self.store.folder not in _STORES:  # cleared by another thread meanwhile
-                    self.store.clear()
 
     @contextlib.contextmanager
     def replay(self, hidden):
