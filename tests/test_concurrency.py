@@ -4,6 +4,7 @@ import copy
 import gc
 import multiprocessing
 import pickle
+import shutil
 import sys
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from skfocal import clear_cache
 from skfocal._encoder.frozen_layers import FrozenLayers
-from skfocal._runtime.array_store import FileStore, MemoryStore, remove_folder
+from skfocal._runtime.array_store import FileStore, MemoryStore
 from skfocal._runtime.workers import shared_folder
 
 N_THREADS = 4
@@ -162,7 +163,7 @@ def test_a_store_whose_folder_another_process_removes_meanwhile_starts_anew(tmp_
 
     def make(rows):
         if not asked:
-            remove_folder(store.folder)
+            shutil.rmtree(store.folder)
         asked.append(rows)
         return [(np.array([7 + i]), 0) for i in rows]
 

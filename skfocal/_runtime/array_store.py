@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 _N_SHARDS = 16
+_N_TRIES = 20  # to write to a folder that others clear meanwhile
 _ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
 
@@ -80,7 +81,7 @@ class FileStore:
         self.n_made = 0
         self._lock = threading.RLock()  # held while entries are added
         self._state = threading.Lock()  # guards the attributes that `_forget` sets
-        self._forget(self._born())
+        self._forget(None)
 
     def _forget(self, born):
         with self._state:
@@ -117,15 +118,24 @@ class FileStore:
     def fetch(self, keys, make):
         """Return the entry of each key; see :meth:`MemoryStore.fetch`."""
         with self._lock:
-            while True:
-                if self._birth != (born := self._born()):
-                    self._forget(born)
+            for _ in range(_N_TRIES):
                 try:
-                    return self._fetch(keys, make)
-                except FileNotFoundError:
-                    if self._born() == born:
+                    if self._birth != (born := self._born()):
+                        self._forget(born)
+                    found = self._fetch(keys, make)
+                    if all(entry is not None for entry in found):
+                        return found
+                except (FileNotFoundError, FileExistsError):
+                    if not self._is_cleared():
                         raise
-                    # Another process has cleared the folder in between.
+            return self._fetch_beside(keys, make)  # somebody clears it all the time
+
+    def _is_cleared(self):
+        """Say whether another process has cleared the folder, or does so now."""
+        try:
+            return self._birth != self._born()
+        except (FileNotFoundError, FileExistsError):
+            return True
 
     def _fetch(self, keys, make):
         if self.limit is not None and self.n_bytes > self.limit:
@@ -137,6 +147,8 @@ class FileStore:
             shard, lock = self._lock_one(shards)
             with lock:
                 lock.release()  # the with block holds it a second time
+                if self._birth != self._born():  # cleared before the lock was ours
+                    raise FileNotFoundError(self.folder)
                 self._refresh(shard)
                 positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                 if positions:
@@ -207,9 +219,11 @@ class FileStore:
 
 
 def remove_folder(folder):
-    """Remove a folder: for others at once, so that nobody finds a part of its files."""
+    """Remove the folder of a store: when nobody writes, and for others at once."""
     folder = Path(folder)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        for shard in range(_N_SHARDS):
+            stack.enter_context(FileLock(folder / f"{shard}.lock"))
         folder = folder.rename(folder.with_name(f"removed-{uuid.uuid4().hex}"))
     shutil.rmtree(folder, ignore_errors=True)
 
