@@ -22,6 +22,7 @@ from skfocal import clear_cache
 from skfocal._encoder.frozen_layers import FrozenLayers
 from skfocal._runtime.array_store import FileStore, MemoryStore
 from skfocal._runtime.workers import shared_folder
+from skfocal._utils.hashing import digest
 
 N_THREADS = 4
 SETTINGS = {
@@ -174,6 +175,31 @@ def test_a_store_whose_folder_another_process_removes_meanwhile_starts_anew(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+def test_writers_get_what_they_ask_for_while_others_clear_the_store(tmp_path, eager_switching):
+    numbers = [*range(48), *range(24)]
+    keys = [digest(i) for i in numbers]
+
+    def write():
+        for _ in range(30):
+            store = FileStore(tmp_path, np.int32)
+            for start in range(0, len(keys), 12):
+                part = slice(start, start + 12)
+                made = [(np.full(i % 5, i), i) for i in numbers[part]]
+                found = store.fetch(keys[part], lambda rows, made=made: [made[i] for i in rows])
+                for (array, extra), (expected, i) in zip(found, made, strict=True):
+                    assert extra == i
+                    np.testing.assert_array_equal(array, expected)
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write) for _ in range(2)]
+        while not all(writer.done() for writer in writers):
+            FileStore(tmp_path, np.int32).clear()
+    for writer in writers:
+        writer.result()
+    FileStore(tmp_path, np.int32).clear()
+    assert {path.suffix or path.name for path in tmp_path.iterdir()} <= {".lock", "lock"}
+
+
 def test_a_store_does_not_hide_that_another_file_is_missing(tmp_path):
     def make(rows):
         raise FileNotFoundError("a vocabulary")
@@ -292,7 +318,8 @@ def test_cleared_caches_leave_no_files_of_workers(make, data):
     kept = {path.name.split("-")[0] for path in shared_folder().iterdir()}
     assert {"frozen", "tokens"} <= kept
     clear_cache()
-    assert not [*shared_folder().glob("frozen-*"), *shared_folder().glob("tokens-*")]
+    left = {path.name.split(".")[-1] for path in shared_folder().glob("*-*/**/*")}
+    assert left <= {"lock"}
     search.fit(*data)  # the workers notice
 
 

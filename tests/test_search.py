@@ -35,7 +35,8 @@ def assert_same_search(one, other, X):
 
 def n_shared(kind):
     """Return how many entries and how many different ones the worker processes have kept."""
-    records = [np.fromfile(path, _RECORD) for path in shared_folder().glob(f"{kind}-*/*.index")]
+    indexes = shared_folder().glob(f"{kind}-*/files-*/*.index")
+    records = [np.fromfile(path, _RECORD) for path in indexes]
     keys = np.concatenate(records)["key"]
     return len(keys), len(np.unique(keys))
 

@@ -68,7 +68,7 @@ def test_rows_may_be_vectors(tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_cut_off(tmp_path):
     FileStore(tmp_path, np.int32).fetch(KEYS[:25], Maker())
-    for file in tmp_path.iterdir():
+    for file in tmp_path.rglob("*"):
         if file.suffix in (".data", ".index"):
             with file.open("ab") as half:
                 half.write(b"xyz")

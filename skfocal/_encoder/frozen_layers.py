@@ -244,7 +244,7 @@ class FrozenLayers:
         return self._used() + n_bytes <= _LIMIT and 2 * n_bytes < free
 
     def _used(self):
-        return sum(map(_size, self.store.folder.parent.glob("frozen-*/*.data")))
+        return sum(map(_size, self.store.folder.parent.glob("frozen-*/files-*/*.data")))
 
     def _warn_of_no_room(self):
         warn(

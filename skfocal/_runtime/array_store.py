@@ -59,8 +59,11 @@ class FileStore:
     """Keep ``(array, number)`` by key in memory-mapped files that processes share.
 
     Keys are divided into shards, each with a lock of its own. Processes that need the same entries
-    therefore work on different shards at the same time, and each entry is made only once. If
-    another process has cleared the folder, the store starts anew.
+    therefore work on different shards at the same time, and each entry is made only once.
+
+    The files are in a folder within `folder` whose name is never used again, and the locks beside
+    it. Who clears the store renames that folder, at any time and whoever writes to it: a writer
+    then misses its files, forgets what it knew of them and starts anew.
 
     Parameters
     ----------
@@ -80,31 +83,35 @@ class FileStore:
         self.limit = limit
         self.n_made = 0
         self._lock = threading.RLock()  # held while entries are added
-        self._state = threading.Lock()  # guards the attributes that `_forget` sets
-        self._forget(None)
+        self._state = threading.Lock()  # guards the attributes that `_start` sets
+        self._start(None)
 
-    def _forget(self, born):
+    def _start(self, files):
+        """Forget all entries; from now on, keep those in the folder `files`."""
         with self._state:
-            self._birth = born
+            self._files = files
             self._places: dict = {}  # key -> (shard, start, length, extra)
             self._maps: dict = {}
             self._known = [0] * _N_SHARDS  # number of index records read from each shard
             self.n_bytes = 0  # of the known entries
 
-    def _born(self):
-        """Return an identity of the folder, which changes when the folder is cleared."""
+    def _open(self):
+        """Find the folder of the files, or create it, unless the one in use is still there."""
+        if self._files is not None and self._files.exists():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "born"
-        with contextlib.suppress(FileExistsError), path.open("x"):
-            pass
-        stat = path.stat()
-        return stat.st_ino, stat.st_mtime_ns
+        with FileLock(self.folder / "lock"):
+            files = next(self.folder.glob("files-*"), None)
+            if files is None:
+                files = self.folder / f"files-{uuid.uuid4().hex}"
+                files.mkdir()
+        self._start(files)
 
     def clear(self):
         """Forget everything and remove the files."""
         with self._lock:
-            remove_folder(self.folder)
-            self._forget(None)
+            self._start(None)
+            remove_files(self.folder)
 
     def find(self, keys):
         """Return the entry of each key, or None where this process does not know it."""
@@ -120,22 +127,12 @@ class FileStore:
         with self._lock:
             for _ in range(_N_TRIES):
                 try:
-                    if self._birth != (born := self._born()):
-                        self._forget(born)
-                    found = self._fetch(keys, make)
-                    if all(entry is not None for entry in found):
-                        return found
+                    self._open()
+                    return self._fetch(keys, make)
                 except (FileNotFoundError, FileExistsError):
-                    if not self._is_cleared():
-                        raise
+                    if self._files is not None and self._files.exists():
+                        raise  # not for a file of this store
             return self._fetch_beside(keys, make)  # somebody clears it all the time
-
-    def _is_cleared(self):
-        """Say whether another process has cleared the folder, or does so now."""
-        try:
-            return self._birth != self._born()
-        except (FileNotFoundError, FileExistsError):
-            return True
 
     def _fetch(self, keys, make):
         if self.limit is not None and self.n_bytes > self.limit:
@@ -147,9 +144,8 @@ class FileStore:
             shard, lock = self._lock_one(shards)
             with lock:
                 lock.release()  # the with block holds it a second time
-                if self._birth != self._born():  # cleared before the lock was ours
-                    raise FileNotFoundError(self.folder)
-                self._refresh(shard)
+                if (self._files / f"{shard}.index").exists():
+                    self._refresh(shard)
                 positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                 if positions:
                     self._append(shard, [keys[i] for i in positions], make(positions))
@@ -175,15 +171,13 @@ class FileStore:
 
     def _refresh(self, shard):
         """Read the entries that other processes have added to a shard."""
-        index = self.folder / f"{shard}.index"
-        if not index.exists():
-            return
+        index = self._files / f"{shard}.index"
         records = np.fromfile(index, _RECORD, offset=self._known[shard] * _RECORD.itemsize)
         if len(records) == 0:
             return
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
-        path = self.folder / f"{shard}.data"
+        path = self._files / f"{shard}.data"
         rows = (
             np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
@@ -199,33 +193,39 @@ class FileStore:
         start = self._whole(f"{shard}.data", self.dtype.itemsize * (self.width or 1))
         self._whole(f"{shard}.index", _RECORD.itemsize)
         records = np.zeros(len(keys), _RECORD)
-        with (self.folder / f"{shard}.data").open("ab") as file:
+        with (self._files / f"{shard}.data").open("ab") as file:
             for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
                 records[i] = key, start, len(array), extra
                 np.ascontiguousarray(array, self.dtype).tofile(file)
                 start += len(array)
-        with (self.folder / f"{shard}.index").open("ab") as file:
+        with (self._files / f"{shard}.index").open("ab") as file:
             records.tofile(file)
         self.n_made += len(keys)
         self._refresh(shard)
 
     def _whole(self, name, size):
         """Cut off a row that a killed process left half written; return the number of rows."""
-        path = self.folder / name
+        path = self._files / name
         n_rows = path.stat().st_size // size if path.exists() else 0
         if path.exists():
             os.truncate(path, n_rows * size)
         return n_rows
 
 
-def remove_folder(folder):
-    """Remove the folder of a store: when nobody writes, and for others at once."""
+def remove_files(folder):
+    """Remove the files of a store, but not its locks.
+
+    Where a folder of open files cannot be renamed, as on Windows, files in use are kept.
+    """
     folder = Path(folder)
-    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-        for shard in range(_N_SHARDS):
-            stack.enter_context(FileLock(folder / f"{shard}.lock"))
-        folder = folder.rename(folder.with_name(f"removed-{uuid.uuid4().hex}"))
-    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        return
+    with FileLock(folder / "lock"):
+        for files in folder.glob("files-*"):
+            with contextlib.suppress(OSError):
+                files.rename(folder / f"removed-{files.name}")
+    for files in folder.glob("removed-*"):
+        shutil.rmtree(files, ignore_errors=True)
 
 
 class PackedStore:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from skfocal._runtime.array_store import remove_folder
+from skfocal._runtime.array_store import remove_files
 
 
 def is_worker():
@@ -60,10 +60,10 @@ def shared_folder():
 
 
 def remove_shared(pattern):
-    """Remove from the shared folder what has such a name, whichever process has made it."""
+    """Remove the files of all stores of such a name, whichever process has made them."""
     if _root().exists() and _is_own(_root()):
         for path in _place().glob(pattern):
-            remove_folder(path)
+            remove_files(path)
 
 
 def _is_own(folder):

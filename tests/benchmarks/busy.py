@@ -3,8 +3,8 @@
     python tests/benchmarks/busy.py            # 20 minutes on two cores that do nothing else
 
 Each fit is a process of its own: 200 documents of R8, MiniLM, 64 tokens, one epoch. "Spin" is what
-torch does by default. Under a quota, a process may use one of the cores, but is told that it has
-all of them, as in a container. Then processes with an OnnxClassifier answer texts for a few
+torch does by default. Under a quota, a process may use one of the cores, but torch has counted all
+of them, as in a container. Then processes with an OnnxClassifier answer texts for a few
 seconds. Writes docs/benchmarks/busy.jsonl and .md.
 """
 
@@ -24,14 +24,20 @@ from serve import documents, export
 
 RESULTS = DOCS / "busy.jsonl"
 FIT = """
-import time, warnings
+import os, sys, time, warnings
+import torch
 from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
+from skfocal._runtime.threads import available_threads
 warnings.simplefilter("ignore")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 clf = BertFocalClassifier(fetch_minilm(), max_epochs=1, max_length=64, random_state=0)
+if sys.argv[1] == "quota":  # after torch has counted
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 start = time.perf_counter()
 clf.fit(X[:200], y[:200])
-print(time.perf_counter() - start)
+seconds = time.perf_counter() - start
+with available_threads():
+    print(seconds, torch.get_num_threads())
 """
 SERVE = """
 import json, sys, time
@@ -60,7 +66,7 @@ CASES = {
     "alone": "alone",
     "two": "two at once",
     "beside": "beside a busy process",
-    "quota": "with the time of one core, threads as joblib counts",
+    "quota": "with the time of one core, as many threads as skfocal takes",
     "quota, all threads": "with the time of one core, a thread for each of the machine's",
 }
 SERVED = {"words": "a text of a dozen words", "documents": "eight documents"}
@@ -77,14 +83,15 @@ def start(script, environment, *args):
     )
 
 
-def start_fit(environment):
+def start_fit(waits, cores="all", **environment):
     """Start a fit."""
-    return start(FIT, environment)
+    return start(FIT, {**WAITS[waits], **environment}, cores)
 
 
-def seconds(process):
-    """Return what a fit took."""
-    return float(process.communicate()[0])
+def taken(process):
+    """Return the seconds of a fit and the number of its threads."""
+    seconds, threads = process.communicate()[0].split()
+    return {"seconds": float(seconds), "threads": int(threads)}
 
 
 @contextlib.contextmanager
@@ -99,29 +106,17 @@ def busy():
         process.wait()
 
 
-@contextlib.contextmanager
-def one_core():
-    """Give this process, and those that it starts, one of its cores."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
 def measured(case, waits):
-    """Return the seconds of the fits of a case."""
+    """Return what the fits of a case took."""
     if case == "alone":
-        return [seconds(start_fit(WAITS[waits]))]
+        return [taken(start_fit(waits))]
     if case == "two":
-        return [seconds(fit) for fit in [start_fit(WAITS[waits]) for _ in range(2)]]
+        return [taken(fit) for fit in [start_fit(waits) for _ in range(2)]]
     if case == "beside":
         with busy():
-            return [seconds(start_fit(WAITS[waits]))]
-    n = 1 if case == "quota" else len(os.sched_getaffinity(0))
-    with one_core():
-        return [seconds(start_fit({**WAITS[waits], "OMP_NUM_THREADS": str(n)}))]
+            return [taken(start_fit(waits))]
+    said = {} if case == "quota" else {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    return [taken(start_fit(waits, "quota", **said))]
 
 
 def fits(repeats):
@@ -129,8 +124,8 @@ def fits(repeats):
     for _ in range(repeats):
         for case in CASES:
             for waits in WAITS:
-                for value in measured(case, waits):
-                    yield {"case": case, "waits": waits, "seconds": value}
+                for values in measured(case, waits):
+                    yield {"case": case, "waits": waits, **values}
 
 
 def answers(case, waits, folder, texts):

@@ -126,6 +126,7 @@ def measure(corpus, name, options, seed):
         "tested": len(X_test),
         "points": [[s, float(scores["f1_macro"]), float(scores[score])] for s, scores in points],
         "ended": ended,
+        "limit": options.limit,
         "device": device_name(),
         "version": __version__,
     }
@@ -166,7 +167,7 @@ def corpus_table(rows):
                 shown(own, points) if row["ended"] else "–",
                 f"{100 * best[1]:.1f}",
                 f"{100 * best[2]:.1f}",
-                f"{points[-1][0]:.0f}" + ("" if row["ended"] else ", stopped"),
+                f"{points[-1][0]:.0f}" if row["ended"] else f"stopped after {row['limit']:.0f}",
             ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return (
