@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -194,9 +195,15 @@ def test_writers_get_what_they_ask_for_while_others_clear_the_store(tmp_path, ea
         writers = [pool.submit(write) for _ in range(2)]
         while not all(writer.done() for writer in writers):
             FileStore(tmp_path, np.int32).clear()
+            time.sleep(0.001)
     for writer in writers:
         writer.result()
-    FileStore(tmp_path, np.int32).clear()
+    store = FileStore(tmp_path, np.int32)
+    store.clear()
+    store.fetch(keys, lambda rows: [(np.array([numbers[i]]), 0) for i in rows])
+    found = FileStore(tmp_path, np.int32).fetch(keys, pytest.fail)
+    assert [array.tolist() for array, _ in found] == [[i] for i in numbers]
+    store.clear()
     assert {path.suffix or path.name for path in tmp_path.iterdir()} <= {".lock", "lock"}
 
 

@@ -167,7 +167,7 @@ def test_a_cleared_cache_stays_empty(make, data):
     clear_cache()
     for _ in range(3):
         clf.predict(imbalanced(seed=1)[0])
-    assert not list(folder.glob("*.data"))
+    assert not list(folder.rglob("*.data"))
 
 
 def test_a_classifier_from_a_file_keeps_nothing(make, data, monkeypatch):

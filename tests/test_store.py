@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,39 @@ def test_what_a_killed_process_left_half_written_is_cut_off(tmp_path):
                 half.write(b"xyz")
     check(FileStore(tmp_path, np.int32).fetch(KEYS, Maker()))
     check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda positions: pytest.fail("made again")))
+
+
+@pytest.mark.parametrize("kinds", [["data"], ["index"], ["data", "index"]])
+@pytest.mark.parametrize("by", ["this", "another"])
+def test_a_store_of_which_a_part_was_removed_starts_anew(tmp_path, kinds, by):
+    store = FileStore(tmp_path, np.int32)
+    check(store.fetch(KEYS[:25], Maker()))
+    for kind in kinds:
+        for file in tmp_path.rglob(f"*.{kind}"):
+            file.unlink()
+    if by == "another":  # meanwhile it has written to the same shards
+        check(FileStore(tmp_path, np.int32).fetch(KEYS[:40], Maker()))
+    check(store.fetch(KEYS, Maker()))
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda positions: pytest.fail("made again")))
+
+
+def test_a_full_disk_keeps_nothing_and_leaves_the_rest_as_it_was(tmp_path, monkeypatch):
+    store = FileStore(tmp_path, np.int32)
+    check(store.fetch(KEYS[:10], Maker()))
+    opened = Path.open
+
+    def full(path, mode="r", **kwargs):
+        if mode == "ab" and path.suffix == full.kind:
+            kwargs["buffering"], path = 0, Path("/dev/full")
+        return opened(path, mode, **kwargs)
+
+    for full.kind in (".data", ".index"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", full)
+            check(store.fetch(KEYS, Maker()))
+    check(FileStore(tmp_path, np.int32).fetch(KEYS[:10], lambda rows: pytest.fail("made again")))
+    check(store.fetch(KEYS, Maker()))
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda rows: pytest.fail("made again")))
 
 
 def test_an_error_while_making_keeps_nothing_and_leaves_no_lock(store):
@@ -153,10 +187,11 @@ def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     dead, alive = own.parent / str(gone.pid), own.parent / "1"
-    dead.mkdir(), alive.mkdir()
+    half_removed = own.parent / "removed-0"
+    dead.mkdir(), alive.mkdir(), half_removed.mkdir()
     own.rmdir()
     assert shared_folder() == own
-    assert not dead.exists() and alive.exists() and own.exists()
+    assert sorted(own.parent.iterdir()) == sorted([alive, own])
 
 
 def test_a_link_that_another_user_has_put_there_is_not_followed(tmp_path, monkeypatch):

@@ -5,8 +5,10 @@ search predict those they are scored on.
 """
 
 import contextlib
+import glob
 import itertools
 import math
+import os
 import shutil
 import threading
 from typing import Any
@@ -240,11 +242,12 @@ class FrozenLayers:
 
     def _has_room(self, n_tokens):
         n_bytes = n_tokens * self.width * 4
-        free = shutil.disk_usage(self.store.folder.parent).free
+        free = shutil.disk_usage(shared_folder()).free
         return self._used() + n_bytes <= _LIMIT and 2 * n_bytes < free
 
     def _used(self):
-        return sum(map(_size, self.store.folder.parent.glob("frozen-*/files-*/*.data")))
+        # Unlike a path's, this glob does not mind folders that are cleared meanwhile.
+        return sum(map(_size, glob.glob(f"{shared_folder()}/frozen-*/files-*/*.data")))
 
     def _warn_of_no_room(self):
         warn(
@@ -314,7 +317,7 @@ def _key(ids):
 
 def _size(path):
     try:
-        return path.stat().st_size
+        return os.path.getsize(path)
     except FileNotFoundError:  # cleared by another thread or process meanwhile
         return 0
 

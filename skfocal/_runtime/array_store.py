@@ -1,6 +1,7 @@
 """Stores of arrays of varying length by key: in memory, in files, or packed for sending."""
 
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -59,16 +60,18 @@ class FileStore:
     """Keep ``(array, number)`` by key in memory-mapped files that processes share.
 
     Keys are divided into shards, each with a lock of its own. Processes that need the same entries
-    therefore work on different shards at the same time, and each entry is made only once.
+    therefore work on different shards at the same time, and each entry is made only once, unless
+    the store is cleared meanwhile or cannot be written to.
 
     The files are in a folder within `folder` whose name is never used again, and the locks beside
-    it. Who clears the store renames that folder, at any time and whoever writes to it: a writer
-    then misses its files, forgets what it knew of them and starts anew.
+    it. To clear the store is to rename that folder, even while others write to it: a writer then
+    misses its files, forgets what it knew of them and starts anew. So it does if something else
+    has removed some of the files, such as a cleaner of temporary files.
 
     Parameters
     ----------
     folder : path
-        Created if it does not exist.
+        Created if it does not exist, within a folder that does.
     dtype : numpy dtype
     width : int, default=None
         Arrays are of shape (length,), or (length, width).
@@ -93,13 +96,14 @@ class FileStore:
             self._places: dict = {}  # key -> (shard, start, length, extra)
             self._maps: dict = {}
             self._known = [0] * _N_SHARDS  # number of index records read from each shard
+            self._identities: dict = {}  # tell the files of a shard from others of their names
             self.n_bytes = 0  # of the known entries
 
     def _open(self):
-        """Find the folder of the files, or create it, unless the one in use is still there."""
+        """Find or create the folder of the files, unless the one in use is still there."""
         if self._files is not None and self._files.exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         with FileLock(self.folder / "lock"):
             files = next(self.folder.glob("files-*"), None)
             if files is None:
@@ -129,10 +133,19 @@ class FileStore:
                 try:
                     self._open()
                     return self._fetch(keys, make)
-                except (FileNotFoundError, FileExistsError):
-                    if self._files is not None and self._files.exists():
-                        raise  # not for a file of this store
-            return self._fetch_beside(keys, make)  # somebody clears it all the time
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        break
+                    if error.errno not in (errno.ENOENT, errno.EEXIST) or not self._owns(error):
+                        raise
+                    if self._files is not None:
+                        remove_files(self.folder, self._files.name)  # if only a part is missing
+            return self._fetch_beside(keys, make)  # no place, or cleared all the time
+
+    def _owns(self, error):
+        """Say whether an error is about a file of this store, not of one who makes entries."""
+        path = Path(str(error.filename))
+        return self.folder in (path, *path.parents)
 
     def _fetch(self, keys, make):
         if self.limit is not None and self.n_bytes > self.limit:
@@ -144,7 +157,7 @@ class FileStore:
             shard, lock = self._lock_one(shards)
             with lock:
                 lock.release()  # the with block holds it a second time
-                if (self._files / f"{shard}.index").exists():
+                if self._known[shard] or (self._files / f"{shard}.index").exists():
                     self._refresh(shard)
                 positions = [i for i in shards.pop(shard) if keys[i] not in self._places]
                 if positions:
@@ -152,6 +165,7 @@ class FileStore:
         return self.find(keys)
 
     def _fetch_beside(self, keys, make):
+        """Make the missing entries, and keep none of them."""
         positions = _first_positions(keys, self._places)
         entries = make(positions) if positions else []
         made = dict(zip([keys[i] for i in positions], entries, strict=True))
@@ -171,15 +185,22 @@ class FileStore:
 
     def _refresh(self, shard):
         """Read the entries that other processes have added to a shard."""
-        index = self._files / f"{shard}.index"
-        records = np.fromfile(index, _RECORD, offset=self._known[shard] * _RECORD.itemsize)
+        index, data = (self._files / f"{shard}.{kind}" for kind in ("index", "data"))
+        with index.open("rb") as file:
+            # The map of the data keeps its inode from being another file's.
+            identity = data.stat().st_ino, file.read(_RECORD.itemsize)
+            if self._known[shard] and self._identities[shard] != identity:
+                raise FileNotFoundError(errno.ENOENT, "removed, and written anew", str(index))
+            file.seek(self._known[shard] * _RECORD.itemsize)
+            added = file.read()
+        records = np.frombuffer(added, _RECORD, len(added) // _RECORD.itemsize)
         if len(records) == 0:
             return
+        self._identities[shard] = identity
         n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
-        path = self._files / f"{shard}.data"
         rows = (
-            np.memmap(path, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
+            np.memmap(data, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
         )
         with self._state:
             self._known[shard] += len(records)
@@ -196,10 +217,11 @@ class FileStore:
         with (self._files / f"{shard}.data").open("ab") as file:
             for i, (key, (array, extra)) in enumerate(zip(keys, entries, strict=True)):
                 records[i] = key, start, len(array), extra
-                np.ascontiguousarray(array, self.dtype).tofile(file)
+                # Not tofile, which does not say that the disk is full.
+                file.write(np.ascontiguousarray(array, self.dtype).tobytes())
                 start += len(array)
         with (self._files / f"{shard}.index").open("ab") as file:
-            records.tofile(file)
+            file.write(records.tobytes())
         self.n_made += len(keys)
         self._refresh(shard)
 
@@ -212,7 +234,7 @@ class FileStore:
         return n_rows
 
 
-def remove_files(folder):
+def remove_files(folder, pattern="files-*"):
     """Remove the files of a store, but not its locks.
 
     Where a folder of open files cannot be renamed, as on Windows, files in use are kept.
@@ -221,7 +243,7 @@ def remove_files(folder):
     if not folder.exists():
         return
     with FileLock(folder / "lock"):
-        for files in folder.glob("files-*"):
+        for files in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 files.rename(folder / f"removed-{files.name}")
     for files in folder.glob("removed-*"):

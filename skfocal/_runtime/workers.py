@@ -1,14 +1,19 @@
 """Detect worker processes, and give them a folder to share."""
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 from skfocal._runtime.array_store import remove_files
+
+_REMOVED = "removed-"
+_PARENTS = {os.getpid(): os.getppid()}  # that of an orphan is another
 
 
 def is_worker():
@@ -54,13 +59,15 @@ def shared_folder():
     if not folder.exists():
         for other in root.iterdir():
             if other.name.isdigit() and not _is_alive(int(other.name)):
+                _remove_folder(other)
+            elif other.name.startswith(_REMOVED):  # by a process that was killed meanwhile
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(exist_ok=True)
     return folder
 
 
 def remove_shared(pattern):
-    """Remove the files of all stores of such a name, whichever process has made them."""
+    """Remove the files of all stores whose name matches, whichever process has made them."""
     if _root().exists() and _is_own(_root()):
         for path in _place().glob(pattern):
             remove_files(path)
@@ -72,7 +79,12 @@ def _is_own(folder):
 
 
 def _place():
-    return _root() / str(os.getppid() if has_siblings() else os.getpid())
+    return _root() / str(_parent() if has_siblings() else os.getpid())
+
+
+def _parent():
+    """Return the process that started this one, even if it has ended since."""
+    return _PARENTS.setdefault(os.getpid(), os.getppid())
 
 
 def _root():
@@ -97,5 +109,13 @@ def _remove():
     A launcher does not know that it has one, so the first process that it started removes it.
     """
     leads = is_launched() and not is_worker() and os.environ["LOCAL_RANK"] == "0"
-    for pid in (os.getpid(), os.getppid()) if leads else (os.getpid(),):
-        shutil.rmtree(_root() / str(pid), ignore_errors=True)
+    for pid in (os.getpid(), _parent()) if leads else (os.getpid(),):
+        _remove_folder(_root() / str(pid))
+
+
+def _remove_folder(folder):
+    """Remove a folder: for others at once, so that none of them finds a part of it."""
+    gone = folder.with_name(f"{_REMOVED}{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

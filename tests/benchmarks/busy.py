@@ -25,9 +25,9 @@ from serve import documents, export
 RESULTS = DOCS / "busy.jsonl"
 FIT = """
 import os, sys, time, warnings
-import torch
-from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters
+from skfocal import BertFocalClassifier, fetch_minilm, fetch_reuters  # before torch
 from skfocal._runtime.threads import available_threads
+import torch
 warnings.simplefilter("ignore")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 clf = BertFocalClassifier(fetch_minilm(), max_epochs=1, max_length=64, random_state=0)
