@@ -208,11 +208,15 @@ def test_writers_get_what_they_ask_for_while_others_clear_the_store(tmp_path, ea
 
 
 def test_a_store_does_not_hide_that_another_file_is_missing(tmp_path):
+    asked = []
+
     def make(rows):
-        raise FileNotFoundError("a vocabulary")
+        asked.append(rows)
+        (tmp_path.parent / "vocabulary").read_text()
 
     with pytest.raises(FileNotFoundError, match="vocabulary"):
         FileStore(tmp_path, np.int32).fetch([b"a" * 16], make)
+    assert asked == [[0]]
 
 
 def test_what_has_a_place_in_a_file_store_can_be_read(tmp_path, eager_switching):

@@ -14,6 +14,7 @@ from skfocal._runtime.workers import shared_folder
 from skfocal._utils.hashing import digest
 
 KEYS = [digest("document", i % 50) for i in range(100)]
+OF_ONE_SHARD = [key for key in KEYS[:50] if key[0] % 16 == KEYS[1][0] % 16][:3]
 
 
 def make_entry(i):
@@ -34,6 +35,11 @@ class Maker:
 def check(entries):
     for i, (array, extra) in enumerate(entries):
         assert extra == i % 50 and np.array_equal(array, make_entry(i)[0])
+
+
+def check_one(entries, key):
+    ((array, extra),) = entries
+    assert extra == KEYS.index(key) and np.array_equal(array, make_entry(extra)[0])
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -85,10 +91,57 @@ def test_a_store_of_which_a_part_was_removed_starts_anew(tmp_path, kinds, by):
     for kind in kinds:
         for file in tmp_path.rglob(f"*.{kind}"):
             file.unlink()
-    if by == "another":  # meanwhile it has written to the same shards
-        check(FileStore(tmp_path, np.int32).fetch(KEYS[:40], Maker()))
+    if by == "another":  # meanwhile it has written to the same shards, in another order
+        order = range(39, -1, -1)
+        FileStore(tmp_path, np.int32).fetch(
+            [KEYS[i] for i in order], lambda rows: [make_entry(order[i]) for i in rows]
+        )
     check(store.fetch(KEYS, Maker()))
     check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda positions: pytest.fail("made again")))
+
+
+@pytest.mark.parametrize("kind", ["data", "index"])
+def test_what_is_removed_while_entries_are_made_is_noticed_before_others_read_it(tmp_path, kind):
+    first, second, third = OF_ONE_SHARD
+    store, other = FileStore(tmp_path, np.int32), FileStore(tmp_path, np.int32)
+    check_one(store.fetch([first], lambda rows: [make_entry(KEYS.index(first))]), first)
+
+    def make(rows):
+        for file in tmp_path.rglob(f"*.{kind}"):
+            file.unlink()
+        return [make_entry(KEYS.index(second))]
+
+    check_one(store.fetch([second], make), second)
+    for key in (first, third):
+        check_one(other.fetch([key], lambda rows, key=key: [make_entry(KEYS.index(key))]), key)
+
+
+def test_two_who_write_without_a_lock_keep_no_wrong_entry(tmp_path):
+    first, second, _ = OF_ONE_SHARD
+    stores = [FileStore(tmp_path, np.int32) for _ in range(2)]
+    appended = []
+
+    def interrupted(path, size):
+        start = FileStore._whole(stores[0], path, size)
+        if not appended:  # the other one begins and ends between the count and the write
+            appended.append(path)
+            for lock in tmp_path.glob("*.lock"):
+                lock.unlink()
+            check_one(
+                stores[1].fetch([second], lambda rows: [make_entry(KEYS.index(second))]), second
+            )
+        return start
+
+    stores[0]._whole = interrupted
+    check_one(stores[0].fetch([first], lambda rows: [make_entry(KEYS.index(first))]), first)
+    assert appended == [f"{first[0] % 16}.data"]
+    for key in (first, second):
+        check_one(
+            FileStore(tmp_path, np.int32).fetch(
+                [key], lambda rows, key=key: [make_entry(KEYS.index(key))]
+            ),
+            key,
+        )
 
 
 def test_a_full_disk_keeps_nothing_and_leaves_the_rest_as_it_was(tmp_path, monkeypatch):

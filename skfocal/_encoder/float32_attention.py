@@ -1,8 +1,8 @@
 """Attention in float32 within an autocast on a CPU, where its backward pass in bfloat16 is slow.
 
 Without dropout, torch takes a fused form, which has no matrix units to gain from: forward, both
-precisions take the same time, backward bfloat16 takes three times as long as float32
-(docs/benchmarks/speed.md). It is also the more exact way.
+precisions take the same time, backward bfloat16 takes two to three times as long as float32, up to
+128 tokens (docs/benchmarks/ways.md). It is also the more exact way.
 """
 
 import torch

@@ -247,7 +247,8 @@ class FrozenLayers:
 
     def _used(self):
         # Unlike a path's, this glob does not mind folders that are cleared meanwhile.
-        return sum(map(_size, glob.glob(f"{shared_folder()}/frozen-*/files-*/*.data")))
+        folder = glob.escape(str(shared_folder()))
+        return sum(map(_size, glob.glob(f"{folder}/frozen-*/files-*/*.data")))
 
     def _warn_of_no_room(self):
         warn(

@@ -80,7 +80,7 @@ class FileStore:
     """
 
     def __init__(self, folder, dtype, width=None, limit=None):
-        self.folder = Path(folder)
+        self.folder = Path(os.path.realpath(folder))  # as errors name it
         self.dtype = np.dtype(dtype)
         self.width = width
         self.limit = limit
@@ -138,8 +138,9 @@ class FileStore:
                         break
                     if error.errno not in (errno.ENOENT, errno.EEXIST) or not self._owns(error):
                         raise
-                    if self._files is not None:
-                        remove_files(self.folder, self._files.name)  # if only a part is missing
+                    if self._files is not None:  # and perhaps only a part is missing
+                        with contextlib.suppress(OSError):
+                            remove_files(self.folder, self._files.name)
             return self._fetch_beside(keys, make)  # no place, or cleared all the time
 
     def _owns(self, error):
@@ -186,9 +187,10 @@ class FileStore:
     def _refresh(self, shard):
         """Read the entries that other processes have added to a shard."""
         index, data = (self._files / f"{shard}.{kind}" for kind in ("index", "data"))
+        found = data.stat()
         with index.open("rb") as file:
             # The map of the data keeps its inode from being another file's.
-            identity = data.stat().st_ino, file.read(_RECORD.itemsize)
+            identity = found.st_ino, file.read(_RECORD.itemsize)
             if self._known[shard] and self._identities[shard] != identity:
                 raise FileNotFoundError(errno.ENOENT, "removed, and written anew", str(index))
             file.seek(self._known[shard] * _RECORD.itemsize)
@@ -196,8 +198,10 @@ class FileStore:
         records = np.frombuffer(added, _RECORD, len(added) // _RECORD.itemsize)
         if len(records) == 0:
             return
+        n_rows = found.st_size // (self.dtype.itemsize * (self.width or 1))
+        if (records["start"] + records["length"]).max() > n_rows:
+            raise FileNotFoundError(errno.ENOENT, "shorter than its index says", str(data))
         self._identities[shard] = identity
-        n_rows = int(records["start"][-1] + records["length"][-1])
         shape = (n_rows,) if self.width is None else (n_rows, self.width)
         rows = (
             np.memmap(data, self.dtype, "r", shape=shape) if n_rows else np.empty(shape, self.dtype)
@@ -211,7 +215,10 @@ class FileStore:
                 self._places[key] = shard, start, length, extra
 
     def _append(self, shard, keys, entries):
-        start = self._whole(f"{shard}.data", self.dtype.itemsize * (self.width or 1))
+        if self._known[shard]:
+            self._refresh(shard)  # are the files still there, after the entries were made?
+        row = self.dtype.itemsize * (self.width or 1)
+        start = self._whole(f"{shard}.data", row)
         self._whole(f"{shard}.index", _RECORD.itemsize)
         records = np.zeros(len(keys), _RECORD)
         with (self._files / f"{shard}.data").open("ab") as file:
@@ -220,6 +227,9 @@ class FileStore:
                 # Not tofile, which does not say that the disk is full.
                 file.write(np.ascontiguousarray(array, self.dtype).tobytes())
                 start += len(array)
+            file.flush()
+            if file.tell() != start * row:
+                raise FileNotFoundError(errno.ENOENT, "written by two, without a lock", file.name)
         with (self._files / f"{shard}.index").open("ab") as file:
             file.write(records.tobytes())
         self.n_made += len(keys)

@@ -13,7 +13,7 @@ from pathlib import Path
 from skfocal._runtime.array_store import remove_files
 
 _REMOVED = "removed-"
-_PARENTS = {os.getpid(): os.getppid()}  # that of an orphan is another
+_PARENT = os.getppid()  # that of an orphan is another
 
 
 def is_worker():
@@ -84,7 +84,8 @@ def _place():
 
 def _parent():
     """Return the process that started this one, even if it has ended since."""
-    return _PARENTS.setdefault(os.getpid(), os.getppid())
+    parent = multiprocessing.parent_process()
+    return _PARENT if parent is None else parent.pid
 
 
 def _root():

@@ -7,9 +7,9 @@
 Each contender runs in a process of its own, one at a time, on all cores. Its clock starts with the
 process, so imports, reading the weights and tokenising count. The clock stands still while the
 present weights are tried on the test documents. Settings of skfocal that end with a second fit of
-the head are a whole fit for each point. A training ends after its epochs, or after --limit seconds.
-Each result is a line of docs/benchmarks/time-to-quality.jsonl; a result that is already there is
-not measured again. Writes docs/benchmarks/time-to-quality.md.
+the head are a whole fit for each point. Other trainings end after their epochs, or after --limit
+seconds. Each result is a line of docs/benchmarks/time-to-quality.jsonl; a result that is already
+there is not measured again. Writes docs/benchmarks/time-to-quality.md.
 """
 
 import argparse
