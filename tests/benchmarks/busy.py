@@ -4,8 +4,9 @@
 
 Each fit is a process of its own: 200 documents of R8, MiniLM, 64 tokens, one epoch. "Spin" is what
 torch does by default. Under a quota, a process may use one of the cores, but torch has counted all
-of them, as in a container. Then processes with an OnnxClassifier answer texts for a few
-seconds. Writes docs/benchmarks/busy.jsonl and .md.
+of them, as in a container. The threads of other fits spin for some turns before they sleep. Then
+processes with an OnnxClassifier answer texts for a few seconds. Writes docs/benchmarks/busy.jsonl
+and .md.
 """
 
 import argparse
@@ -62,6 +63,7 @@ print(json.dumps({"ms": 1000 * float(np.mean(times)), "idle": float(np.median(id
 """
 BUSY = "while True: pass"
 WAITS = {"sleep": {}, "spin": {"GOMP_SPINCOUNT": "300000"}}
+TURNS = (0, 1000, 2000, 4000, 300000)  # of spinning before a thread sleeps
 CASES = {
     "alone": "alone",
     "two": "two at once",
@@ -84,9 +86,9 @@ def start(script, environment, *args):
     )
 
 
-def start_fit(waits, cores="all", **environment):
+def start_fit(environment, cores="all"):
     """Start a fit."""
-    return start(FIT, {**WAITS[waits], **environment}, cores)
+    return start(FIT, environment, cores)
 
 
 def taken(process):
@@ -108,7 +110,7 @@ def busy():
 
 
 def measured(case, waits):
-    """Return what the fits of a case took."""
+    """Return what the fits of a case took, with these variables of how threads wait."""
     if case == "alone":
         return [taken(start_fit(waits))]
     if case == "two":
@@ -117,7 +119,7 @@ def measured(case, waits):
         with busy():
             return [taken(start_fit(waits))]
     said = {} if case == "quota" else {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
-    return [taken(start_fit(waits, "quota", **said))]
+    return [taken(start_fit({**waits, **said}, "quota"))]
 
 
 def fits(repeats):
@@ -125,8 +127,17 @@ def fits(repeats):
     for _ in range(repeats):
         for case in CASES:
             for waits in WAITS:
-                for values in measured(case, waits):
+                for values in measured(case, WAITS[waits]):
                     yield {"case": case, "waits": waits, **values}
+
+
+def turns(repeats):
+    """Yield a row per fit whose threads spin for a number of turns before they sleep."""
+    for _ in range(repeats):
+        for case in ("alone", "two"):
+            for n in TURNS:
+                for values in measured(case, {"GOMP_SPINCOUNT": str(n)}):
+                    yield {"case": case, "turns": n, "took": values["seconds"]}
 
 
 def answers(case, waits, folder, texts):
@@ -161,12 +172,14 @@ def served(repeats):
                             yield {"case": case, "texts": name, "waits": waits, **found}
 
 
+def middle(values, digits):
+    """Return the median and the range."""
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
 def cells(values, digits):
     """Return the median and the range of each kind of waiting, and their ratio."""
-    texts = [
-        f"{np.median(v):.{digits}f} ({min(v):.{digits}f} to {max(v):.{digits}f})"
-        for v in values.values()
-    ]
+    texts = [middle(v, digits) for v in values.values()]
     ratio = np.median(values["spin"]) / np.median(values["sleep"])
     return f"{' | '.join(texts)} | {ratio:.2f}"
 
@@ -192,6 +205,16 @@ def write_page(rows):
         if all(found.values()):
             n = {row["threads"] for row in rows if row["case"] == case and "threads" in row}
             lines.append(f"| {title} | {' or '.join(map(str, n))} | {cells(found, 1)} |")
+    lines += [
+        "",
+        "| turns before a thread sleeps | a fit alone, s | two at once, s |",
+        "|---:|---:|---:|",
+    ]
+    for n in TURNS:
+        mine = [row for row in rows if row.get("turns") == n]
+        found = [[row["took"] for row in mine if row["case"] == case] for case in ("alone", "two")]
+        if all(found):
+            lines.append(f"| {n:,} | {' | '.join(middle(values, 1) for values in found)} |")
     lines += [
         "",
         "Calls of an `OnnxClassifier`, of R8's test documents, cut at 128 tokens:",
@@ -232,7 +255,7 @@ def main():
     write_page(rows)
 
 
-PARTS = {"fits": (fits, "seconds"), "served": (served, "ms")}  # and the key of their rows
+PARTS = {"fits": (fits, "seconds"), "turns": (turns, "took"), "served": (served, "ms")}  # rows' key
 
 if __name__ == "__main__":
     main()
