@@ -14,7 +14,7 @@ from skfocal._runtime.workers import shared_folder
 from skfocal._utils.hashing import digest
 
 KEYS = [digest("document", i % 50) for i in range(100)]
-OF_ONE_SHARD = [key for key in KEYS[:50] if key[0] % 16 == KEYS[1][0] % 16][:3]
+OF_ONE_SHARD = [key for key in KEYS[:50] if key[0] % 16 == KEYS[1][0] % 16][:4]
 
 
 def make_entry(i):
@@ -35,11 +35,6 @@ class Maker:
 def check(entries):
     for i, (array, extra) in enumerate(entries):
         assert extra == i % 50 and np.array_equal(array, make_entry(i)[0])
-
-
-def check_one(entries, key):
-    ((array, extra),) = entries
-    assert extra == KEYS.index(key) and np.array_equal(array, make_entry(extra)[0])
 
 
 @pytest.fixture(params=["memory", "files"])
@@ -100,48 +95,73 @@ def test_a_store_of_which_a_part_was_removed_starts_anew(tmp_path, kinds, by):
     check(FileStore(tmp_path, np.int32).fetch(KEYS, lambda positions: pytest.fail("made again")))
 
 
-@pytest.mark.parametrize("kind", ["data", "index"])
-def test_what_is_removed_while_entries_are_made_is_noticed_before_others_read_it(tmp_path, kind):
-    first, second, third = OF_ONE_SHARD
-    store, other = FileStore(tmp_path, np.int32), FileStore(tmp_path, np.int32)
-    check_one(store.fetch([first], lambda rows: [make_entry(KEYS.index(first))]), first)
+def fetched(store, key, before=lambda: None):
+    """Return the number that a store gives for a key, after it has made it if it must."""
 
     def make(rows):
-        for file in tmp_path.rglob(f"*.{kind}"):
-            file.unlink()
-        return [make_entry(KEYS.index(second))]
+        before()
+        return [(np.full(3, KEYS.index(key), np.int32), 0) for _ in rows]
 
-    check_one(store.fetch([second], make), second)
-    for key in (first, third):
-        check_one(other.fetch([key], lambda rows, key=key: [make_entry(KEYS.index(key))]), key)
+    ((array, _),) = store.fetch([key], make)
+    assert len(array) == 3 and len(set(array.tolist())) == 1
+    return array[0]
+
+
+@pytest.mark.parametrize("kind", ["data", "index"])
+def test_what_is_removed_while_entries_are_made_is_noticed_before_any_are_written(tmp_path, kind):
+    first, second, _, _ = OF_ONE_SHARD
+    store = FileStore(tmp_path, np.int32)
+    assert fetched(store, first) == KEYS.index(first)
+    refresh = store._refresh
+
+    def killed_after_writing(shard):
+        if any(second in file.read_bytes() for file in tmp_path.rglob("*.index")):
+            raise KeyboardInterrupt
+        refresh(shard)
+
+    store._refresh = killed_after_writing
+    with pytest.raises(KeyboardInterrupt):
+        fetched(store, second, lambda: [file.unlink() for file in tmp_path.rglob(f"*.{kind}")])
+    other = FileStore(tmp_path, np.int32)
+    for key in (first, second):
+        assert fetched(other, key) == KEYS.index(key)
+
+
+def test_files_that_begin_as_those_that_were_removed_are_told_apart(tmp_path):
+    first, second, third, fourth = OF_ONE_SHARD
+    store, other = FileStore(tmp_path, np.int32), FileStore(tmp_path, np.int32)
+    fetched(store, first), fetched(store, second)
+    for file in [*tmp_path.rglob("*.data"), *tmp_path.rglob("*.index")]:
+        file.unlink()
+    fetched(other, first), fetched(other, third)
+    for key in (fourth, second, first, third):
+        assert fetched(store, key) == KEYS.index(key)
+
+
+def test_data_that_lack_rows_of_their_index_are_made_again(tmp_path):
+    FileStore(tmp_path, np.int32).fetch(KEYS[:25], Maker())
+    for file in tmp_path.rglob("*.data"):
+        os.truncate(file, file.stat().st_size // 2)
+    check(FileStore(tmp_path, np.int32).fetch(KEYS, Maker()))
 
 
 def test_two_who_write_without_a_lock_keep_no_wrong_entry(tmp_path):
-    first, second, _ = OF_ONE_SHARD
-    stores = [FileStore(tmp_path, np.int32) for _ in range(2)]
-    appended = []
+    first, second, _, _ = OF_ONE_SHARD
+    store, counted = FileStore(tmp_path, np.int32), []
 
-    def interrupted(path, size):
-        start = FileStore._whole(stores[0], path, size)
-        if not appended:  # the other one begins and ends between the count and the write
-            appended.append(path)
+    def interrupted(name, size):
+        n_rows = FileStore._whole(store, name, size)
+        counted.append(name)
+        if len(counted) == 1:  # another one begins and ends between the count and the write
             for lock in tmp_path.glob("*.lock"):
                 lock.unlink()
-            check_one(
-                stores[1].fetch([second], lambda rows: [make_entry(KEYS.index(second))]), second
-            )
-        return start
+            fetched(FileStore(tmp_path, np.int32), second)
+        return n_rows
 
-    stores[0]._whole = interrupted
-    check_one(stores[0].fetch([first], lambda rows: [make_entry(KEYS.index(first))]), first)
-    assert appended == [f"{first[0] % 16}.data"]
+    store._whole = interrupted
+    assert fetched(store, first) == KEYS.index(first) and len(counted) == 4
     for key in (first, second):
-        check_one(
-            FileStore(tmp_path, np.int32).fetch(
-                [key], lambda rows, key=key: [make_entry(KEYS.index(key))]
-            ),
-            key,
-        )
+        assert fetched(FileStore(tmp_path, np.int32), key) == KEYS.index(key)
 
 
 def test_a_full_disk_keeps_nothing_and_leaves_the_rest_as_it_was(tmp_path, monkeypatch):
