@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections import defaultdict
 
 import joblib
 import numpy as np
@@ -34,11 +35,11 @@ def assert_same_search(one, other, X):
 
 
 def n_shared(kind):
-    """Return how many entries and how many different ones the worker processes have kept."""
-    indexes = shared_folder().glob(f"{kind}-*/files-*/*.index")
-    records = [np.zeros(0, _RECORD), *(np.fromfile(path, _RECORD) for path in indexes)]
-    keys = np.concatenate(records)["key"]
-    return len(keys), len(np.unique(keys))
+    """Return how many entries and how many different ones worker processes have kept, by store."""
+    stores = defaultdict(list)
+    for path in shared_folder().glob(f"{kind}-*/files-*/*.index"):
+        stores[path.parent] += np.fromfile(path, _RECORD)["key"].tolist()
+    return sum(map(len, stores.values())), sum(len(set(keys)) for keys in stores.values())
 
 
 def count_threads(estimator, X, y):
