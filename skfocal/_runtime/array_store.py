@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 _N_SHARDS = 16
+REMOVED = "removed-"  # begins the name of a folder that is being removed
 _N_TRIES = 20  # to write to a folder that others clear meanwhile
 _ENTRY_BYTES = 400  # of the Python objects of an entry in memory: key, array, tuple, number
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8"), ("length", "<i8"), ("extra", "<i8")])
@@ -83,6 +84,7 @@ class FileStore:
         self.folder = Path(os.path.realpath(folder))  # as errors name it
         self.dtype = np.dtype(dtype)
         self.width = width
+        self._row_bytes = self.dtype.itemsize * (width or 1)
         self.limit = limit
         self.n_made = 0
         self._lock = threading.RLock()  # held while entries are added
@@ -138,9 +140,8 @@ class FileStore:
                         break
                     if error.errno not in (errno.ENOENT, errno.EEXIST) or not self._owns(error):
                         raise
-                    if self._files is not None:  # and perhaps only a part is missing
-                        with contextlib.suppress(OSError):
-                            remove_files(self.folder, self._files.name)
+                    if self._files is not None:
+                        remove_at_once(self._files)  # perhaps only a part is missing
             return self._fetch_beside(keys, make)  # no place, or cleared all the time
 
     def _owns(self, error):
@@ -198,7 +199,7 @@ class FileStore:
         records = np.frombuffer(added, _RECORD, len(added) // _RECORD.itemsize)
         if len(records) == 0:
             return
-        n_rows = found.st_size // (self.dtype.itemsize * (self.width or 1))
+        n_rows = found.st_size // self._row_bytes
         if (records["start"] + records["length"]).max() > n_rows:
             raise FileNotFoundError(errno.ENOENT, "shorter than its index says", str(data))
         self._identities[shard] = identity
@@ -209,7 +210,7 @@ class FileStore:
         with self._state:
             self._known[shard] += len(records)
             self._maps[shard] = rows
-            n_new = int(records["length"].sum()) * self.dtype.itemsize * (self.width or 1)
+            n_new = int(records["length"].sum()) * self._row_bytes
             self.n_bytes += n_new + _ENTRY_BYTES * len(records)
             for key, start, length, extra in records.tolist():
                 self._places[key] = shard, start, length, extra
@@ -217,8 +218,7 @@ class FileStore:
     def _append(self, shard, keys, entries):
         if self._known[shard]:
             self._refresh(shard)  # are the files still there, after the entries were made?
-        row = self.dtype.itemsize * (self.width or 1)
-        start = self._whole(f"{shard}.data", row)
+        start = self._whole(f"{shard}.data", self._row_bytes)
         self._whole(f"{shard}.index", _RECORD.itemsize)
         records = np.zeros(len(keys), _RECORD)
         with (self._files / f"{shard}.data").open("ab") as file:
@@ -228,7 +228,7 @@ class FileStore:
                 file.write(np.ascontiguousarray(array, self.dtype).tobytes())
                 start += len(array)
             file.flush()
-            if file.tell() != start * row:
+            if file.tell() != start * self._row_bytes:
                 raise FileNotFoundError(errno.ENOENT, "written by two, without a lock", file.name)
         with (self._files / f"{shard}.index").open("ab") as file:
             file.write(records.tobytes())
@@ -244,20 +244,23 @@ class FileStore:
         return n_rows
 
 
-def remove_files(folder, pattern="files-*"):
-    """Remove the files of a store, but not its locks.
-
-    Where a folder of open files cannot be renamed, as on Windows, files in use are kept.
-    """
+def remove_files(folder):
+    """Remove the files of a store, but not its locks."""
     folder = Path(folder)
-    if not folder.exists():
-        return
-    with FileLock(folder / "lock"):
-        for files in folder.glob(pattern):
-            with contextlib.suppress(OSError):
-                files.rename(folder / f"removed-{files.name}")
-    for files in folder.glob("removed-*"):
-        shutil.rmtree(files, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # somebody removes the folder itself
+        for files in [*folder.glob("files-*"), *folder.glob(f"{REMOVED}*")]:
+            remove_at_once(files)
+
+
+def remove_at_once(folder):
+    """Remove a folder: for others in one step, so that none of them finds a part of it.
+
+    Where a folder of open files cannot be renamed, as on Windows, it is kept.
+    """
+    gone = folder.with_name(f"{REMOVED}{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 class PackedStore:

@@ -1,18 +1,15 @@
 """Detect worker processes, and give them a folder to share."""
 
 import atexit
-import contextlib
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
-import uuid
 from pathlib import Path
 
-from skfocal._runtime.array_store import remove_files
+from skfocal._runtime.array_store import REMOVED, remove_at_once, remove_files
 
-_REMOVED = "removed-"
 _PARENT = os.getppid()  # that of an orphan is another
 
 
@@ -59,8 +56,8 @@ def shared_folder():
     if not folder.exists():
         for other in root.iterdir():
             if other.name.isdigit() and not _is_alive(int(other.name)):
-                _remove_folder(other)
-            elif other.name.startswith(_REMOVED):  # by a process that was killed meanwhile
+                remove_at_once(other)
+            elif other.name.startswith(REMOVED):  # by a process that was killed meanwhile
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(exist_ok=True)
     return folder
@@ -111,12 +108,4 @@ def _remove():
     """
     leads = is_launched() and not is_worker() and os.environ["LOCAL_RANK"] == "0"
     for pid in (os.getpid(), _parent()) if leads else (os.getpid(),):
-        _remove_folder(_root() / str(pid))
-
-
-def _remove_folder(folder):
-    """Remove a folder: for others at once, so that none of them finds a part of it."""
-    gone = folder.with_name(f"{_REMOVED}{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+        remove_at_once(_root() / str(pid))
