@@ -91,11 +91,9 @@ def linear_point(X, y, test, seed):
     return {"seconds": seconds, "classes": model.classes, **model.answers(test)}
 
 
-def measure(corpus, name, options, seed):
-    """Return the row of a contender, or None if it cannot have several labels."""
-    (X, y), (X_test, y_test), kind = documents(corpus, seed, options)
-    if kind == SEVERAL and name in ONLY_SINGLE:
-        return None
+def measure(corpus, name, data, options, seed):
+    """Return the row of a contender that is trained and tested on the given documents."""
+    (X, y), (X_test, y_test), kind = data
     found, ended = [], True
     if name == LINEAR:
         found = [linear_point(X, y, X_test, seed)]
@@ -215,24 +213,41 @@ def parse():
     )
     parser.add_argument("--peers-env", metavar="FOLDER", help="by default in skfocal's data folder")
     options = parser.parse_args()
+    if options.limit <= timed.MARKS[0]:
+        parser.error(f"--limit: {timed.MARKS[0]} seconds pass before the weights are first tried")
     options.paths = dict(options.paths)
     return options
 
 
+def missing(corpus, data, rows, options):
+    """Return the contenders without a row; refuse documents other than those of the rows."""
+    (X, _), (X_test, _), kind = data
+    rows = [row for row in rows if row["corpus"] == corpus]
+    for row in rows:
+        if (row["documents"], row["tested"]) != (len(X), len(X_test)):
+            raise SystemExit(
+                f"{RESULTS.name} has rows of {corpus} with {row['documents']} training and "
+                f"{row['tested']} test documents, not {len(X)} and {len(X_test)}: remove them, or "
+                "pass --documents and --test-documents as they were."
+            )
+    done = {row["name"] for row in rows}
+    if kind == SEVERAL:
+        done.update(ONLY_SINGLE)
+    return [name for name in options.contenders if name not in done]
+
+
 def main():
     """Run what is missing and write the page."""
-    options = parse()
+    options, seed = parse(), 0
     rows = read(RESULTS)
-    done = {(row["corpus"], row["name"]) for row in rows}
     for corpus in options.corpora:
-        for name in options.contenders:
-            if (corpus, name) not in done:
-                found = measure(corpus, name, options, seed=0)
-                if found:
-                    rows.append(found)
-                    append(RESULTS, [found])
-                    print(corpus, name, *(f"{s:.0f}s:{100 * m:.1f}" for s, m, _ in found["points"]),
-                          flush=True)  # fmt: skip
+        data = documents(corpus, seed, options)
+        for name in missing(corpus, data, rows, options):
+            found = measure(corpus, name, data, options, seed)
+            rows.append(found)
+            append(RESULTS, [found])
+            points = (f"{s:.0f}s:{100 * m:.1f}" for s, m, _ in found["points"])
+            print(corpus, name, *points, flush=True)
     write_block(RESULTS.with_suffix(".md"), "Time to a good classifier", page(rows))
 
 
