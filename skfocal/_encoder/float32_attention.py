@@ -2,7 +2,7 @@
 
 Without dropout, torch takes a fused form, which has no matrix units to gain from: forward, both
 precisions take the same time, backward bfloat16 takes two to three times as long as float32, up to
-128 tokens (docs/benchmarks/ways.md). It is also the more exact way.
+128 tokens (docs/benchmarks/speed.md). It is also the more exact way.
 """
 
 import torch

@@ -20,7 +20,7 @@ from skfocal._data import tokens as _tokens
 TOKENS = 114  # per document: the mean of Reuters R52, cut to 256
 TOKENISE = 2.4e-6  # core-seconds per token, for WordPiece: --measure
 SERIAL = 15e-6  # seconds of Python per document, which more cores do not reduce: --measure
-UTILISATION = 0.3  # of a GPU's peak; speed.md: 0.68 in training and 0.77 in prediction on a CPU
+UTILISATION = 0.3  # of a GPU's peak; speed.md: on a CPU 0.68, and 0.76 in prediction
 BACKWARD = 2 / 3  # of a training step; gradients are exchanged at the same time
 OVERLAP = 0.8  # of the backward pass: the first layer's gradient comes last
 BATCH = 32  # documents of each process in a training step

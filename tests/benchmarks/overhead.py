@@ -84,7 +84,7 @@ def our_fit(folder, X, y):
     clear_cache()
     clf = BertFocalClassifier(
         folder, loss="cross_entropy", max_epochs=EPOCHS, batch_size=BATCH, max_length=MAX_LENGTH,
-        lr=1e-3, random_state=0,
+        lr=1e-3, precision="float32", random_state=0,
     )  # fmt: skip
     return clf.fit(X, y)
 

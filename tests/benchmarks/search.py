@@ -136,6 +136,7 @@ def skfocal_search(y, freeze, lr, options):
     clf = BertFocalClassifier(
         fetch_minilm(),
         pooling="head",
+        precision="float32",
         freeze=freeze,
         lr=lr,
         max_epochs=options.epochs,

@@ -6,11 +6,11 @@
     python tests/benchmarks/speed.py --quality  # what each has learned on R8, over seeds
 
 All contenders get the same documents, weights, batch sizes, learning rate, schedule and seed. They
-run on the CPU, in float32 but for "skfocal, defaults". Each runs in its own process, which is ready
-before anything is timed. Training is timed from texts and labels to a trained model, including the
-time to read the weights; prediction is timed from texts to labels. The contenders take turns, so
-that anything that slows the machine down for a while slows all of them. Ratios are taken within a
-turn.
+run on the CPU, in float32 but for skfocal's defaults and the rows that name a precision. Each runs
+in its own process, which is ready before anything is timed. Training is timed from texts and labels
+to a trained model, including the time to read the weights; prediction is timed from texts to
+labels. The contenders take turns, so that anything that slows the machine down for a while slows
+all of them. Ratios are taken within a turn.
 
 All contenders but skfocal and the bare loops run in an environment with peers-requirements.txt,
 which is created at first use. Writes docs/benchmarks/speed.jsonl and .md, with --base speed-base.
