@@ -433,7 +433,7 @@ class Progress(Callback):
     def on_epoch_begin(self, net: Net, dataset_train: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
         self.start_ = time.perf_counter()
-        self.n_documents_ = 0
+        self.n_documents_, self.seconds_ = 0, 0.0
         self.bar_ = tqdm(
             total=net.loop_.batches.n_draws,
             desc=f"epoch {len(net.history)}/{net.max_epochs}",
@@ -460,7 +460,8 @@ class Progress(Callback):
             parts.append(f"{self.score_name} {row['valid_score']:.4f}")
             others = getattr(dict(net.callbacks_).get("score"), "names_", [])[1:]
             parts += [f"{name} {row[f'valid_{name}']:.4f}" for name in others]
-        parts.append(f"{self.n_documents_ / self.seconds_:.1f} documents/s")
+        if self.n_documents_:  # none are left of an epoch that goes on from its last update
+            parts.append(f"{self.n_documents_ / self.seconds_:.1f} documents/s")
         parts.append(f"{time.perf_counter() - self.start_:.0f} s")
         self.sink("  ".join(parts))
 

@@ -183,8 +183,8 @@ class BertFocalClassifier(
         arguments of a class or function.
 
     classes : array-like, default=None
-        All class labels, in case some are missing from y, for example in a training fold. None:
-        the labels in y.
+        All class labels, in case some are missing from y, for example in a training fold. Several
+        labels per document keep this order in `classes_`. None: the labels in y.
 
     max_epochs : int, default=4
         **Optimisation.**
@@ -313,9 +313,9 @@ class BertFocalClassifier(
         Precision of training. "bfloat16": the encoder runs under autocast, with weights in
         float32. "float16": for devices without bfloat16; the loss is scaled up so that small
         gradients are not lost, and updates that overflow are skipped. "auto": bfloat16 on CUDA
-        and on processors with fast instructions for it, unless two short texts show that the
-        encoder needs more; float32 elsewhere. Results then differ a little between processors, see
-        :doc:`the measurements </benchmarks/precision>`.
+        devices and processors with fast instructions for it (NVIDIA's since Ampere), unless two
+        short texts show that the encoder needs more; float32 elsewhere. Results then differ a
+        little between processors, see :doc:`the measurements </benchmarks/precision>`.
 
     predict_precision : None, {"float32", "bfloat16", "int8"}, default=None
         Precision of `predict` and the other methods that answer. None: as in training.
@@ -345,7 +345,8 @@ class BertFocalClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels, sorted; for an indicator y in the order of its columns.
+        Class labels, sorted; for an indicator y in the order of its columns, for collections in
+        that of `classes`, if given.
     class_weight_ : ndarray of shape (n_classes,), or (n_classes, 2) with several labels
         Class weights computed from `alpha`; with several labels per document, the weights of a
         label's absence and presence.
@@ -1039,7 +1040,7 @@ class BertFocalClassifier(
         private: bool | None = None,
         token: str | None = None,
         commit_message: str | None = None,
-    ) -> str:
+    ) -> str | None:
         """Upload what :meth:`save_pretrained` writes to the Hugging Face hub.
 
         Parameters
@@ -1057,11 +1058,14 @@ class BertFocalClassifier(
 
         Returns
         -------
-        str
-            URL of the repository.
+        str or None
+            URL of the repository. Of several processes that train together, the first uploads, and
+            the others return None.
         """
         from skfocal import persistence
 
+        if not process_group.speaks():
+            return None
         return persistence.push(
             self,
             repo_id,
@@ -1141,10 +1145,11 @@ class BertFocalClassifier(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the net on a device that is present."""
+        may_run_code = pickling.may_run_code(self)
         defaults = BertFocalClassifier().get_params(deep=False)
         old = self._without_own(state)
         own = {name: value for name, value in state.items() if name not in old}
         state, plain = pickling.from_plain(old, defaults)
         super().__setstate__({**state, **own})
         if plain is not None:
-            pickling.build_net(self, plain)
+            pickling.build_net(self, plain, may_run_code)

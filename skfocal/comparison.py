@@ -23,6 +23,7 @@ from sklearn.model_selection import check_cv, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
@@ -196,10 +197,11 @@ def _baselines(
         return baselines
     if not baselines:
         return {}
-    plain: dict[str, Any] = dict.fromkeys(_ending(estimator, "alpha", "sampler"))
+    plain: dict[str, Any] = dict.fromkeys(_ending(estimator, "alpha", "sampler", "loss_params"))
     if all(estimator.get_params()[name] for name in _ending(estimator, "max_epochs")):
         plain |= dict.fromkeys(_ending(estimator, "refit_head"))
     plain |= dict.fromkeys(_ending(estimator, "loss"), "cross_entropy")
+    plain |= dict.fromkeys(_ending(estimator, "defer"), 0.0)
     return {
         BASELINE: clone(estimator).set_params(**plain),
         **_frozen(estimator),
@@ -216,6 +218,7 @@ def _ours(model: Any) -> Any:
 
 def _classes(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the classes, of y or declared by one of the models, y and their counts."""
+    y = column_or_1d(y, warn=True) if np.ndim(y) == 2 else y
     found, n = np.unique(y, return_counts=True)
     classes = np.unique([*found, *_declared(models)])
     counts = np.zeros(len(classes), dtype=np.int64)
@@ -242,7 +245,7 @@ def _has_several(y: Any) -> bool:
     """Say whether documents have several labels: an indicator, or collections of labels."""
     try:
         return type_of_target(y) in ("multilabel-indicator", "unknown")
-    except ValueError:  # it refuses lists of lists
+    except (TypeError, ValueError):  # it refuses lists of lists, and labels that are missing
         return True
 
 
@@ -255,7 +258,9 @@ def _frozen(estimator: Any) -> dict[str, Any]:
     from skfocal._encoder.pretrained import has_decoder
 
     settings: dict[str, Any] = {"max_epochs": 0, "refit_head": "balanced", "loss": "cross_entropy"}
-    settings |= dict.fromkeys(("alpha", "sampler", "peft", "checkpoint"))
+    settings |= dict.fromkeys(
+        ("alpha", "sampler", "loss_params", "peft", "checkpoint", "eval_steps", "callbacks")
+    )
     settings |= {"defer": 0.0, "early_stopping": False, "long_documents": "truncate"}
     # Code of the model's own may hide its tokens.
     if not (encoder.trust_remote_code or has_decoder(encoder.model)):

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 
-from skfocal._utils.arrays import check_range
+from skfocal._utils.arrays import check_range, columns_in_order
 from skfocal._utils.messages import excerpts
 
+_COLLECTIONS = (set, frozenset, list, tuple)
 _DECISIONS = 2**20  # Decisions on labels that are put into bins at once.
 
 
@@ -107,6 +107,7 @@ def confidence_bins(
     >>> counts.tolist(), confidence.tolist(), accuracy.tolist()
     ([0, 2], [0.0, 0.75], [0.0, 0.5])
     """
+    y_true = columns_in_order(y_true, classes)
     if np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1:
         return _bins_of_decisions(y_true, proba, n_bins, sample_weight)
     labels: NDArray[Any] = column_or_1d(y_true)
@@ -295,18 +296,16 @@ def _proba_and_truth(
 
 def _indicator(y: Any, classes: NDArray[Any]) -> NDArray[np.int64] | None:
     """Return y as an indicator of several labels, or None if there is one per document."""
-    if sparse.issparse(y):
-        y = y.toarray()
+    y = columns_in_order(y, classes)
     rows = y if isinstance(y, list | tuple) else []
-    if any(isinstance(row, set | frozenset | list | tuple) for row in rows) and (
-        any(isinstance(row, set | frozenset) for row in rows) or len({len(row) for row in rows}) > 1
-    ):
+    collections = [row for row in rows if isinstance(row, _COLLECTIONS)]
+    names = any(isinstance(label, str) for row in collections for label in row)
+    sets = any(isinstance(row, set | frozenset) for row in collections)
+    if names or sets or len({len(row) for row in collections}) > 1:
         found: NDArray[np.int64] = MultiLabelBinarizer(classes=classes.tolist()).fit_transform(y)
         return found
     if np.ndim(y) != 2 or np.shape(y)[1] == 1:
         return None
-    if {*getattr(y, "columns", ())} == {*classes.tolist()}:
-        y = y[classes.tolist()]  # in the order of the classifier
     if np.shape(y)[1] != len(classes):
         raise ValueError(
             f"y must have a column for each of the labels {excerpts(classes.tolist())}. "

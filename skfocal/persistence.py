@@ -113,7 +113,6 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
     params, left_out = _stored_params(estimator, state)
     if "_chunks" in state:  # new adapters continue from the merged weights
         state["_chunks"].pop("adapters")
-    state.pop("_sklearn_output_config", None)  # of set_output: for this session
     state["loss_"] = _stored_loss(estimator, state["loss_"])
     if plain["cosine_scale"] is not None:
         warn(
@@ -126,16 +125,18 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
     # Nothing is written that could not be read again.
     encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
     tokenizer, limit = _with_limit(plain["tokenizer"], estimator.max_length_)
+    of_fit = set(state) - set(estimator.get_params(deep=False))
+    stored = sorted(n for n in of_fit if attribute_checks.is_stored(type(estimator), n))
     parts = {
         "params": params,
-        "attributes": {name: v for name, v in state.items() if name not in estimator.get_params()},
+        "attributes": {name: state[name] for name in stored},
         "encoder": {
             "cosine_scale": plain["cosine_scale"],
             "dropouts": plain["dropouts"],
             "model_max_length": limit,
         },
         "history": _stored_history(plain["history"]),
-        "moments": plain["moments"],
+        "moments": _stored_moments(estimator, plain["moments"]),
     }
     texts = {_CONFIG: json.dumps(config, indent=2).encode(), **tokenizer}
     with _files.users_folder(folder, _STATE, _FILES) as work:
@@ -215,6 +216,11 @@ def _stored_loss(estimator: Any, loss: Any) -> Any:
             "proba='softmax' before you save, or use pickle."
         )
     return loss_to_plain(forgotten(loss))
+
+
+def _stored_moments(estimator: Any, moments: dict[str, Any]) -> dict[str, Any]:
+    """Return AdamW's moments; those of another optimizer, of net_params, are left out with it."""
+    return moments if type(estimator.net_.optimizer_) is torch.optim.AdamW else {}
 
 
 def _with_limit(files: dict[str, bytes], max_length: int) -> tuple[dict[str, bytes], int]:

@@ -24,7 +24,7 @@ TAKES = {True: "bfloat16", False: "float32"}
 @pytest.fixture
 def has(monkeypatch):
     """Return a function that says whether the processor is fast in bfloat16."""
-    return lambda it: monkeypatch.setattr("skfocal._encoder.promises.cpu_has_bfloat16", lambda: it)
+    return lambda it: monkeypatch.setattr("skfocal._runtime.devices.cpu_has_bfloat16", lambda: it)
 
 
 @pytest.fixture

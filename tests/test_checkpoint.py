@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -248,6 +249,32 @@ def test_a_setting_that_changes_no_result_may_change(stopping, stopped, data, ca
     rarely = stopping(None, verbose=1, predict_precision="float32")
     rarely.set_params(checkpoint__steps=3).fit(*data)
     assert "epoch 2/2" in capsys.readouterr().out
+
+
+class StopsBeforeTheEnd(Callback):
+    """Ends a training after the last update of its first epoch."""
+
+    armed = False
+
+    def on_epoch_end(self, net, **kwargs):
+        if StopsBeforeTheEnd.armed:
+            raise Stop
+
+
+def test_an_epoch_without_batches_left_ends_with_its_line(
+    stopping, data, alone, monkeypatch, capsys
+):
+    params = {"callbacks": [StopsBeforeTheEnd()], "verbose": 1}
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(StopsBeforeTheEnd, "armed", True)
+        stopping(None, **params).fit(*data)
+    first = capsys.readouterr().out
+    assert "documents/s" in first
+    assert same(stopping(None, **params).fit(*data), alone)
+    _, *lines = capsys.readouterr().out.splitlines()  # the first is about the head
+    loss = re.search(r"epoch 1/2  loss [0-9.]+", first)[0]
+    assert lines[0].startswith(loss) and "documents/s" not in lines[0]
+    assert lines[1].startswith("epoch 2/2") and "documents/s" in lines[1]
 
 
 def _truncate(path):

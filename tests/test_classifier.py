@@ -572,6 +572,30 @@ def test_compiled_module_gives_the_same_answers(make, data):
     np.testing.assert_allclose(again.predict_proba(X), compiled.predict_proba(X), atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_module_gives_its_moments_to_one_that_is_not(make_of_few_words, data, tmp_path):
+    X, y = data
+    traced = {"compile": True, "compile__backend": "aot_eager"}
+    plain, compiled = (
+        make_of_few_words(net_params=params).partial_fit(X, y, classes=["ham", "spam"])
+        for params in (None, traced)
+    )
+    compiled.save_pretrained(tmp_path / "model")
+    loaded = BertFocalClassifier.from_pretrained(tmp_path / "model")
+    for clf in (plain, compiled.set_params(net_params=None), loaded):
+        clf.partial_fit(X[:20], y[:20])
+    expected = plain.predict_proba(X)
+    np.testing.assert_allclose(compiled.predict_proba(X), expected, rtol=1e-3)
+    np.testing.assert_allclose(loaded.predict_proba(X), expected, rtol=1e-3)
+
+
+def test_the_learning_rate_is_the_one_that_trained(make_of_few_words, data):
+    assert make_of_few_words(net_params={"lr": 1e-3}).fit(*data).lr_ == 1e-3
+    assert make_of_few_words(net_params={"optimizer__lr": 1e-3}).fit(*data).lr_ == 1e-3
+    assert make_of_few_words(lr=2e-3).fit(*data).lr_ == 2e-3
+
+
 # -- progress --------------------------------------------------------------------------------
 
 

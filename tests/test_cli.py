@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from conftest import imbalanced
+from filelock import FileLock
 from sklearn.metrics import classification_report
 from sklearn.preprocessing import MultiLabelBinarizer
 from typer.testing import CliRunner
@@ -384,6 +385,34 @@ def test_rows_that_are_left_out_are_counted_and_written(tiny, tmp_path):
     assert "--bad-rows needs --skip-bad-rows" in run(*fit, "--bad-rows", bad, code=2).stderr
 
 
+def test_no_file_that_is_read_is_written(fitted, tiny, tmp_path):
+    data, more = write(tmp_path / "a.csv"), write(tmp_path / "b.csv")
+    link = tmp_path / "link.csv"
+    link.symlink_to(more)
+    skip = ["--skip-bad-rows", "--bad-rows"]
+    for args, option in {
+        ("audit", data, "--test", more, *skip, more): "--bad-rows",
+        ("audit", data, "--output", data): "--output",
+        ("fit", data, "--output", tmp_path / "m", "--eval-data", more, *skip, link): "--bad-rows",
+        ("predict", fitted[0], data, "--output", data): "--output",
+        ("evaluate", fitted[0], data, *skip, data): "--bad-rows",
+        ("report", fitted[0], data, "--output", data): "--output",
+        ("compare", fitted[0], fitted[0], data, "--output", data): "--output",
+    }.items():
+        before = data.read_bytes(), more.read_bytes()
+        error = " ".join(run(*args, code=2).stderr.split())
+        assert f"{option} must be another file than the data" in error.replace("│ ", "")
+        assert (data.read_bytes(), more.read_bytes()) == before
+
+
+def test_no_two_results_are_written_to_one_file(fitted, tmp_path):
+    data, page = write(tmp_path / "a.csv"), tmp_path / "page.html"
+    skip = ["--skip-bad-rows", "--bad-rows", page]
+    error = run("report", fitted[0], data, "--output", page, *skip, code=2).stderr
+    assert "--output and --bad-rows must be two files" in " ".join(error.split())
+    assert not page.exists()
+
+
 def test_the_version_is_shown():
     assert run("--version").stdout == f"skfocal {skfocal.__version__}\n"
 
@@ -475,12 +504,17 @@ def test_other_errors_end_with_code_1(fitted, tiny, tmp_path):
     data = write(tmp_path / "a.csv")
     fit = ["fit", data, "--model", tiny, "--output", tmp_path / "m"]
     assert "gamma" in run(*fit, "--set", "gamma=-1", code=1).stderr
+    part = run(*fit, "--set", "loss_params__epsilon=2", code=1).stderr
+    assert "loss_params__epsilon: loss_params has no parameters of its own" in part
     old = run(*fit, "--set", "stride=4", code=1).stderr
     assert "stride is now written long_documents=Windows(stride=4)" in old
     assert "cannot be loaded" in run(*fit[:2], "--model", "/none", *fit[4:], code=1).stderr
     assert "No such file" in run("fit", tmp_path / "none.csv", *fit[2:], code=1).stderr
     result = run(*fit[:-1], tmp_path, code=1)
     assert "folder must be new" in result.stderr and "epoch" not in result.stderr
+    with FileLock(tmp_path / "run" / ".lock"):
+        busy = run(*fit[:4], "--set", f"checkpoint={tmp_path / 'run'}", *fit[4:], code=1)
+    assert busy.stderr.splitlines()[-1].startswith("Error: checkpoint=") and "in use" in busy.stderr
     assert "Error: " in run("predict", tmp_path, data, code=1).stderr
     unknown = write(tmp_path / "b.csv", ["lunch", "y", "cash"], ["ham", "eggs", "spam"])
     message = "b.csv, line 3: 'label' must be a label of the model, 'ham', 'spam'. Got 'eggs'."

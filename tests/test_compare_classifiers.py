@@ -458,6 +458,13 @@ def test_names_of_any_kind_are_told_apart(names):
     assert texts.count(facts[0]) == texts.count(facts[1]) > 3
 
 
+def test_the_page_tells_no_folders():
+    comparison = comparison_of(*answers(400, 5))
+    comparison.params = {"model": ("/home/alice/private/minilm", "/home/alice/private/mpnet")}
+    html = comparison._repr_html_()
+    assert "private" not in html and "…/minilm" in html and "…/mpnet" in html
+
+
 def test_the_page_has_the_numbers(tmp_path):
     y, a, b = answers(400, 5)
     comparison = comparison_of(y, a, b)

@@ -7,7 +7,7 @@ import pytest
 from conftest import imbalanced
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, recall_score
@@ -22,6 +22,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.svm import LinearSVC
+from skorch.callbacks import EarlyStopping
 
 from skfocal import GridSearchDisplay, compare_losses, expected_calibration_error
 
@@ -143,6 +144,28 @@ def test_one_fold_has_a_mean_and_no_interval(noisy):
     assert "nan" not in str(result)
 
 
+def test_labels_of_one_column_and_missing_ones(noisy):
+    X, y = noisy
+    expected = compare_losses(linear(), X, y, {"a": {}}, cv=2, verbose=0)
+    with pytest.warns(DataConversionWarning):
+        frame = pd.DataFrame({"label": y})
+        found = compare_losses(linear(), X, frame, {"a": {}}, cv=2, verbose=0)
+    for metric, scores in expected.values["a"].items():
+        np.testing.assert_array_equal(found.values["a"][metric], scores)
+    some = [y[0], None, *y[2:]]
+    with pytest.raises(ValueError, match="y must have a label for each document.*row 1"):
+        compare_losses(linear(), X, some, {"a": {}}, cv=2, verbose=0)
+
+
+def test_baselines_have_none_of_what_only_a_training_with_another_loss_can_have(make, data):
+    params = {"early_stopping": 2, "eval_steps": 2, "max_epochs": 1}
+    watching = [EarlyStopping(monitor="valid_score", lower_is_better=False)]
+    clf = make(loss="poly1", loss_params={"epsilon": 2.0}, callbacks=watching, **params)
+    result = compare_losses(clf, *data, {"a": {}}, cv=2, verbose=0)
+    assert {"a", "cross-entropy", "frozen encoder, balanced"} <= set(result.values)
+    assert all(np.isfinite(values["f1_macro"]).all() for values in result.values.values())
+
+
 def test_encoder_beside_its_baselines(make, data):
     clf = make(alpha="sqrt", max_epochs=1)
     seeds = {"random_states": (0, 1), "verbose": 0}
@@ -245,6 +268,14 @@ def test_heat_map_holds_the_scores_of_the_search(noisy):
     frame = display.ax_.patches[0]
     row, column = np.unravel_index(display.mean.argmax(), display.mean.shape)
     assert (frame.get_x() + 0.48, frame.get_y() + 0.46) == pytest.approx((column, row))
+    matplotlib.pyplot.close("all")
+
+
+def test_whole_numbers_are_in_their_order(noisy):
+    grid = {"linearsvc__max_iter": [1000, 200, 30], "linearsvc__C": [1, 10]}
+    search = svc_search(noisy, grid, scoring="f1_macro")
+    display = GridSearchDisplay.from_estimator(search, x="max_iter", y="C")
+    assert display.x_values == [30, 200, 1000] and display.y_values == [1, 10]
     matplotlib.pyplot.close("all")
 
 

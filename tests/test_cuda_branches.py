@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_encoders import FAMILIES
+from transformers import AutoModelForSequenceClassification
 
 from skfocal._data.batches import TokenDataset
-from skfocal._encoder import fast_dropout
+from skfocal._encoder import fast_dropout, promises
 from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._encoder.promises import best_precision
 from skfocal._estimator import advice, plan
@@ -42,12 +44,13 @@ BRANCHES = {
     "_encoder/frozen_layers.py FrozenLayers.__init__": "less_memory_gives",
     "_encoder/known_mask.py to_device": "no_training_step_waits results_are_those",
     "_encoder/model_files.py _read_pickled": "files are read on the CPU for any device",
-    "_encoder/promises.py best_precision": "the_precision_is_that a_mac_trains the_audit_reads",
     "_encoder/quantization.py reduced_copy": "int8_elsewhere_than_on",
     "_estimator/advice.py warn_bfloat16": "bfloat16_warns_on_a_cpu_alone",
     "_estimator/parameters.py _check_net_params": "a probe of the parameters, on the CPU always",
     "_estimator/pickling.py _device_at_hand": "fitted_on_cuda_it_unpickles",
     "_estimator/plan.py _try_loss": "a_loss_module_is_tried",
+    "_runtime/devices.py fork_generators": "a_seed_is_that_of_the_device",
+    "_runtime/devices.py has_fast_bfloat16": "is_fast_on_a_gpu a_mac_trains the_audit_reads",
     "_runtime/devices.py hold_device": "takes_no_turns auto_on_cuda_holds more_jobs_wait",
     "_runtime/devices.py resolve_device": "auto_prefers_cuda",
     "_runtime/devices.py seed_generators": "of_this_device_alone of_a_mac",
@@ -247,9 +250,22 @@ def test_batches_for_cuda_come_from_pinned_memory(make, data, device, pinned):
         assert net.loader(TokenDataset(tokens), [[0, 1]], kind).pin_memory is pinned
 
 
-def test_the_precision_is_that_of_a_gpu():
-    assert best_precision(None, 0, "cuda:1") == "bfloat16"
-    assert best_precision(None, 0, "mps") == "float32"
+@pytest.mark.parametrize(
+    ("capability", "hip", "expected"),
+    [((9, 0), None, True), ((7, 5), None, False), ((7, 5), "6", True)],
+)
+def test_bfloat16_is_fast_on_a_gpu_since_ampere(monkeypatch, capability, hip, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:1": capability}.get)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert devices.has_fast_bfloat16("cuda:1") is expected
+
+
+@pytest.mark.parametrize(("family", "expected"), [("bert", "bfloat16"), ("deberta", "float32")])
+def test_on_a_gpu_too_the_encoder_must_bear_bfloat16(monkeypatch, tmp_path, family, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    FAMILIES[family](tmp_path)
+    encoder = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert best_precision(encoder, 0, "cuda:1") == expected
 
 
 def test_a_loss_module_is_tried_on_the_cpu_only_where_it_will_train(calls):
@@ -278,6 +294,8 @@ def test_the_audit_reads_in_bfloat16_on_cuda(monkeypatch, device, halves):
         raise Stop(args, kwargs)
 
     monkeypatch.setattr(torch, "autocast", autocast)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(promises, "bears_bfloat16", lambda encoder, pad_id: True)
     encoder = SimpleNamespace(
         module=SimpleNamespace(model=None), tokenizer=SimpleNamespace(pad_token_id=0)
     )

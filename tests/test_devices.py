@@ -112,4 +112,3 @@ def test_auto_prefers_cuda_then_a_mac_then_the_cpu(monkeypatch):
 
 def test_a_mac_trains_in_float32():
     assert best_precision(None, 0, "mps") == "float32"
-    assert best_precision(None, 0, "cuda:1") == "bfloat16"

@@ -2,8 +2,11 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import imbalanced
+from scipy import sparse
+from sklearn.exceptions import DataConversionWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
@@ -227,6 +230,31 @@ def test_several_labels_are_drawn_label_by_label():
         ReliabilityDisplay.from_predictions(truth, p[:, :2])
     with pytest.raises(ValueError, match="one column for each of the classes"):
         ClassPrecisionRecallDisplay.from_predictions(truth, p[:, :2])
+
+
+def test_columns_of_labels_are_read_by_their_names():
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame((rng.uniform(size=(60, 2)) < [0.5, 0.2]).astype(int), columns=["a", "b"])
+    p = np.clip(frame.to_numpy() * 0.3 + rng.uniform(size=(60, 2)) * 0.7, 0, 1)
+    expected = ClassPrecisionRecallDisplay.from_predictions(frame, p, classes=["a", "b"])
+    ece = expected_calibration_error(frame, p, classes=["a", "b"])
+    assert expected_calibration_error(frame[["b", "a"]].to_numpy(), p) != ece
+    for form in (frame[["b", "a"]], sparse.csr_matrix(frame.to_numpy())):
+        found = ClassPrecisionRecallDisplay.from_predictions(form, p, classes=["a", "b"])
+        assert found.average_precision == expected.average_precision
+        assert found.counts == expected.counts
+        assert expected_calibration_error(form, p, classes=["a", "b"]) == ece
+        assert ReliabilityDisplay.from_predictions(form, p, classes=["a", "b"]).ece == ece
+
+
+def test_labels_of_one_column_are_labels(linear):
+    model, X, y = linear
+    predicted = model.predict(X)
+    expected = FrequencyConfusionMatrixDisplay.from_predictions(y, predicted)
+    with pytest.warns(DataConversionWarning):
+        found = FrequencyConfusionMatrixDisplay.from_predictions(y[:, None], predicted)
+    np.testing.assert_array_equal(found.confusion_matrix, expected.confusion_matrix)
+    np.testing.assert_array_equal(found.display_labels, expected.display_labels)
 
 
 def test_weights_of_reliability_are_repeated_documents():

@@ -135,6 +135,17 @@ def test_deferring_is_a_fit_without_alpha_and_then_one_with_it(make, data):
     assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
 
 
+def test_epochs_without_alpha_are_scored_as_those_of_a_fit_without_it(make, data):
+    X, y = data
+    params = {"loss": "cross_entropy", "max_epochs": 4, "train_split": 0.3}
+    params["scoring"] = ["accuracy", "neg_log_loss"]
+    whole = make(alpha={"ham": 1.0, "spam": 50.0}, defer=0.5, **params).fit(X, y)
+    plain = make(alpha=None, **params).fit(X, y)
+    for name in ("valid_accuracy", "valid_neg_log_loss"):
+        deferred, expected = (clf.net_.history[:2, name] for clf in (whole, plain))
+        np.testing.assert_allclose(deferred, expected, rtol=1e-6)
+
+
 def test_training_that_ends_before_alpha_sets_in_says_so(make, data):
     class Stop(Callback):
         def on_epoch_end(self, net, **kwargs):

@@ -1,5 +1,6 @@
 """Never on the wrong weights or words: what is read, and what is refused before the training."""
 
+import copy
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from conftest import TINY, imbalanced
 from safetensors.torch import load_file, save_file
@@ -614,8 +616,11 @@ def own_code(tmp_path):
 
 def test_code_is_found_again_by_a_pickle(own_code, data):
     clf = fit(own_code, data, trust_remote_code=True)
-    again = pickle.loads(pickle.dumps(clf))
-    assert np.array_equal(again.predict_proba(data[0]), clf.predict_proba(data[0]))
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf.set_fit_request(sample_weight=True)  # which refers to clf itself
+    for again in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert np.array_equal(again.predict_proba(data[0]), clf.predict_proba(data[0]))
+        assert vars(again).keys() == vars(clf).keys()
 
 
 def test_a_state_alone_runs_no_code(own_code, data):
@@ -623,6 +628,9 @@ def test_a_state_alone_runs_no_code(own_code, data):
     clf = fit(own_code, data, trust_remote_code=True)
     with pytest.raises(ValueError, match="nothing but a pickle or joblib file may run"):
         BertFocalClassifier.__new__(BertFocalClassifier).__setstate__(clf.__getstate__())
+    with pytest.raises(ValueError, match="nothing but a pickle or joblib file may run"):
+        blank = BertFocalClassifier.__new__(BertFocalClassifier)
+        blank.__setstate__({**clf.__getstate__(), "_may_run_code": True})
     with pytest.raises(ValueError, match="nothing but a pickle or joblib file may run"):
         sio.loads(sio.dumps(clf), trusted=["skfocal.classifier.BertFocalClassifier"])
 

@@ -112,8 +112,18 @@ def test_every_form_of_y_has_the_same_scores(numbers):
 
     frame = pd.DataFrame(rows, columns=["a", "no c"])
     sets = [{n for n, has in zip(Named.classes_, row, strict=True) if has} for row in rows]
-    for form in (frame, frame[["no c", "a"]], sparse.csr_matrix(rows), sets, rows.tolist()):
+    lists = [sorted(names) for names in sets]
+    for form in (frame, frame[["no c", "a"]], sparse.csr_matrix(rows), sets, lists, rows.tolist()):
         assert [f(Named(), X, form) for f in SCORERS] == [f(several, X, rows) for f in SCORERS]
+
+
+def test_lists_of_one_name_each_are_several_labels(numbers):
+    X, y, _ = numbers
+    rows = (y[:, None] == np.unique(y)).astype(int)
+    clf = OneVsRestClassifier(LogisticRegression()).fit(X, rows)
+    clf.classes_ = np.unique(y)
+    lists = [[label] for label in y]
+    assert [f(clf, X, lists) for f in SCORERS] == [f(clf, X, rows) for f in SCORERS]
 
 
 def test_labels_that_are_missing_or_of_another_kind_are_refused(numbers):

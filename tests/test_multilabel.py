@@ -128,6 +128,29 @@ def test_named_columns_are_brought_into_the_declared_order():
     np.testing.assert_array_equal(codes, [[0, 1, 0], [1, 0, 1]])
 
 
+def test_collections_are_read_in_the_declared_order():
+    classes, codes = _targets.encode([{"a"}, {"b", "c"}], ["x", "y"], ["b", "a", "c", "b"])
+    assert classes.tolist() == ["b", "a", "c"]
+    np.testing.assert_array_equal(codes, [[0, 1, 0], [1, 0, 1]])
+
+
+def test_collections_mean_the_same_to_a_classifier_of_named_columns(make):
+    X, y = documents()
+    frame = pd.DataFrame(y, columns=["work", "home", "art"])
+    sets = [set(frame.columns[row > 0]) for row in y]
+    fits = [make().fit(X, frame, eval_set=(X, form)) for form in (frame, sets)]
+    assert fits[0].classes_.tolist() == ["work", "home", "art"]
+    scores = [clf.history_[:, "valid_score"] for clf in fits]
+    assert scores[0] == scores[1]
+    clf = fits[0]
+    assert clf.score(X, sets) == clf.score(X, frame)
+    np.testing.assert_equal(clf.report(X, sets).per_class, clf.report(X, frame).per_class)
+    chunks = make(classes=list(frame.columns))
+    for form in (sets, frame, sets):
+        chunks.partial_fit(X, form)
+    assert chunks.classes_.tolist() == clf.classes_.tolist()
+
+
 MISSING = pd.DataFrame([[1, None], [0, 1]]).astype("Int64")
 
 

@@ -17,7 +17,7 @@ from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
 
 import skfocal
-from skfocal import BertFocalClassifier, OnnxClassifier, fetch_minilm, fetch_reuters
+from skfocal import BertFocalClassifier, OnnxClassifier, Windows, fetch_minilm, fetch_reuters
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
@@ -122,6 +122,13 @@ def test_every_architecture_is_exported(make, data, long, tmp_path, name):
     clf = make(model=tmp_path / "encoder").fit(*data)
     clf.to_onnx(tmp_path / "served")
     assert_answers_alike(OnnxClassifier(tmp_path / "served"), clf, data[0] + long)
+
+
+def test_a_graph_of_windows_without_limit_warns(make, shallow, data, tmp_path):
+    windows = Windows(max_windows=None)
+    clf = make(model=shallow, max_epochs=1, max_length=8, long_documents=windows).fit(*data)
+    with pytest.warns(UserWarning, match="in memory that grows with its length"):
+        clf.to_onnx(tmp_path / "served")
 
 
 class Numbers(torch.nn.Module):

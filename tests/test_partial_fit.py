@@ -236,6 +236,10 @@ def test_another_optimizer_than_before_is_refused_and_leaves_the_estimator_as_it
         with pytest.raises(ValueError, match=r"optimizer, AdamW\. Got SGD: keep the optimizer"):
             each.partial_fit(X[20:], y[20:])
         np.testing.assert_array_equal(each.predict_proba(X), before)
+    clf.set_params(net_params={"optimizer__amsgrad": True})
+    with pytest.raises(ValueError, match=r"had no optimizer__amsgrad\. Got True: leave it out"):
+        clf.partial_fit(X[20:], y[20:])
+    clf.set_params(net_params={"optimizer": torch.optim.SGD})
     with_sgd = make(net_params={"optimizer": torch.optim.SGD})
     with_sgd.partial_fit(X[:20], y[:20], classes=["ham", "spam"]).partial_fit(X[20:], y[20:])
     clf.fit(X, y)  # starts anew

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 import skops.io
 import torch
 import transformers
@@ -281,6 +282,39 @@ def test_upload_makes_a_repository_and_sends_the_folder(fitted, data, tmp_path, 
     assert calls == ["t", ("model", {"private": True, "exist_ok": True}), ("me/model", "c")]
     assert "`f1`" in (tmp_path / "hub" / "README.md").read_text()
     assert_same_answers(BertFocalClassifier.from_pretrained(tmp_path / "hub"), clf, data[0])
+
+
+def test_one_of_several_processes_uploads(fitted, monkeypatch):
+    monkeypatch.setattr("skfocal.classifier.process_group.speaks", lambda: False)
+    monkeypatch.setattr("huggingface_hub.HfApi", None)
+    assert fitted("plain").push_to_hub("model") is None
+
+
+def test_a_folder_holds_what_fit_sets_and_no_notes_of_a_session(fitted, data, tmp_path):
+    clf = fitted("plain")
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf.set_fit_request(sample_weight=True)
+    clf.set_output(transform="pandas").note = "mine"
+    clf.save_pretrained(tmp_path / "model")
+    again = BertFocalClassifier.from_pretrained(tmp_path / "model")
+    assert_same_answers(again, clf, data[0])
+    assert set(vars(clf)) - set(vars(again)) == {
+        "_metadata_request", "_sklearn_output_config", "note"
+    }  # fmt: skip
+
+
+def test_moments_of_another_optimizer_than_adamw_are_not_stored(make, data, tmp_path):
+    X, y = data
+    params = {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}
+    clf = make(net_params=params).partial_fit(X[:20], y[:20], classes=["ham", "spam"])
+    clf.save_pretrained(tmp_path / "model")
+    for net_params, kind in ((params, torch.optim.SGD), (None, torch.optim.AdamW)):
+        with pytest.warns(UserWarning, match=r"\['net_params'\].* were not stored"):
+            again = BertFocalClassifier.from_pretrained(tmp_path / "model")
+        before = again.predict_proba(X)
+        again.set_params(net_params=net_params).partial_fit(X[20:], y[20:])
+        assert type(again.net_.optimizer_) is kind
+        assert not np.array_equal(again.predict_proba(X), before)
 
 
 def test_unfitted_classifier_is_not_written(make, tmp_path):

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import imbalanced
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
@@ -37,8 +38,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
+from skorch import NeuralNetClassifier
 
-from skfocal import Report, as_column, expected_calibration_error, metrics
+from skfocal import Checkpoint, Report, as_column, expected_calibration_error, metrics
 from skfocal._estimator import fitted_model
 from skfocal._estimator.fitted_model import FittedModel
 from skfocal.report import _answers, _page
@@ -118,6 +120,17 @@ def mistaken():
     X, y = X + [f"eggs bacon number {i}" for i in range(8)], np.append(y, 8 * ["eggs"])
     y[::9] = "spam"
     return X, y
+
+
+class Linear(torch.nn.Module):
+    """Two probabilities of a vector."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.linear = torch.nn.Linear(width, 2)
+
+    def forward(self, X):
+        return self.linear(X).softmax(1)
 
 
 def tfidf():
@@ -574,6 +587,19 @@ def test_the_page_is_that_of_the_moment_when_it_was_made(make, data):
     assert f"{clf.history_[2, 'train_loss']:.3f}" not in texts
 
 
+def test_a_history_of_another_kind_is_left_alone(data):
+    X, y = data
+    codes = (y == "spam").astype(np.int64)
+    dense = FunctionTransformer(lambda X: X.toarray().astype(np.float32))
+    width = len(TfidfVectorizer().fit(X).vocabulary_)
+    net = NeuralNetClassifier(
+        Linear, module__width=width, max_epochs=1, train_split=None, verbose=0
+    )
+    model = make_pipeline(TfidfVectorizer(), dense, net).fit(X, codes)
+    assert len(model[-1].history_) == 1
+    assert Report.from_estimator(model, X, codes).history == {}
+
+
 def test_labels_and_paths_that_look_like_something_else(make, data):
     X, y = data
     labels = np.where(y == "spam", "fill: #000000", "stroke: #010203")
@@ -582,6 +608,9 @@ def test_labels_and_paths_that_look_like_something_else(make, data):
     html = report._repr_html_()
     assert "fill: currentColor<" not in html and ">fill: #000000" in html
     assert "private" not in html and "…/run" in html
+    clf.set_params(checkpoint=Checkpoint("/home/alice/private/run", steps=7))
+    html = clf.report(X, labels)._repr_html_()
+    assert "private" not in html and "…/run" in html and "steps=7" in html
     with pytest.raises(ValueError, match="n_hardest must be an int .* Got 2.5"):
         clf.report(X, labels, n_hardest=2.5)
 

@@ -43,7 +43,8 @@ def encode(y, texts, declared=None, multilabel=None):
     Returns
     -------
     classes : ndarray of shape (n_classes,)
-        Sorted or, for an indicator, in the order of the columns.
+        Sorted; for an indicator in the order of its columns, for collections in that of
+        `declared`, if given.
     codes : int64 ndarray of shape (n,), or float32 ndarray of 0 and 1 of shape (n, n_classes)
 
     Raises
@@ -199,7 +200,7 @@ def _encode_collections(y, texts, declared):
         raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.") from error
     if not found and declared is None:
         raise ValueError("y must have a label somewhere. Got empty collections only.")
-    classes = np.array(found) if declared is None else _unique(declared)
+    classes = np.array(found) if declared is None else _in_their_order(declared)
     _check_known(np.setdiff1d(found, classes), classes)
     binarizer = MultiLabelBinarizer(classes=classes.tolist())
     return classes, binarizer.fit_transform(rows).astype(np.float32)
@@ -332,6 +333,11 @@ def _encode_classes(y, texts, declared):
 
 def _unique(declared):
     return np.unique(column_or_1d(declared))
+
+
+def _in_their_order(declared):
+    declared = column_or_1d(declared)
+    return declared[np.sort(np.unique(declared, return_index=True)[1])]
 
 
 class OneClass(ValueError):

@@ -11,7 +11,7 @@ from skfocal._data.tokenization import encoder_inputs, laid_out
 from skfocal._encoder.dropout import set_dropout
 from skfocal._encoder.pooled import pool_tokens
 from skfocal._encoder.structure import example_ids, found_settings
-from skfocal._runtime.devices import cpu_has_bfloat16
+from skfocal._runtime.devices import has_fast_bfloat16
 
 _TEXTS = ("0 1", "9 8 7 6 5 4 3 2 1 0")
 # Of the distance between the two documents. What bfloat16 changes is a fiftieth of it for MiniLM,
@@ -49,12 +49,10 @@ def best_precision(encoder, pad_id, device):
     Returns
     -------
     {"bfloat16", "float32"}
-        On a CPU, bfloat16 if the processor is fast in it, and :func:`bears_bfloat16`.
+        bfloat16 if the device is fast in it, and :func:`bears_bfloat16`.
     """
-    kind = torch.device(device).type
-    if kind == "cuda" or (kind == "cpu" and cpu_has_bfloat16() and bears_bfloat16(encoder, pad_id)):
-        return "bfloat16"
-    return "float32"
+    fast = has_fast_bfloat16(device) and bears_bfloat16(encoder, pad_id)
+    return "bfloat16" if fast else "float32"
 
 
 def bears_bfloat16(encoder, pad_id):

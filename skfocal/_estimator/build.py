@@ -70,12 +70,19 @@ def check_earlier(parameters, classes, earlier, call="warm_start=True"):
 
 def check_optimizer(parameters, earlier):
     """Raise ValueError if the moments to go on from are those of another optimizer."""
-    wanted = (parameters.net_params or {}).get("optimizer", torch.optim.AdamW)
-    had = type(earlier.net_.optimizer_)
-    if wanted is not had:
+    net_params = parameters.net_params or {}
+    wanted = net_params.get("optimizer", torch.optim.AdamW)
+    had, moments = type(earlier.net_.optimizer_), earlier.net_.optimizer_.state.values()
+    if moments and wanted is not had:
         raise ValueError(
             f"partial_fit goes on with the moments of the last call's optimizer, {had.__name__}. "
             f"Got {wanted.__name__}: keep the optimizer in net_params, or start anew with fit."
+        )
+    keeps_largest = wanted is torch.optim.AdamW and net_params.get("optimizer__amsgrad")
+    if keeps_largest and not all("max_exp_avg_sq" in moment for moment in moments):
+        raise ValueError(
+            "partial_fit goes on with the moments of the last call's optimizer, which had no "
+            "optimizer__amsgrad. Got True: leave it out of net_params, or start anew with fit."
         )
 
 
@@ -317,13 +324,16 @@ def make_score(parameters, data, calibration) -> ValidationScore | None:
     proba = resolve_proba(parameters.proba, calibration.loss)
     if not calibration.loss.has_posterior:  # only that of refit_head may have one
         proba = "softmax"
+    loss = calibration.loss
+    if parameters.defer:  # as the classifier decides if it ends now: epochs change these weights
+        loss = copy.deepcopy(loss)
     return ValidationScore(
         scorers_of(parameters.scoring),
         calibration.classes,
         take(data.texts, data.held_out),
         labels.decode(calibration.classes, data.codes[data.held_out]),
         None if even else weight,
-        replace(calibration, proba=proba).answers,
+        replace(calibration, proba=proba, loss=loss).answers,
         parameters.early_stopping or None,
         parameters.eval_steps,
     )

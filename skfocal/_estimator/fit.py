@@ -428,7 +428,7 @@ class Training:
             class_prior_=chosen.class_prior,
             class_loss_=class_loss,
             loss_=chosen.loss,
-            lr_=build.learning_rate(parameters, prepared.module, int(parameters.freeze)),
+            lr_=net.get_params_for("optimizer").get("lr", net.lr),
             max_length_=prepared.truncation.max_length,
             n_truncated_=int(prepared.tokens.is_cut.sum()),
             tokenizer_=prepared.tokenizer,

@@ -347,6 +347,12 @@ def spell_out_nested(estimator, names):
     for nested in names:
         name = nested.partition("__")[0]
         if name not in _KINDS:
+            value = getattr(estimator, name, None)
+            if name in estimator.get_params(deep=False) and not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"{nested}: {name} has no parameters of its own; set it as a whole. "
+                    f"Got {name}={excerpt(value)}."
+                )
             continue
         value = spelled_out(name, getattr(estimator, name))
         if not isinstance(value, Settings):

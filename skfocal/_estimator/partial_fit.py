@@ -140,7 +140,7 @@ def _declared_classes(known, classes, multilabel):
         )
     if multilabel and classes is not None and list(classes) != list(known):
         raise ValueError(
-            "classes must come in the order of the earlier calls, which is that of y's "
-            f"columns, {excerpts(known)}. Got {excerpts(classes)}."
+            "classes must come in the order of the earlier calls, "
+            f"{excerpts(known)}. Got {excerpts(classes)}."
         )
     return known

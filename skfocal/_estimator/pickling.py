@@ -1,6 +1,5 @@
 """Convert a fitted estimator to plain data and back, for pickles, skops files and folders."""
 
-import contextvars
 import copy
 from typing import Any
 
@@ -17,7 +16,6 @@ from skfocal._storage.attribute_checks import BEFORE, check_complete
 from skfocal._storage.encoder_state import module_from_plain, module_to_plain
 from skfocal.losses._state import loss_from_plain, loss_to_plain
 
-_MAY_RUN_CODE: contextvars.ContextVar[bool] = contextvars.ContextVar("run code", default=False)
 _LOSSES = {"loss", "loss_"}  # what of the estimator may be a loss module
 
 
@@ -66,6 +64,7 @@ def from_plain(state, defaults):
         For :func:`build_net`.
     """
     state = {**defaults, **renamed.renewed(state)}
+    state.pop("_may_run_code", None)  # which only a pickle can say
     state = {name: parameters.from_plain(name, value) for name, value in state.items()}
     plain = state.pop("_plain", None)
     state["peft"] = adapters.config_from_plain(state["peft"])
@@ -92,27 +91,35 @@ def reduced(estimator: Any, plain: str | tuple[Any, ...]) -> str | tuple[Any, ..
     net = vars(estimator).get("net_")
     if net is None or not hasattr(net.plain_module().model.config, "auto_map"):
         return plain
-    return _with_code, (type(estimator), plain[2])
+    return _of_pickle, (type(estimator),), plain[2]
 
 
-def _with_code(kind, state):
-    """Return an estimator whose model may run code of its own.
+def _of_pickle(kind):
+    """Return an estimator to be given a state, whose model may run code of its own.
 
     Only a pickle can call this, and whoever opens one runs its code already. A state alone, as in a
     skops file, cannot ask for it.
     """
     estimator = kind.__new__(kind)
-    token = _MAY_RUN_CODE.set(True)
-    try:
-        estimator.__setstate__(state)
-    finally:
-        _MAY_RUN_CODE.reset(token)
+    estimator._may_run_code = True
     return estimator
 
 
-def build_net(estimator, plain):
+def _with_code(kind, state):
+    """Return what :func:`_of_pickle` does, with its state; pickles of 0.1.0.dev0 call it."""
+    estimator = _of_pickle(kind)
+    estimator.__setstate__(state)
+    return estimator
+
+
+def may_run_code(estimator):
+    """Say whether a pickle made an estimator, to be asked once, before it is given a state."""
+    return vars(estimator).pop("_may_run_code", False)
+
+
+def build_net(estimator, plain, trust_remote_code):
     """Set the stored tokenizer and net of an estimator, on a device that is available."""
-    module, estimator.tokenizer_ = module_from_plain(plain, trust_remote_code=_MAY_RUN_CODE.get())
+    module, estimator.tokenizer_ = module_from_plain(plain, trust_remote_code=trust_remote_code)
     freeze_layers(module.model, estimator._n_frozen)
     net = build.make_net(
         parameters.parameters_of(estimator),

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 from skfocal._utils.messages import excerpt
+from skfocal._utils.settings import Settings
 
 Kind: TypeAlias = Literal["words", "share", "bar", "signed", "interval", "number"]
 
@@ -158,18 +159,33 @@ def pairs(values: Mapping[str, Any], show: Callable[[Any], str] | None = None) -
     """Return a table of names and values, by default excerpts of them."""
     rows = [
         f'<tr><th scope="row" class="words"><code>{text(name)}</code></th>'
-        f'<td class="words long"><code>{text((show or _excerpt)(value))}</code></td></tr>'
+        f'<td class="words long"><code>{text((show or excerpt_of_value)(value))}</code></td></tr>'
         for name, value in values.items()
     ]
     return f'<div class="scroll"><table><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _excerpt(value: Any) -> str:
-    """Return an excerpt of a value; of a path only its name, as pages are passed on."""
+def excerpt_of_value(value: Any) -> str:
+    """Return an excerpt of a parameter; of a path only its name, as pages are passed on.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(value, Settings):
+        parts = value.get_params(deep=False).items()
+        value = type(value)(**{name: _without_folders(part) for name, part in parts})
+    return excerpt(_without_folders(value), 200)
+
+
+def _without_folders(value: Any) -> Any:
     path = PurePath(value) if isinstance(value, str | PurePath) else PurePath()
-    if path.is_absolute() or path.parts[:1] in (("..",), ("~",)):
-        value = f"…/{PurePath(value).name}"
-    return excerpt(value, 200)
+    outside = path.is_absolute() or path.parts[:1] in (("..",), ("~",))
+    return f"…/{path.name}" if outside else value
 
 
 # -- documents -------------------------------------------------------------------------------

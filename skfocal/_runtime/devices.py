@@ -31,16 +31,20 @@ _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 @contextlib.contextmanager
 def seeded(device, seed):
     """Seed torch's generators, that of the device too, and restore them after the block."""
-    kind = torch.device(device).type
-    others = {"devices": [torch.device(device)]} if kind == "cuda" else {"devices": []}
-    of_mps = torch.mps.get_rng_state() if kind == "mps" else None
+    of_mps = torch.mps.get_rng_state() if torch.device(device).type == "mps" else None
     try:
-        with torch.random.fork_rng(**others):
+        with fork_generators(device):
             seed_generators(device, seed)
             yield
     finally:
         if of_mps is not None:
             torch.mps.set_rng_state(of_mps)
+
+
+def fork_generators(device):
+    """Return a block that restores torch's generator, and that of a CUDA device, at its end."""
+    on_cuda = torch.device(device).type == "cuda"
+    return torch.random.fork_rng(devices=[torch.device(device)] if on_cuda else [])
 
 
 def seed_generators(device, seed):
@@ -75,6 +79,14 @@ def resolve_device(device):
             f"device={excerpt(str(device))} is not a device that torch can use here: "
             f"{excerpt(str(error), 300)}"
         ) from error
+
+
+def has_fast_bfloat16(device):
+    """Say whether a device has fast instructions for bfloat16 that torch may use."""
+    kind = torch.device(device).type
+    if kind == "cuda":  # before Ampere, of compute capability 8, torch emulates them
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
+    return kind == "cpu" and cpu_has_bfloat16()
 
 
 def cpu_has_bfloat16():

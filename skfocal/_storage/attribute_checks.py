@@ -50,6 +50,15 @@ BEFORE = {
     "pooling_": "head",
 }
 _BUILT = {"net_", "tokenizer_"}
+# What scikit-learn notes on an estimator for this session: set_output and set_fit_request.
+_OF_SESSION = {"_sklearn_output_config", "_metadata_request"}
+
+
+def is_stored(kind, name):
+    """Say whether folders keep an attribute; a class made from ours may have others."""
+    if kind.__module__ != "skfocal.classifier":
+        return name not in _OF_SESSION
+    return name in STORED or name in OPTIONAL
 
 
 def check_complete(attributes):
@@ -83,8 +92,7 @@ def check_attributes(kind, attributes, params):
         is_name = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and not name.startswith("__")
         if not is_name or name in _BUILT or name in params or hasattr(kind, name):
             raise ValueError(f"attributes must be those of a fit. Got {name!r:.60}.")
-        # A class made from ours may keep others.
-        if kind.__module__ == "skfocal.classifier" and name not in {*STORED, *OPTIONAL}:
+        if not is_stored(kind, name):
             raise ValueError(
                 f"attributes must be those that this version stores. Got {name!r:.60}: was it "
                 "saved by a newer skfocal?"

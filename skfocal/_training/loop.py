@@ -14,7 +14,7 @@ from skfocal._encoder.dropout import has_dropout
 from skfocal._encoder.fast_dropout import FastDropout
 from skfocal._encoder.float32_attention import Float32Attention
 from skfocal._runtime.allocator import kept_memory
-from skfocal._runtime.devices import AUTOCAST
+from skfocal._runtime.devices import AUTOCAST, fork_generators
 from skfocal._runtime.process_group import full
 from skfocal._runtime.signals import watched_signals
 from skfocal._runtime.warnings import warn
@@ -136,7 +136,7 @@ class TrainingLoop:
         def probe():
             shortest = [int(self.dataset.tokens.lengths.argmin())]
             inputs, codes = Collator(self.net.pad_id)(self.dataset.__getitems__(shortest))
-            with torch.random.fork_rng():
+            with fork_generators(self.net.device):
                 self.net.get_loss(self.net.infer(inputs), codes, X=inputs).backward()
 
         self.strategy = hold(self.net, probe)

@@ -159,15 +159,18 @@ class FocalNet(NeuralNet):
         """Return how often an epoch of the present training updates the weights."""
         return math.ceil(len(self.loop_.batches) / self.accumulate)
 
+    def _named_parameters(self):
+        return self.plain_module().named_parameters()
+
     def moments(self):
         """Return the optimizer's state by the names of the weights."""
         state = self.optimizer_.state
-        moments = {name: state[p] for name, p in self.module_.named_parameters() if p in state}
+        moments = {name: state[p] for name, p in self._named_parameters() if p in state}
         return full(moments)
 
     def set_moments(self, moments):
         """Give the optimizer the state that :meth:`moments` returned."""
-        for name, parameter in self.module_.named_parameters():
+        for name, parameter in self._named_parameters():
             if name in moments:
                 self.optimizer_.state[parameter] = {
                     # A copy: the optimizer writes into it.

@@ -1,6 +1,30 @@
 """Check and convert arrays, and values by label, that users pass."""
 
+import numpy as np
+
 from skfocal._utils.messages import excerpts
+
+
+def columns_in_order(y, classes):
+    """Return an indicator as an array, the named columns of a table in the order of `classes`.
+
+    Parameters
+    ----------
+    y : array-like, sparse matrix or table
+        Anything but a sparse matrix, or a table with these names, is returned as it is.
+    classes : array-like or None
+
+    Returns
+    -------
+    array-like
+    """
+    if hasattr(y, "toarray"):  # sparse
+        return y.toarray()
+    names = [] if classes is None else np.asarray(classes).tolist()
+    columns = list(getattr(y, "column_names", getattr(y, "columns", ())))  # of pyarrow, or others
+    if not names or len(columns) != len(names) or {*columns} != {*names}:
+        return y
+    return np.asarray(y)[:, [columns.index(name) for name in names]]
 
 
 def values_by_label(values, labels, name):

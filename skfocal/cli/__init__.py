@@ -110,6 +110,7 @@ def audit(
         from skfocal.data_audit import audit as look
 
         _check_page(output)
+        _check_others([data, test], output=output, bad_rows=bad_rows)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         X, y = reader.read(data, label_column)
@@ -162,6 +163,7 @@ def fit(
         from skfocal.persistence import check_folder
 
         check_folder(output)  # before the training
+        _check_others([data, eval_data], bad_rows=bad_rows)
         settings = {"verbose": 0 if quiet else 1, **_settings(set_ or [])}
         if model is not None:
             settings["model"] = model
@@ -204,6 +206,7 @@ def predict(
 
         if output is not None:
             check_writable(output)
+        _check_others([data], output=output)
         clf = BertFocalClassifier.from_pretrained(model)
         X, _ = Reader(text_column, Format(encoding, delimiter)).read(data)
         chances = None
@@ -246,6 +249,7 @@ def evaluate(
         from sklearn.metrics import balanced_accuracy_score, classification_report
         from sklearn.preprocessing import MultiLabelBinarizer
 
+        _check_others([data], bad_rows=bad_rows)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         clf, X, y = _to_judge(model, data, label_column, reader)
@@ -293,6 +297,7 @@ def report(
     """
     with _errors_in_words():
         check_writable(output, known=False)
+        _check_others([data], output=output, bad_rows=bad_rows)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         clf, X, y = _to_judge(model, data, label_column, reader)
@@ -329,6 +334,7 @@ def compare(
         from skfocal.report import compare_classifiers
 
         _check_page(output)
+        _check_others([data], output=output, bad_rows=bad_rows)
         form = Format(encoding, delimiter, label_separator)
         reader = Reader(text_column, form, skip_bad_rows, bad_rows)
         a, b = map(BertFocalClassifier.from_pretrained, (model_a, model_b))
@@ -346,6 +352,18 @@ def _check_page(output: Path | None) -> None:
     if output is not None:
         check_writable(output, known=False)
         import_optional("matplotlib", "--output", "examples")
+
+
+def _check_others(data: Sequence[Path | None], **written: Path | None) -> None:
+    """Raise an error if a file that is to be written is one of the data."""
+    for name, path in written.items():
+        option = f"--{name.replace('_', '-')}"
+        for file in data:
+            if path and file and path.exists() and file.exists() and path.samefile(file):
+                raise typer.BadParameter(f"{option} must be another file than the data, {file}.")
+    files = [path.resolve() for path in written.values() if path]
+    if len(set(files)) < len(files):
+        raise typer.BadParameter(f"--output and --bad-rows must be two files. Got {files[0]}.")
 
 
 def _names_of(a: Path, b: Path) -> tuple[str, str]:
@@ -421,8 +439,6 @@ class Reader:
 
     def read(self, path: Path, label: str | None = None) -> tuple[list[Any], list[Any]]:
         """Return the texts and labels of a file."""
-        if self.bad_rows is not None and self.bad_rows.resolve() == path.resolve():
-            raise typer.BadParameter(f"--bad-rows must be another file than the data, {path}.")
         on_bad = self._leave_out if self.skip else None
         try:
             X, y = read_columns(
@@ -488,6 +504,17 @@ def _bar(clf: "BertFocalClassifier", total: int) -> Iterator[None]:
             del clf.net_.watch
 
 
+_IN_WORDS = (
+    ArithmeticError,
+    ImportError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # a device out of memory, a checkpoint in use, what cannot be deterministic
+    TypeError,
+    ValueError,
+)
+
+
 def _say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -503,7 +530,7 @@ def _errors_in_words() -> Iterator[None]:
         warnings.showwarning = show
         try:
             yield
-        except (OSError, ValueError, TypeError, ImportError, ArithmeticError) as error:
+        except _IN_WORDS as error:
             _say(f"Error: {error}")
             raise typer.Exit(1) from error
 

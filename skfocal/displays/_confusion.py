@@ -58,10 +58,11 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         >>> FrequencyConfusionMatrixDisplay.from_predictions(y, y).display_labels.tolist()
         ['b', 'a']
         """
+        y_true, y_pred = (column_or_1d(y, warn=True) for y in (y_true, y_pred))
         if labels is None:
-            known = np.unique(np.concatenate([column_or_1d(y_true), column_or_1d(y_pred)]))
+            known = np.unique(np.concatenate([y_true, y_pred]))
             each = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight)
-            counts = each @ (np.asarray(y_true)[:, None] == known)
+            counts = each @ (y_true[:, None] == known)
             labels = known[np.argsort(-counts, kind="stable")]
         if len(labels) > 15:
             kwargs = {"include_values": False, "xticks_rotation": "vertical", **kwargs}

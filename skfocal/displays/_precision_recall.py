@@ -11,6 +11,7 @@ from sklearn.metrics import (
 )
 from sklearn.utils import column_or_1d
 
+from skfocal._utils.arrays import columns_in_order
 from skfocal._utils.messages import excerpts
 from skfocal.displays._drawing import COLOURS, LINES, axes_of
 
@@ -140,7 +141,7 @@ class ClassPrecisionRecallDisplay:
         >>> ClassPrecisionRecallDisplay.from_predictions(["a", "a", "b"], proba).average_precision
         {'a': 1.0, 'b': 1.0}
         """
-        p = np.asarray(proba)
+        p, y_true = np.asarray(proba), columns_in_order(y_true, classes)
         several = np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1
         y = np.asarray(y_true) if several else column_or_1d(y_true)
         found = np.arange(y.shape[1]) if several else np.unique(y)

@@ -201,7 +201,7 @@ class _Value:
     """A parameter's value as the key of a dict, whether it is hashable or not."""
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value = value = value.item() if isinstance(value, np.generic) else value
         self.key = value if isinstance(value, int | float | str | None) else repr(value)
 
     def __eq__(self, other: object) -> bool:

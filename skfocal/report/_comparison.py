@@ -128,7 +128,7 @@ def compare_classifiers(
     knows_all = [answer is not None and answer.ndim == 1 for answer in answers]
     if any(knows_all):
         classes = _with_those_of(y, documents, classes, several)
-    # Before the predictions, which take long. The columns of collections are sorted.
+    # Before the predictions, which take long.
     classes, codes = encode_known(y, documents, classes, several, "a or b was fitted with")
     known = [classes if every else own for every, own in zip(knows_all, known, strict=True)]
     for i, estimator in enumerate((a, b)):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skfocal._pages import elements, figures
-from skfocal._utils.messages import excerpt
 from skfocal.displays._drawing import axes_of
 from skfocal.report._paired import FEW, FEW_DIFFERENT
 
@@ -191,7 +190,7 @@ def _parameters(comparison: ClassifierComparison) -> str:
     if not comparison.params:
         return ""
     a, b = _short(comparison)
-    values = [[excerpt(value, 200) for value in pair] for pair in comparison.params.values()]
+    values = [[*map(elements.excerpt_of_value, pair)] for pair in comparison.params.values()]
     columns = {"name": [*comparison.params]}
     columns |= {"a": [pair[0] for pair in values], "b": [pair[1] for pair in values]}
     heads = {"name": "parameter", "a": a, "b": b}

@@ -225,7 +225,7 @@ class Report(Page):
         if hasattr(final, "get_params"):
             report.params = final.get_params(deep=False)
             report._defaults = _defaults(final)
-        if len(getattr(final, "history_", ())):
+        if is_ours(final) and len(final.history_):
             report.history = _columns(final.history_)
             report._training = TrainingHistoryDisplay._of(final), ClassLossDisplay._of(final, 9)
         return report

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._encoder.pooling import pool
 from skfocal._encoder.structure import length_limit, needs_equal_lengths
+from skfocal._runtime.warnings import warn
 from skfocal._storage import encoder_checks, tokenizer_files
 from skfocal._storage.format_head import format_head
 from skfocal._utils import files as _files
@@ -79,6 +80,12 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"A graph computes padded batches, and padding changes the answers of "
             f"{type(module.model).__name__}. Serve the pickle."
+        )
+    if model.truncation.long_documents == "windows" and model.truncation.max_windows is None:
+        warn(
+            "long_documents=Windows(max_windows=None): a call of the graph computes all windows of "
+            "a document at once, in memory that grows with its length. Fit with max_windows, or "
+            "limit the length of the texts."
         )
     calibration = copy.deepcopy(model.calibration)
     calibration.loss.cpu()
