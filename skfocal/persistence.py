@@ -125,11 +125,11 @@ def save(estimator: Any, folder: _Folder, metrics: Mapping[str, float] | None = 
     # Nothing is written that could not be read again.
     encoder_checks.check_encoder(config, sizes, len(estimator.classes_), plain["cosine_scale"])
     tokenizer, limit = _with_limit(plain["tokenizer"], estimator.max_length_)
-    of_fit = set(state) - set(estimator.get_params(deep=False))
-    stored = sorted(n for n in of_fit if attribute_checks.is_stored(type(estimator), n))
+    kind, own = type(estimator), estimator.get_params(deep=False)
+    of_fit = [n for n in state if n not in own and attribute_checks.is_stored(kind, n)]
     parts = {
         "params": params,
-        "attributes": {name: state[name] for name in stored},
+        "attributes": {name: state[name] for name in of_fit},
         "encoder": {
             "cosine_scale": plain["cosine_scale"],
             "dropouts": plain["dropouts"],

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skfocal._data.texts import is_dataset, is_missing
 from skfocal._runtime.warnings import warn
+from skfocal._utils.arrays import columns_in_order
 from skfocal._utils.messages import excerpt, excerpts
 
 # What `encode` takes as y.
@@ -231,7 +232,7 @@ def _encode_indicator(y, texts, declared):
                 f"classes must name the columns of y, {excerpts(columns)}. "
                 f"Got {excerpts(declared.tolist())}."
             )
-        y = np.asarray(y)[:, [list(columns).index(name) for name in declared]]
+        y = columns_in_order(y, declared)
     y = _as_numbers(y)
     check_consistent_length(texts, y)
     _check_indicator_is_whole(y)

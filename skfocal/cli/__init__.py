@@ -355,7 +355,7 @@ def _check_page(output: Path | None) -> None:
 
 
 def _check_others(data: Sequence[Path | None], **written: Path | None) -> None:
-    """Raise an error if a file that is to be written is one of the data."""
+    """Raise an error if a file to be written is one of the data, or two of them are one file."""
     for name, path in written.items():
         option = f"--{name.replace('_', '-')}"
         for file in data:
