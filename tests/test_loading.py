@@ -621,7 +621,8 @@ def test_code_is_found_again_by_a_pickle(own_code, data):
     for again in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
         assert np.array_equal(again.predict_proba(data[0]), clf.predict_proba(data[0]))
         assert vars(again).keys() == vars(clf).keys()
-        assert again._metadata_request.owner is again  # and no second model
+        # There is no second model. Older versions of scikit-learn keep the name of the class.
+        assert again._metadata_request.owner in (again, "BertFocalClassifier")
 
 
 def test_a_state_alone_runs_no_code(own_code, data):
