@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, overload
@@ -478,7 +479,7 @@ def _unpack(source: _Source, wheels: list[Path], folder: Path, work: Path) -> No
                     target.open("wb") as plain,
                 ):
                     shutil.copyfileobj(packed, plain)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
         raise OSError(f"{names} cannot be read: {error}. {again}") from error
     for name, checksum in source["files"].items():
         found = sha256_of_file(folder / name)

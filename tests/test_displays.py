@@ -11,10 +11,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
 from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from skfocal import (
     ClassLossDisplay,
     ClassPrecisionRecallDisplay,
+    ConfusedPairsDisplay,
+    FeatureMapDisplay,
     FrequencyConfusionMatrixDisplay,
     ReliabilityDisplay,
     TrainingHistoryDisplay,
@@ -176,6 +179,60 @@ def test_history_draws_losses_and_score(make, data):
     assert long.ax_.get_xticks().tolist() == list(range(1, 41, 3))
     plain = TrainingHistoryDisplay.from_estimator(make().fit(*data))
     assert set(plain.lines_) == {"train_loss"} and plain.score_ax_ is None
+
+
+def test_names_of_classes_stay_with_their_classes(linear):
+    y = np.array([0] + [1] * 3 + [2] * 5)
+    named = {"display_labels": ["acq", "earn", "trade"]}
+    display = FrequencyConfusionMatrixDisplay.from_predictions(y, y, **named)
+    assert np.diag(display.confusion_matrix).tolist() == [5, 3, 1]
+    assert display.display_labels.tolist() == ["trade", "earn", "acq"]
+    given = FrequencyConfusionMatrixDisplay.from_predictions(y, y, labels=[1, 2, 0], **named)
+    assert given.display_labels == ["acq", "earn", "trade"]  # as scikit-learn reads them
+    with pytest.raises(ValueError, match=r"one name for each of the 3 classes. Got shape \(2,\)"):
+        FrequencyConfusionMatrixDisplay.from_predictions(y, y, display_labels=["acq", "earn"])
+
+
+def test_many_classes_have_no_numbers_whatever_they_are_drawn_from():
+    y = np.repeat(np.arange(20), 2)
+    model = DecisionTreeClassifier(random_state=0).fit(y[:, None], y)
+    kind = FrequencyConfusionMatrixDisplay
+    for display in (kind.from_predictions(y, y), kind.from_estimator(model, y[:, None], y)):
+        assert display.text_ is None
+        assert display.ax_.get_xticklabels()[0].get_rotation() == 90
+    asked = kind.from_estimator(model, y[:, None], y, include_values=True, xticks_rotation=45)
+    assert asked.text_.shape == (20, 20)
+    assert asked.ax_.get_xticklabels()[0].get_rotation() == 45
+
+
+def test_labels_that_begin_with_an_underscore_are_in_the_legends():
+    labels = ["__label__a", "__label__b"]
+    p = [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]
+    y = [labels[0], labels[0], labels[1]]
+    curves = ClassPrecisionRecallDisplay.from_predictions(y, p, classes=labels)
+    bars = ClassLossDisplay(["__label__a", "$x$"], np.array([0.5, 0.5]), np.array([[0.2, 0.8]]))
+    for display, n in ((curves, 2), (bars.plot(), 2)):
+        texts = [t.get_text() for t in display.ax_.get_legend().get_texts()]
+        assert len(texts) == n and any("__label__a" in text for text in texts)
+    assert r"\$x\$" in texts  # no formula
+    assert list(curves.lines_) == labels and list(bars.bars_) == ["__label__a", "$x$"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ClassPrecisionRecallDisplay,
+        ReliabilityDisplay,
+        FrequencyConfusionMatrixDisplay,
+        ConfusedPairsDisplay,
+        FeatureMapDisplay,
+    ],
+)
+def test_rows_of_another_order_are_refused(kind, linear):
+    model, X, y = linear
+    X, y = pd.Series(X), pd.Series(y)
+    with pytest.raises(ValueError, match="X and y must have their rows in the same order"):
+        kind.from_estimator(model, X, y[::-1])
 
 
 def test_class_loss_draws_documents_and_the_loss_of_each_epoch(make, data):

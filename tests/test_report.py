@@ -645,5 +645,5 @@ def test_curves_are_drawn_of_so_many_classes(monkeypatch):
         _page, "ClassPrecisionRecallDisplay", lambda *a: drawn.append(list(a[0])) or display(*a)
     )
     page = Report.from_estimator(clf, X, y)._repr_html_()
-    assert drawn == [["0", "1", "2", "3", "4"]]
+    assert drawn == [[0, 1, 2, 3, 4]]
     assert "The 5 most frequent classes are shown." in page

@@ -232,7 +232,9 @@ def test_pairs_are_shown_and_printed_escaped():
     html = display._repr_html_()
     assert "<script" not in html and "<img" not in html and "\x1b" not in html
     assert "\ud800" not in html and EVIL in Page(html).text and html.count("</style>") == 1
-    assert "documents confused (" in str(display) and len(str(display).splitlines()) > 10
+    lines = str(display).split("\n")
+    assert "documents confused (" in lines[0] and len(lines) > 10
+    assert all(line.isprintable() and line.encode() for line in lines if line)
     display.figure_.canvas.draw()
     FeatureMapDisplay.from_estimator(model, X, y).figure_.canvas.draw()
 

@@ -1,6 +1,7 @@
 """Turn y into codes: one class per document, or an indicator of labels."""
 
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from numbers import Number
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skfocal._data.texts import is_dataset, is_missing
+from skfocal._data.texts import is_dataset, is_missing, names_of_columns
 from skfocal._runtime.warnings import warn
 from skfocal._utils.arrays import columns_in_order
 from skfocal._utils.messages import excerpt, excerpts
@@ -92,6 +93,12 @@ def is_indicator(y):
         return True
     shape = y.shape if sparse.issparse(y) else _shape(y)
     return len(shape) == 2 and shape[1] > 1 and not _holds_collections(y)
+
+
+def has_names(y):
+    """Say whether the columns of an indicator have names."""
+    columns = names_of_columns(y)
+    return len(columns) > 1 and isinstance(columns[0], str)
 
 
 def _whole_column(y):
@@ -201,6 +208,11 @@ def _encode_collections(y, texts, declared):
         raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.") from error
     if not found and declared is None:
         raise ValueError("y must have a label somewhere. Got empty collections only.")
+    if len(found) == 1 and declared is None:
+        raise OneClass(
+            f"y must hold at least two labels. Got one label only: {excerpt(found[0])}. If there "
+            "are more, name them all in classes=."
+        )
     classes = np.array(found) if declared is None else _in_their_order(declared)
     _check_known(np.setdiff1d(found, classes), classes)
     binarizer = MultiLabelBinarizer(classes=classes.tolist())
@@ -431,6 +443,18 @@ def _from_objects(y):
             f"Got {type(y[0]).__name__} in row 0: {excerpt(y[0])}."
         )
     return plain
+
+
+def check_order(X, y):
+    """Raise ValueError if the index of y is that of X in another order."""
+    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
+    if all(hasattr(index, "sort_values") for index in indexes):
+        index, other = indexes
+        if not index.equals(other) and Counter(index) == Counter(other):
+            raise ValueError(
+                "X and y must have their rows in the same order. They have one index in two "
+                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
+            )
 
 
 def encode_known(y, documents, classes, several, knows="the classifier was fitted with"):

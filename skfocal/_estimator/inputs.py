@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,18 +94,6 @@ def read_documents(estimator, X, *, reset, pairs=None):
     return texts
 
 
-def check_order(X, y):
-    """Raise ValueError if the index of y is that of X in another order."""
-    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
-    if all(hasattr(index, "sort_values") for index in indexes):
-        index, other = indexes
-        if not index.equals(other) and Counter(index) == Counter(other):
-            raise ValueError(
-                "X and y must have their rows in the same order. They have one index in two "
-                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
-            )
-
-
 def check_frames(X, y, data):
     """Refuse labels that came along as a column of X, or whose rows have another order than X's.
 
@@ -122,7 +109,7 @@ def check_frames(X, y, data):
     UserWarning
         If a column of X has one text for each class of y.
     """
-    check_order(X, y)
+    labels.check_order(X, y)
     if data.pairs and not data.multilabel:
         names = names_of_columns(X) or range(2)
         seen = [str(label) for label in data.classes[data.codes[:_LOOKED_AT]]]
@@ -182,7 +169,7 @@ def read_eval_set(estimator, eval_set, pairs) -> EvalSet | None:
         )
     X, *rest = eval_set
     with _of_eval_set():
-        check_order(X, rest[0])
+        labels.check_order(X, rest[0])
         return EvalSet(read_documents(estimator, X, reset=False, pairs=pairs), *rest)
 
 

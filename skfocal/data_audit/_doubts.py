@@ -88,13 +88,16 @@ def judge(
             rows = _thinned(rows, codes, most_rows)
             if len(np.unique(codes[rows])) < 2:
                 continue  # nothing to tell apart
+        seen = amounts(codes[rows], np.ones(len(rows)), n_classes)
         proba = _probabilities(vectors, codes, rows, held_out, n_classes)
         truth = np.where(has[held_out], proba, 1 - proba)
         if codes.ndim == 2:
-            truth[:, ~known] = np.inf  # nothing is known of these labels
+            told_apart = known & (seen > 0).all(axis=1)  # by the documents of `rows`
+            truth[:, ~told_apart] = np.inf
             worst[held_out] = suggested[held_out] = truth.argmin(axis=1)
         else:
-            truth[~known[codes[held_out]]] = np.inf
+            told_apart = known & (seen > 0)
+            truth[~told_apart[codes[held_out]]] = np.inf
             worst[held_out], suggested[held_out] = codes[held_out], proba.argmax(axis=1)
         own[held_out] = truth[np.arange(len(held_out)), worst[held_out]]
     judged = np.flatnonzero(np.isfinite(own))

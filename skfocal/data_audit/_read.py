@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skfocal._data.labels import Labels, OneClass, UnknownLabels, encode
+from skfocal._data.labels import (
+    Labels,
+    OneClass,
+    UnknownLabels,
+    check_order,
+    encode,
+    has_names,
+    is_indicator,
+)
 from skfocal._data.texts import Documents, as_texts, names_of_columns
 from skfocal._utils.messages import excerpts
 
@@ -92,6 +100,7 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
     """
     if X_test is None and y_test is not None:
         raise ValueError("y_test needs X_test, the documents that have these labels. Got None.")
+    check_order(X, y)
     train = list(as_texts(X))
     try:
         classes, codes = encode(y, train)
@@ -101,7 +110,9 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
         raise ValueError("y must have a label somewhere. Got an indicator of zeros only.")
     if X_test is None:
         return Data(train, len(train), classes, codes)
+    _check_columns(X, X_test)
     with _about_test():
+        check_order(X_test, y_test)
         test = list(as_texts(X_test))
     if isinstance(test[0], tuple) != isinstance(train[0], tuple):
         kinds = ("one text per document", "pairs of texts")
@@ -125,44 +136,59 @@ def _both(
     """Return all classes and the codes of both sets; unknown labels of the test are classes."""
     several = codes.ndim == 2
     with _about_test():
-        if several and _has_names(y) and _has_names(y_test):
+        if several and _says_labels(y) and _says_labels(y_test):
             others, more = encode(y_test, test, None, True)
-            return _by_name(classes, codes, others, more)
+            _check_one_kind(classes, others)
+            return _by_name(classes, codes, others, more, in_order=not has_names(y))
         try:
             more = encode(y_test, test, classes, several)[1]
         except UnknownLabels as error:
             unknown = np.array(error.unknown)
-            if (unknown.dtype.kind in "biuf") != (_kind(classes) in "biuf"):
-                raise ValueError(
-                    f"y must have labels of the kind of the training, {excerpts(classes)}. "
-                    f"Got {excerpts(error.unknown)}."
-                ) from error
+            _check_one_kind(classes, unknown)
             classes = np.unique(np.concatenate([classes, unknown]))
             codes = encode(y, train, classes, several)[1]
             more = encode(y_test, test, classes, several)[1]
     return classes, np.concatenate([codes, more])
 
 
-def _has_names(y: Any) -> bool:
-    """Return whether the columns of an indicator have names."""
-    columns = names_of_columns(y)
-    return len(columns) > 1 and isinstance(columns[0], str)
+def _says_labels(y: Any) -> bool:
+    """Return whether y holds the labels themselves, or an indicator whose columns have names."""
+    return has_names(y) or not is_indicator(y)
 
 
 def _by_name(
-    classes: NDArray[Any], codes: NDArray[Any], others: NDArray[Any], more: NDArray[Any]
+    classes: NDArray[Any],
+    codes: NDArray[Any],
+    others: NDArray[Any],
+    more: NDArray[Any],
+    in_order: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return all columns of two indicators, which one of them may lack, and both under these."""
     names = list(dict.fromkeys([*classes.tolist(), *others.tolist()]))
+    names = sorted(names) if in_order else names
     both: NDArray[Any] = np.zeros((len(codes) + len(more), len(names)), codes.dtype)
     both[: len(codes)][:, [names.index(name) for name in classes.tolist()]] = codes
     both[len(codes) :][:, [names.index(name) for name in others.tolist()]] = more
     return np.asarray(names), both
 
 
-def _kind(classes: NDArray[Any]) -> str:
-    kind: str = np.array(classes.tolist()).dtype.kind
-    return kind
+def _check_one_kind(classes: NDArray[Any], others: NDArray[Any]) -> None:
+    are_numbers = [np.array(c.tolist()).dtype.kind in "biuf" for c in (classes, others)]
+    if are_numbers[0] != are_numbers[1]:
+        raise ValueError(
+            f"y must have labels of the kind of the training, {excerpts(classes)}. "
+            f"Got {excerpts(others)}."
+        )
+
+
+def _check_columns(X: Any, X_test: Any) -> None:
+    """Raise ValueError if both have named columns, in which a text of a pair is looked for."""
+    ours, theirs = names_of_columns(X), names_of_columns(X_test)
+    if len(ours) > 1 and len(theirs) > 1 and ours != theirs:
+        raise ValueError(
+            f"X_test must have the columns of X in their order, {excerpts(ours)}. "
+            f"Got {excerpts(theirs)}."
+        )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from skfocal._pages.figures import names as names_in_figure
 from skfocal.displays._drawing import COLOURS, HATCHES, axes_of, check_epochs, some
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class ClassLossDisplay:
         x = np.arange(len(shares))
         below = np.zeros(len(shares))
         self.bars_ = {}
+        names = names_in_figure(self.labels)
         for i, (label, height) in enumerate(zip(self.labels, shares.T, strict=True)):
             style: dict[str, Any] = {
                 "color": COLOURS[i % len(COLOURS)],
@@ -108,13 +110,13 @@ class ClassLossDisplay:
                 "linewidth": 0.6,
             }
             style["hatch"] = HATCHES[i // len(COLOURS) % len(HATCHES)]
-            self.bars_[label] = ax.bar(x, height, 0.8, below, label=label, **style)
+            self.bars_[label] = ax.bar(x, height, 0.8, below, label=names[i], **style)
             below = below + height
         shown = some(x[1:])
         ax.set_xticks([0, *shown], ["documents", *map(str, shown)])
         if len(x) > 8:
             ax.tick_params(axis="x", labelrotation=90)
         ax.set(xlabel="epoch", ylabel="share", ylim=(0, 1))
-        handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
+        handles, texts = ax.get_legend_handles_labels()
+        ax.legend(handles[::-1], texts[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
         return self

@@ -9,12 +9,13 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skfocal._data.labels import check_order
 from skfocal._data.texts import Documents, as_shown, is_missing
 from skfocal._pages.figures import names as names_in_figure
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.optional import import_optional
 from skfocal._utils.wrapped import check_fitted
-from skfocal.displays._drawing import COLOURS, axes_of
+from skfocal.displays._drawing import COLOURS, axes_of, pyplot
 from skfocal.displays._features import features_of, rows_of
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ class FeatureMapDisplay:
             raise ValueError(f"max_documents must be an int of at least 3. Got {max_documents!r}.")
         if method == "umap":
             _umap()  # the import fails before the work
+        pyplot(cls)
         check_fitted(estimator)
+        check_order(X, y)
         y = _one_label_each(y, as_shown(X))
         _check_labels(labels, y)
         rows = _thinned(y, max_documents)

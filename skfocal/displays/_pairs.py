@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skfocal._data.labels import encode_known
+from skfocal._data.labels import check_order, encode_known
 from skfocal._data.texts import Documents, as_shown
 from skfocal._pages.figures import names as names_in_figure
 from skfocal._utils.messages import excerpts
 from skfocal._utils.wrapped import check_fitted
-from skfocal.displays._drawing import COLOURS, axes_of
+from skfocal.displays._drawing import COLOURS, axes_of, pyplot
 from skfocal.displays._features import features_of, rows_of, similarity_to_mean
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ class ConfusedPairsDisplay:
         """
         if not isinstance(n_pairs, int | np.integer) or n_pairs < 1:
             raise ValueError(f"n_pairs must be an int of at least 1. Got {n_pairs!r}.")
+        pyplot(cls)  # an import that fails does so before the work
         check_fitted(estimator)
+        check_order(X, y)
         documents = as_shown(X)
         classes = getattr(estimator, "classes_", None)
         if classes is None or np.ndim(classes) != 1:
@@ -249,7 +251,7 @@ class ConfusedPairsDisplay:
                 if place == number:
                     text = " ".join(str(document)[:300].split())[:70]
                     lines.append(f"  typical of {label}: row {row}: {text}")
-        return "\n".join(lines)
+        return "\n".join("".join(c for c in line if c.isprintable()) for line in lines)
 
     def __repr__(self) -> str:
         found = [*zip(self.pairs["first"], self.pairs["second"], strict=True)]

@@ -11,9 +11,11 @@ from sklearn.metrics import (
 )
 from sklearn.utils import column_or_1d
 
+from skfocal._data.labels import check_order
+from skfocal._pages.figures import names as names_in_figure
 from skfocal._utils.arrays import columns_in_order
 from skfocal._utils.messages import excerpts
-from skfocal.displays._drawing import COLOURS, LINES, axes_of
+from skfocal.displays._drawing import COLOURS, LINES, axes_of, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +87,8 @@ class ClassPrecisionRecallDisplay:
         -------
         ClassPrecisionRecallDisplay
         """
+        pyplot(cls)  # an import that fails does so before the work
+        check_order(X, y)
         return cls.from_predictions(
             y,
             estimator.predict_proba(X),
@@ -186,8 +190,9 @@ class ClassPrecisionRecallDisplay:
         self.figure_ = ax.figure
         self.lines_ = {}
         n_others = len(self.curves) - top
+        names = names_in_figure(self.curves)
         for i, (label, (precision, recall)) in enumerate(self.curves.items()):
-            text = f"{label} ({self.counts[label]}) AP {self.average_precision[label]:.2f}"
+            text = f"{names[i]} ({self.counts[label]}) AP {self.average_precision[label]:.2f}"
             style: dict[str, Any] = {
                 "color": COLOURS[i % len(COLOURS)],
                 "label": text,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skfocal.displays._drawing import axes_of
+from skfocal._data.labels import check_order
+from skfocal.displays._drawing import axes_of, pyplot
 from skfocal.metrics import confidence_bins
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class ReliabilityDisplay:
         -------
         ReliabilityDisplay
         """
+        pyplot(cls)  # an import that fails does so before the work
+        check_order(X, y)
         return cls.from_predictions(
             y,
             estimator.predict_proba(X),

@@ -32,6 +32,8 @@ class GridSearchDisplay:
         Labels of the axes.
     metric : str, default="score"
         Label of the colour bar.
+    best : tuple (row, column), default=None
+        The pair with a frame. None: the one with the highest mean.
 
     Attributes
     ----------
@@ -55,6 +57,7 @@ class GridSearchDisplay:
         x_name: str,
         y_name: str,
         metric: str = "score",
+        best: tuple[int, int] | None = None,
     ) -> None:
         self.mean = mean
         self.std = std
@@ -63,6 +66,7 @@ class GridSearchDisplay:
         self.x_name = x_name
         self.y_name = y_name
         self.metric = metric
+        self.best = best
 
     @classmethod
     def from_estimator(
@@ -82,7 +86,9 @@ class GridSearchDisplay:
         search : fitted search
         x, y : str, default="gamma", "alpha"
             The two parameters. The prefix of a pipeline's step may be left out. If the search
-            varied other parameters, too, a cell shows the best score over them.
+            varied other parameters, too, a cell shows the best score over them. In a halving
+            search, it shows that of the last iteration the pair came to, and the best pair is one
+            of the last iteration of all, where the search chooses.
         metric : str, default=None
             The score to show, if the search has several. None: that of `refit`, or the only one.
         ax : matplotlib Axes, default=None
@@ -114,19 +120,25 @@ class GridSearchDisplay:
         """
         check_is_fitted(search, "cv_results_")
         results = search.cv_results_
-        metric = metric or (search.refit if isinstance(search.refit, str) else "score")
-        if f"mean_test_{metric}" not in results:
-            known = [key[10:] for key in results if key.startswith("mean_test_")]
+        known = [key[10:] for key in results if key.startswith("mean_test_")]
+        if metric is None:
+            metric = search.refit if isinstance(search.refit, str) else "score"
+            metric = known[0] if len(known) == 1 else metric
+        if metric not in known:
             raise ValueError(f"metric must be one of {known}. Got {metric!r}.")
         columns = [results[_column(results, name)] for name in (x, y)]
         x_values, y_values = (sorted(dict.fromkeys(map(_Value, c)), key=_order) for c in columns)
         mean = np.full((len(y_values), len(x_values)), np.nan)
         std = mean.copy()
-        scores = zip(results[f"mean_test_{metric}"], results[f"std_test_{metric}"], strict=True)
-        for a, b, (score, spread) in zip(*columns, scores, strict=True):
-            cell = y_values.index(_Value(b)), x_values.index(_Value(a))
-            if not mean[cell] >= score:
-                mean[cell], std[cell] = score, spread
+        scores, spreads = (results[f"{kind}_test_{metric}"] for kind in ("mean", "std"))
+        iterations = results.get("iter", np.zeros(len(scores), int))
+        best: tuple[int, int] | None = None
+        # What is written last to a cell stays: of equal scores the first one, which a search takes.
+        for i in np.lexsort((-np.arange(len(scores)), scores, iterations)):
+            if not np.isnan(scores[i]):
+                a, b = (column[i] for column in columns)
+                best = cell = y_values.index(_Value(b)), x_values.index(_Value(a))
+                mean[cell], std[cell] = scores[i], spreads[i]
         named = metric == "score" and isinstance(search.scoring, str)
         display = cls(
             mean,
@@ -136,6 +148,7 @@ class GridSearchDisplay:
             x_name=x,
             y_name=y,
             metric=search.scoring if named else metric,
+            best=best,
         )
         return display.plot(ax=ax, cmap=cmap)
 
@@ -168,7 +181,8 @@ class GridSearchDisplay:
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         self.figure_.colorbar(self.im_, ax=ax, label=self.metric)
         if not np.isnan(self.mean).all():
-            row, column = np.unravel_index(np.nanargmax(self.mean), self.mean.shape)
+            best = np.unravel_index(np.nanargmax(self.mean), self.mean.shape)
+            row, column = best if self.best is None else self.best
             corner = column - 0.48, row - 0.46
             ax.add_patch(
                 plt.Rectangle(corner, 0.96, 0.92, fill=False, edgecolor="red", linewidth=2)

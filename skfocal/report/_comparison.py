@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels, UnknownLabels, encode, encode_known, is_indicator
-from skfocal._data.texts import Documents, as_shown, names_of_columns
+from skfocal._data.labels import (
+    Labels,
+    UnknownLabels,
+    check_order,
+    encode,
+    encode_known,
+    has_names,
+    is_indicator,
+)
+from skfocal._data.texts import Documents, as_shown
 from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.wrapped import check_fitted, layers
@@ -115,6 +123,7 @@ def compare_classifiers(
                 f"{name} must be a classifier with predict. Got {type(estimator).__name__}."
             )
         check_fitted(estimator)
+    check_order(X, y)
     stacks = layers(a), layers(b)
     several = _several(*(stack[-1] for stack in stacks))
     documents = as_shown(X)
@@ -412,7 +421,8 @@ def _shared(known: Sequence[NDArray[Any]], several: bool, y: Labels) -> NDArray[
         )
     if not several:
         return np.unique(np.concatenate([one, other]))
-    if one.tolist() != other.tolist() and is_indicator(y) and not names_of_columns(y):
+    unnamed = is_indicator(y) and not has_names(y)
+    if one.tolist() != other.tolist() and unnamed:
         raise ValueError(
             "y must name its labels, as a DataFrame or as a collection of labels for each "
             "document, because the labels of a and b are not the same in the same order. "

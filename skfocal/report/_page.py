@@ -219,7 +219,6 @@ def _training(report: Report) -> str:
     ]
     if len(class_loss.losses):
         alt = _alt.class_loss(class_loss)
-        class_loss.labels = figures.names(class_loss.labels)
         caption = (
             "Share of each class in the training documents, and in the training loss of each epoch."
         )
@@ -375,19 +374,19 @@ def _precision_recall(report: Report) -> str:
     from sklearn.metrics import precision_recall_curve
 
     table, has, proba = report.per_class, report._has, report._proba
-    names = figures.names(report.labels)
+    labels = report.labels.tolist()
     shown = np.flatnonzero(table["support"])[:_MOST_CURVES].tolist()
-    columns = {names[k]: report._order[k] for k in shown}
+    columns = {labels[k]: report._order[k] for k in shown}
     display = ClassPrecisionRecallDisplay(
         {
-            name: precision_recall_curve(has(column), proba[:, column])[:2]
-            for name, column in columns.items()
+            label: precision_recall_curve(has(column), proba[:, column])[:2]
+            for label, column in columns.items()
         },
-        {names[k]: float(table["average_precision"][k]) for k in shown},
-        {names[k]: int(table["support"][k]) for k in shown},
+        {labels[k]: float(table["average_precision"][k]) for k in shown},
+        {labels[k]: int(table["support"][k]) for k in shown},
     )
 
-    many = len(names) > _FEW_NAMES
+    many = len(labels) > _FEW_NAMES
 
     def plot(ax: Axes) -> None:
         display.plot(ax=ax, top=6)

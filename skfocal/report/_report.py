@@ -20,10 +20,11 @@ from sklearn.metrics import (
 )
 
 from skfocal._data import labels as _targets
-from skfocal._data.labels import Labels, encode_known
+from skfocal._data.labels import Labels, check_order, encode_known
 from skfocal._data.texts import Documents, as_shown, as_texts, take
 from skfocal._pages.page import Page
 from skfocal._utils.messages import excerpts
+from skfocal._utils.optional import import_optional
 from skfocal._utils.wrapped import check_fitted, innermost
 from skfocal._version import __version__
 from skfocal.displays import (
@@ -208,6 +209,7 @@ class Report(Page):
         """
         _check(cls, n_hardest)
         check_fitted(estimator)
+        check_order(X, y)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
         if explain and not is_ours(final):
@@ -215,6 +217,8 @@ class Report(Page):
                 "explain must be False for other classifiers than BertFocalClassifier. "
                 f"Got True for {kinds[-1]}."
             )
+        if explain:
+            import_optional("captum.attr", "explain", "explain")  # fails before the work
         classes, several = classes_of(final)
         _, codes = encode_known(y, documents, classes, several)
         answers = answers_of(final, X, codes)
@@ -289,6 +293,7 @@ class Report(Page):
         'win a lunch'
         """
         _check(cls, n_hardest)
+        check_order(X, y)
         documents = as_shown(X)
         declared = None if classes is None else np.asarray(classes)
         found, codes = encode_known(y, documents, declared, None, "are in classes")
