@@ -31,7 +31,7 @@ LAYERS = {
         "_training",
     ],
     "caches": ["_runtime", "_data", "_encoder"],
-    "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder"],
+    "comparison": ["_utils", "_data", "metrics", "_storage", "_encoder", "_estimator"],
     "_pages": ["_utils"],
     "displays": ["_utils", "_data", "metrics", "_pages"],
     "serving": ["_utils", "_runtime", "_data", "_encoder", "_storage"],

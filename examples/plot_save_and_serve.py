@@ -3,9 +3,10 @@ Saving a classifier and serving it
 ==================================
 
 You can save a fitted classifier in two ways. ``save_pretrained`` writes the whole classifier, so
-that you can continue training, share it or read it with transformers. ``to_onnx`` writes only what
-predictions need, for a machine without torch. Both predict the same as the estimator. This example
-checks that, and compares how long a prediction takes for one document.
+that you can continue training, share it or read it with sentence-transformers. ``to_onnx`` writes
+only what predictions need, for a machine without torch (``pip install 'skfocal[onnx]'``). Both
+predict the same as the estimator, up to rounding. This example checks that, and compares how long a
+prediction takes for one document.
 
 ``python examples/plot_save_and_serve.py --figure FILE`` saves the figure.
 """
@@ -41,9 +42,14 @@ clf = BertFocalClassifier(
 clf.fit(X, y)
 
 
+def files_in(folder):
+    """Return the paths of all files in a folder and its folders."""
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
 def size(folder):
-    """Return the size of the files in a folder, in megabytes."""
-    return sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+    """Return the size of the files in a folder and its folders, in megabytes."""
+    return sum(file.stat().st_size for file in files_in(folder)) / 1e6
 
 
 # %%
@@ -54,7 +60,7 @@ def size(folder):
 work = tempfile.TemporaryDirectory()
 folder = Path(work.name, "classifier")
 clf.save_pretrained(folder, metrics={"accuracy": clf.score(X_test, y_test)})
-print(f"{size(folder):.0f} MB:", *sorted(file.name for file in folder.iterdir()))
+print(f"{size(folder):.0f} MB:", *(file.relative_to(folder) for file in files_in(folder)))
 again = BertFocalClassifier.from_pretrained(folder)
 proba = clf.predict_proba(X_test)
 print("the same bits:", np.array_equal(again.predict_proba(X_test), proba))

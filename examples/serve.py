@@ -45,6 +45,8 @@ def make_app():
             future = batcher.submit(Query.model_validate_json(body).texts)
         except ValidationError as bad:
             raise HTTPException(422, bad.errors(include_url=False, include_input=False)) from bad
+        except ValueError as bad:  # a text without tokens
+            raise HTTPException(422, str(bad)) from bad
         except Full as full:
             raise HTTPException(503, str(full), {"Retry-After": "1"}) from full
         next_message = create_task(request.receive())  # comes only if the client hangs up

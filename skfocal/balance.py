@@ -256,7 +256,7 @@ def effective_class_weight(
     """Return the weight of each class by alpha and sampler, ``weight * drawn / raw`` in shares.
 
     This is how much more a class counts in training than in the data. A class that is absent from
-    the data keeps its weight.
+    the data, or that no epoch draws, keeps its weight.
 
     Parameters
     ----------
@@ -275,7 +275,8 @@ def effective_class_weight(
     array([0.55555556, 5.        ])
     """
     raw, drawn = raw / raw.sum(), drawn / drawn.sum()
-    shift: NDArray[np.float64] = np.divide(drawn, raw, out=np.ones(len(raw)), where=raw > 0)
+    both = (raw > 0) & (drawn > 0)
+    shift: NDArray[np.float64] = np.divide(drawn, raw, out=np.ones(len(raw)), where=both)
     return weight * shift
 
 

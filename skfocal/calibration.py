@@ -92,7 +92,7 @@ class FixedPredictions(ClassifierMixin, BaseEstimator):
         decision_scores: NDArray[np.float64] | None = None,
         decided: NDArray[Any] | None = None,
     ) -> None:
-        self.classes_ = classes
+        self.classes = self.classes_ = classes
         self.scores = scores
         self.multilabel = multilabel
         self.decision_scores = scores if decision_scores is None else decision_scores
@@ -387,6 +387,7 @@ class Calibration:
             if chosen is not None:
                 decisions.move(c, chosen)
                 found.decide(decisions.decided, only=c)
+                best = found.score  # counted anew, without the rounding of the trial
         return decisions.offset
 
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -80,7 +81,15 @@ class WarmupSchedule(Callback):
         """Store the peak rates."""
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
         self.step_ = self.first_update
-        self.n_steps_ = self.n_updates or net.updates_per_epoch() * net.max_epochs
+        n_updates = net.updates_per_epoch() * net.max_epochs
+        self.n_steps_ = self.n_updates or n_updates
+        ends = self.schedule != "constant" and net.max_epochs > 1  # a chunk is one epoch
+        if ends and self.n_steps_ < n_updates:
+            warn(
+                f"The schedule of n_updates={self.n_updates} ends before the {n_updates} updates "
+                "of this training: the learning rate is then 0, and the rest teaches nothing. Set "
+                "n_updates=None."
+            )
 
     def on_grad_computed(self, net: Net, named_parameters: Any, **kwargs: Any) -> None:
         """Set the learning rate of the next update."""
@@ -324,6 +333,27 @@ class ValidationScore(Callback):
             named |= self._named(name, answers)
         return named
 
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raise the errors of scikit-learn's scorers, by answers that are all alike.
+
+        Parameters
+        ----------
+        given : dict
+            Scorers by name, as the user gave them. A scorer of the user's own may count its calls
+            and is not called.
+
+        Raises
+        ------
+        ValueError
+            If a scorer cannot score the held-out documents.
+        """
+        answers = self.answers(np.zeros((len(self.X), len(self.classes)), np.float32))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in self.scorers:
+                if isinstance(given[name], str):
+                    self._named(name, answers)
+
     def _named(self, name: str, answers: Any) -> dict[str, float]:
         scorer = self.scorers[name]
         weighted = {}
@@ -334,12 +364,15 @@ class ValidationScore(Callback):
         except ValueError as error:
             several = np.ndim(self.y) == 2
             absent = self.classes[~self.y.any(0)] if several else np.setdiff1d(self.classes, self.y)
-            if not len(absent):  # the error has another reason
-                raise
+            if not (len(absent) or hasattr(scorer, "_score_func")):
+                raise  # by a function of the user's own
+            hint = (
+                f" If the reason is that they have no document of the classes "
+                f"{excerpts(absent.tolist())}, hold out more, or use scoring='f1_macro'."
+            )
             raise ValueError(
-                f"scoring={name!r} cannot score the held-out documents: {error} If the reason "
-                f"is that they have no document of the classes {excerpts(absent.tolist())}, hold "
-                "out more, or use scoring='f1_macro'."
+                f"scoring={name!r} cannot score the held-out documents: {error}"
+                + (hint if len(absent) else "")
             ) from error
         if not isinstance(score, Mapping):
             return {name: score}

@@ -73,7 +73,8 @@ class BertFocalClassifier(
         BERT, the first token through the pretrained pooler. "mean", "first", "last": the mean of
         the tokens' last hidden states, or that of the first or the last token, through a
         LayerNorm and a linear layer. "auto": how sentence-transformers pooled the tokens, if the
-        model comes with ``1_Pooling/config.json``, else "head". See :doc:`/model`.
+        model comes with ``1_Pooling/config.json``, and has neither a decoder nor a published head
+        for these labels; else "head". See :doc:`/model`.
 
     freeze : int, default=0
         Number of lower layers that are not trained. If it is above 0, the embeddings are not
@@ -98,7 +99,8 @@ class BertFocalClassifier(
         Whether Python code that comes with the model may run.
 
     warm_start : bool, default=False
-        Whether `fit` continues from the weights of the previous fit.
+        Whether `fit` continues from the weights of the previous fit, which must have had the same
+        classes, `model` and `pooling`.
 
     max_length : int, default=None
         **Text.**
@@ -126,7 +128,8 @@ class BertFocalClassifier(
         module, module class or function is called with logits and class codes and returns one
         value per document (``reduction="none"``). A module is copied and keeps its own settings,
         including its class weights. A class or function also receives `gamma` and
-        `label_smoothing` if it has arguments with these names that no ``functools.partial`` has
+        `label_smoothing`, and as `counts` and `support` the documents of each class that are drawn
+        and that there are, if it has arguments with these names that no ``functools.partial`` has
         bound.
 
     gamma : float, default=2.0
@@ -173,7 +176,8 @@ class BertFocalClassifier(
         in small batches this removes much of the effect of `alpha`. "sum": nothing.
 
     label_smoothing : float, default=0.0
-        Amount of label smoothing, in [0, 1).
+        Amount of label smoothing, in [0, 1). 0 only for "ldam", "dice", "asymmetric" and
+        "distribution_balanced".
 
     loss_params : dict, default=None
         Further settings of `loss`: ``{"epsilon": 1.0}`` for the Poly-1 losses, ``{"tau": 1.0}``
@@ -189,7 +193,8 @@ class BertFocalClassifier(
     max_epochs : int, default=4
         **Optimisation.**
 
-        Number of passes over the documents. 0 only with `refit_head`.
+        Number of passes over the documents. 0 only with `refit_head`, and without `early_stopping`,
+        `checkpoint` and `defer`.
 
     batch_size : int, default=16
         Documents per batch, or per batch of each process when several train together
@@ -237,8 +242,9 @@ class BertFocalClassifier(
         ``net_.callbacks_``.
 
     net_params : dict, default=None
-        Any other arguments of skorch's ``NeuralNet``, such as ``{"compile": True}``. They
-        override the arguments that this class sets.
+        Any other arguments of skorch's ``NeuralNet``, such as ``{"compile": True}``. They override
+        the arguments that this class sets, but for those that it has a parameter for:
+        `callbacks`, `train_split`, `batch_size` and `device`.
 
     train_split : None, float or cross-validation splitter, default=None
         **Validation.**
@@ -285,11 +291,11 @@ class BertFocalClassifier(
         with an offset for each class (a threshold for each label) that maximises `scoring` on
         the held-out documents (0.1 of them if `train_split` is None). The tuned offsets are a
         multiple of those that "prior" adds for "uniform", plus a correction for each class that
-        is smaller the fewer held-out documents it has.
+        is smaller the fewer held-out documents it has. "argmax" and "prior" can be set after `fit`.
 
     prior : None, "uniform", dict or array-like of shape (n_classes,), default=None
         Shares of the classes in the population to predict for, used by ``decision="prior"``.
-        "uniform" aims at balanced accuracy.
+        "uniform" aims at balanced accuracy. Can be changed after `fit`.
 
     checkpoint : None, str, path or Checkpoint, default=None
         **Checkpoint.**
@@ -299,9 +305,9 @@ class BertFocalClassifier(
         crash, the same call resumes from the last checkpoint. On a CPU, the weights, history and
         predictions are then exactly those of an uninterrupted fit. A checkpoint of a fit with
         other data or parameters is refused. A finished fit leaves its last checkpoint, from which
-        the same call returns at once. SIGTERM takes effect once a checkpoint has been written. Of
-        your callbacks, the attributes that end in an underscore are stored, or their
-        `state_dict`.
+        the same call returns at once, unless `warm_start` continues. SIGTERM takes effect once a
+        checkpoint has been written. Of your callbacks, the attributes that end in an underscore
+        are stored, or their `state_dict`.
 
     device : str, default="auto"
         **Machine.**
@@ -325,8 +331,8 @@ class BertFocalClassifier(
 
     gradient_checkpointing : bool, default=False
         Whether training keeps only the input of each layer and recomputes the rest in the
-        backward pass. The weights are the same in float32, and but for rounding in bfloat16;
-        training needs less memory and takes a third to a half longer:
+        backward pass. The weights are the same in float32, and equal up to rounding in
+        bfloat16; training needs less memory and takes a third to a half longer:
         :doc:`measured </benchmarks/adapters>`.
 
     deterministic : bool, default=False
@@ -654,8 +660,9 @@ class BertFocalClassifier(
         ------
         TypeError, ValueError, OSError, FloatingPointError
             As in :meth:`fit`. ValueError also for settings that need several epochs or held-out
-            documents: `early_stopping`, `train_split`, `defer`, `checkpoint`,
-            ``sampler="progressive"``, ``temperature="auto"`` and ``decision="tuned"``.
+            documents: `early_stopping`, `train_split`, `eval_steps`, `defer`, `refit_head`,
+            `checkpoint`, ``sampler="progressive"``, ``temperature="auto"`` and
+            ``decision="tuned"``.
         """
         given, processes = parameters.parameters_of(self), process_group.current()
         with all_or_nothing(self), processes.together():
@@ -808,7 +815,8 @@ class BertFocalClassifier(
         y : as in :meth:`fit`
             Their labels. Some classes may be missing.
         n_hardest : int, default=20
-            Number of documents to show with the highest focal weight ``(1 - p)**gamma``.
+            Number of documents to show with the highest focal weight ``(1 - p)**gamma``; without a
+            gamma in the head's last fit, ``1 - p``.
         explain : bool, default=False
             Whether to mark the words in them that speak for and against the predicted class, by
             :meth:`explain`; with several labels, the label that the document is judged by.
@@ -947,8 +955,10 @@ class BertFocalClassifier(
     def save_pretrained(self, folder: Path, metrics: Mapping[str, float] | None = None) -> None:
         """Write the fitted classifier into a folder that another library can read, too.
 
-        If `pooling_` is "head", ``transformers.pipeline("text-classification", folder)`` gives the
-        same labels. Its scores are the softmax of the logits or, with several labels, the sigmoid.
+        If `pooling_` is "head", ``transformers.pipeline("text-classification", folder)`` reads it.
+        Of documents that are cut at the end, it gives the labels of ``decision="argmax"`` with
+        ``proba="softmax"``. Its scores are the softmax of the logits or, with several labels, the
+        sigmoid.
         Otherwise, ``sentence_transformers.SentenceTransformer(folder).encode(texts)`` gives the
         logits, and the pipeline refuses the folder. Some parameters are not
         stored, because predictions do not need them: those that are not plain data (callbacks,
@@ -1023,6 +1033,9 @@ class BertFocalClassifier(
         ------
         FileExistsError
             If the folder holds files that this method did not write.
+        ValueError
+            If torch cannot write the encoder as a graph (ConvBERT, Longformer), or its weights take
+            more than 2 GB.
         ImportError
             If onnx or onnxscript is not installed: ``pip install 'skfocal[onnx]'``.
         """

@@ -1,7 +1,7 @@
 """Compare losses and class weights on the same folds, with confidence intervals."""
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,7 +28,7 @@ from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
 from skfocal._data.labels import encode, strata
-from skfocal._data.texts import as_texts, join_pairs
+from skfocal._data.texts import as_texts, is_missing, join_pairs
 from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
 from skfocal.metrics import expected_calibration_error
@@ -75,7 +75,8 @@ def compare_losses(
     random_states : sequence of int, default=(0,)
         Each setting is fitted once per random state on each fold.
     baselines : bool or dict of str to estimator, default=True
-        Estimators to compare with. True: plain cross-entropy (no class weights, no sampler), the
+        Estimators to compare with. True: plain cross-entropy (no class weights, sampler or
+        second fit of the head; other parameters are those of the estimator), the
         mean of the pretrained encoder's tokens with a balanced linear layer (``max_epochs=0,
         refit_head="balanced"``), and TF-IDF with logistic regression, once without and once with
         balanced class weights.
@@ -93,8 +94,11 @@ def compare_losses(
     Raises
     ------
     ValueError
-        If there is no setting, a setting has an unknown parameter, two settings have the same
-        name, the estimator is not a classifier, or `random_states` or `confidence` is invalid.
+        If there is no setting, a setting has an unknown parameter or an invalid value, two settings
+        have the same name, the estimator is not a classifier, or `random_states` or `confidence` is
+        invalid.
+    TypeError
+        If an estimator has no ``predict_proba``.
 
     Examples
     --------
@@ -123,33 +127,47 @@ def compare_losses(
     several = _has_several(y)
     for name, baseline in _baselines(estimator, baselines, several).items():
         candidates.setdefault(name, clone(baseline))
+    _check_candidates(candidates)
     classes, y, counts = (_labels if several else _classes)(candidates.values(), X, y)
     by = strata(y) if several and isinstance(cv, Integral | None) else y
     folds = list(check_cv(cv, by, classifier=True).split(X, by, groups))
-    scores_of: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    jobs = [(name, seed) for name in candidates for seed in random_states]
-    for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
-        model = clone(candidates[name])
-        seeds = _ending(model, "random_state")
-        scores = cross_validate(
-            model.set_params(**dict.fromkeys(seeds, seed)),
-            X,
-            y,
-            cv=folds,
-            scoring=_Scores(classes, several),
-            n_jobs=n_jobs,
-            error_score="raise",
-        )
-        of_name = scores_of.setdefault(name, {})
-        for key, values in scores.items():  # the others are times
-            if key.startswith("test_"):
-                of_name.setdefault(key.removeprefix("test_"), []).append(values)
+    scorer = _Scores(classes, several)
+    scores_of = _cross_validated(candidates, X, y, folds, scorer, random_states, n_jobs, verbose)
     means = {
         name: {metric: np.array(rows).mean(axis=0) for metric, rows in metrics.items()}
         for name, metrics in scores_of.items()
     }
     ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
     return LossComparison(means, classes, counts, ratio, confidence)
+
+
+def _cross_validated(
+    candidates: Mapping[str, Any],
+    X: Any,
+    y: Any,
+    folds: Any,
+    scorer: "_Scores",
+    random_states: Sequence[int],
+    n_jobs: int | None,
+    verbose: int,
+) -> dict[str, dict[str, list[NDArray[np.float64]]]]:
+    """Return for each candidate and metric the scores of the folds, an array per random state.
+
+    What takes seconds is fitted first: it shows what is wrong with the folds or the labels.
+    """
+    scores_of: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in candidates}
+    quick_first = sorted(candidates, key=lambda name: _ours(candidates[name]) is not None)
+    jobs = [(name, seed) for name in quick_first for seed in random_states]
+    for name, seed in tqdm(jobs, disable=not verbose, desc="settings", unit="fit"):
+        model = clone(candidates[name])
+        model.set_params(**dict.fromkeys(_ending(model, "random_state"), seed))
+        scores = cross_validate(
+            model, X, y, cv=folds, scoring=scorer, n_jobs=n_jobs, error_score="raise"
+        )
+        for key, values in scores.items():  # the others are times
+            if key.startswith("test_"):
+                scores_of[name].setdefault(key.removeprefix("test_"), []).append(values)
+    return scores_of
 
 
 def _candidates(
@@ -216,9 +234,25 @@ def _ours(model: Any) -> Any:
     return last if "refit_head" in last.get_params() else None
 
 
+def _check_candidates(candidates: Mapping[str, Any]) -> None:
+    """Raise before the first fit what the last one would raise."""
+    for name, model in candidates.items():
+        if not hasattr(model, "predict_proba"):
+            raise TypeError(
+                f"{name!r} must have predict_proba, which the scores are computed from. "
+                f"Got {type(model).__name__} without it."
+            )
+        if (own := _ours(model)) is not None:
+            from skfocal._estimator.parameters import validate  # which needs torch
+
+            validate(own)
+
+
 def _classes(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the classes, of y or declared by one of the models, y and their counts."""
     y = column_or_1d(y, warn=True) if np.ndim(y) == 2 else y
+    if getattr(getattr(y, "dtype", None), "kind", "") == "O":
+        y = np.array(np.asarray(y).tolist())  # scikit-learn reads no numbers among objects
     found, n = np.unique(y, return_counts=True)
     classes = np.unique([*found, *_declared(models)])
     counts = np.zeros(len(classes), dtype=np.int64)
@@ -242,11 +276,17 @@ def _declared(models: Iterable[Any]) -> list[Any]:
 
 
 def _has_several(y: Any) -> bool:
-    """Say whether documents have several labels: an indicator, or collections of labels."""
+    """Say whether documents have several labels: an indicator, or collections of labels.
+
+    True also where labels are missing, for which :func:`encode` then names the row.
+    """
     try:
-        return type_of_target(y) in ("multilabel-indicator", "unknown")
+        kind = type_of_target(y)
     except (TypeError, ValueError):  # it refuses lists of lists, and labels that are missing
         return True
+    if kind == "unknown":  # objects, which may be numbers
+        return any(np.ndim(row) or isinstance(row, Set) or is_missing(row) for row in y)
+    return bool(kind == "multilabel-indicator")
 
 
 def _frozen(estimator: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 
-from skfocal._utils.arrays import check_range, columns_in_order
+from skfocal._utils.arrays import check_range, columns_in_order, not_among
 from skfocal._utils.messages import excerpts
 
 _COLLECTIONS = (set, frozenset, list, tuple)
@@ -119,7 +119,7 @@ def confidence_bins(
             f"classes must name the {p.shape[1]} columns of proba. Got {len(columns)}: "
             f"{excerpts(columns.tolist())}."
         )
-    unknown = np.setdiff1d(labels, columns).tolist()
+    unknown = not_among(labels, columns).tolist()
     if unknown:
         raise ValueError(f"y_true must hold labels of classes only. Got {excerpts(unknown)}.")
     check_range(p)
@@ -211,7 +211,7 @@ def neg_log_loss_scorer(
 def roc_auc_scorer(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
     """Return the area under the ROC curve of each class against the others, as the mean.
 
-    Only the classes count that some but not all documents have. scikit-learn's scorer
+    Only classes count that some but not all documents have. scikit-learn's scorer
     "roc_auc_ovr" is NaN on a fold that lacks a class.
 
     Parameters
@@ -226,6 +226,7 @@ def roc_auc_scorer(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | No
         In [0, 1]; NaN only if all documents have the same labels.
     """
     proba, truth, _ = _proba_and_truth(estimator, X, y)
+    proba, truth, sample_weight = _that_count(proba, truth, sample_weight)
     mixed = truth.any(axis=0) & ~truth.all(axis=0)
     return _mean_over_classes(roc_auc_score, mixed, proba, truth, sample_weight)
 
@@ -235,7 +236,7 @@ def average_precision_scorer(
 ) -> float:
     """Return the average precision of each class against the others, as the mean.
 
-    Only the classes count that a document has. Of two classes, both count.
+    Only classes that occur in y count. If there are two classes, both count.
 
     Parameters
     ----------
@@ -249,8 +250,21 @@ def average_precision_scorer(
         In [0, 1]; NaN only if no document has a label.
     """
     proba, truth, _ = _proba_and_truth(estimator, X, y)
+    proba, truth, sample_weight = _that_count(proba, truth, sample_weight)
     present = truth.any(axis=0)
     return _mean_over_classes(average_precision_score, present, proba, truth, sample_weight)
+
+
+def _that_count(
+    proba: NDArray[np.float64], truth: NDArray[np.int64], sample_weight: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], ArrayLike | None]:
+    """Return the documents whose weight is not 0: the classes of others are not there."""
+    if sample_weight is None:
+        return proba, truth, None
+    weight = np.asarray(sample_weight)
+    check_consistent_length(proba, weight)
+    rows = weight != 0
+    return proba[rows], truth[rows], weight[rows]
 
 
 def _mean_over_classes(
@@ -280,6 +294,8 @@ def _proba_and_truth(
     if indicator is not None:
         return proba, indicator, True
     labels = column_or_1d(y)
+    if labels.dtype.kind == "O" and not any(isinstance(label, str) for label in labels):
+        labels = np.array(labels.tolist())  # whole numbers, or truth values
     missing = [i for i, label in enumerate(labels) if label is None or label != label]
     kinds = {kind in "OUS" for kind in (labels.dtype.kind, known.dtype.kind)}
     if missing or len(kinds) > 1:

@@ -138,6 +138,11 @@ def drawn_counts(s, epoch=0, times=40):
     )
 
 
+def test_a_class_that_is_never_drawn_keeps_its_weight():
+    found = effective_class_weight(np.array([2.0, 3.0]), np.array([90, 10]), np.array([50, 0]))
+    np.testing.assert_allclose(found, [2 / 0.9, 3])
+
+
 def test_none_draws_each_row_once():
     s = sampling(None)
     assert s.draw(0, np.random.RandomState(0)).tolist() == list(range(1000))

@@ -15,9 +15,10 @@ from sklearn.metrics import f1_score, get_scorer, log_loss, precision_score
 from sklearn.model_selection import PredefinedSplit
 from skorch.callbacks import EarlyStopping
 from torch import nn
+from torch.utils.data import SubsetRandomSampler
 
 from skfocal.balance import class_weight
-from skfocal.calibration import PROBAS, Calibration, prior_offset
+from skfocal.calibration import PROBAS, Calibration, FixedPredictions, prior_offset
 from skfocal.losses import (
     CrossEntropyLoss,
     CustomLoss,
@@ -813,3 +814,26 @@ def test_decisions_of_several_labels(make):
     np.testing.assert_array_equal(clf.predict(X), odds > 0)
     with pytest.raises(ValueError, match="a positive share below 1"):
         clf.set_params(prior=[1, 2]).predict(X)
+
+
+@pytest.mark.filterwarnings("ignore:alpha='balanced' has no effect")
+@pytest.mark.parametrize("alpha", [None, "balanced"])
+@pytest.mark.parametrize("proba", ["auto", "natural", "reweighted"])
+def test_a_class_that_the_sampler_misses_has_probabilities_all_the_same(make, data, alpha, proba):
+    X, y = data
+
+    def only_ham(y):
+        return SubsetRandomSampler(np.flatnonzero(y == "ham"))
+
+    clf = make(alpha=alpha, sampler=only_ham, proba=proba, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"sampler drew no document of the classes \['spam'\]"):
+        clf.fit(X, y)
+    p = clf.predict_proba(X)
+    assert np.isfinite(p).all() and np.isfinite(clf.effective_class_weight_).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_fixed_answers_can_be_printed_and_asked_for_their_parameters():
+    answers = FixedPredictions(np.array(["a", "b"]), np.zeros((3, 2)), False)
+    assert answers.get_params()["classes"].tolist() == ["a", "b"]
+    assert repr(answers).startswith("FixedPredictions(classes=array(['a', 'b']")

@@ -1,5 +1,7 @@
 """The callbacks of skorch: right numbers, or an error that says what to use instead."""
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn
@@ -222,3 +224,13 @@ def test_scores_without_a_cache_are_refused(fit, kind):
 def test_a_setter_of_the_input_shape_is_refused(fit):
     with pytest.raises(ValueError, match="callbacks must not hold InputShapeSetter"):
         fit(skorch_callbacks.InputShapeSetter())
+
+
+def test_a_schedule_that_ends_before_the_training_is_told(fit):
+    with pytest.warns(UserWarning, match="n_updates=10 ends before the 18 updates of this train"):
+        clf = fit(n_updates=10)
+    assert clf.net_.optimizer_.param_groups[0]["lr"] == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(n_updates=18)
+        fit(n_updates=10, schedule="constant")

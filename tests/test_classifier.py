@@ -556,6 +556,9 @@ def test_warm_start_goes_on_from_the_last_weights(make, data):
     assert clf.history_[0]["train_loss"] < first
     with pytest.raises(ValueError, match=r"warm_start=True needs the classes.*Got \['x', 'y'\]"):
         clf.fit(X, np.where(y == "ham", "x", "y"))
+    several = np.stack([y == "ham", y == "spam"], axis=1).astype(int)
+    with pytest.raises(ValueError, match="one label per document. Got several labels"):
+        clf.fit([*X, "x"], [*several, [1, 1]])
     with pytest.raises(ValueError, match="warm_start=True goes on .* Got model='other'"):
         clf.set_params(model="other").fit(X, y)
     cold = make(max_epochs=3).fit(X, y)

@@ -32,7 +32,12 @@ from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 from skorch.callbacks import EarlyStopping
 
-from skfocal import GridSearchDisplay, compare_losses, expected_calibration_error
+from skfocal import (
+    BertFocalClassifier,
+    GridSearchDisplay,
+    compare_losses,
+    expected_calibration_error,
+)
 
 matplotlib.use("Agg")
 C = "logisticregression__C"
@@ -259,6 +264,74 @@ def test_estimator_must_be_a_classifier(noisy):
 def svc_search(noisy, grid, kind=GridSearchCV, **kwargs):
     pipeline = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=0))
     return kind(pipeline, grid, cv=2, **kwargs).fit(*noisy)
+
+
+class Counting(LogisticRegression):
+    n_fits = 0
+
+    def fit(self, X, y):
+        type(self).n_fits += 1
+        return super().fit(X, y)
+
+
+def counting():
+    Counting.n_fits = 0
+    return make_pipeline(TfidfVectorizer(), Counting())
+
+
+def test_a_baseline_without_probabilities_is_refused_before_the_first_fit(noisy):
+    svm = {"svm": make_pipeline(TfidfVectorizer(), LinearSVC())}
+    with pytest.raises(TypeError, match="'svm' must have predict_proba.* Got Pipeline"):
+        compare_losses(counting(), *noisy, {"a": {"counting__C": 1}}, baselines=svm, verbose=0)
+    assert Counting.n_fits == 0
+
+
+def test_a_wrong_value_is_refused_before_the_first_fit(noisy, tiny):
+    baselines = {"linear": counting()}
+    clf = BertFocalClassifier(tiny, max_epochs=1)
+    with pytest.raises(ValueError, match="'gamma' parameter .* Got -1"):
+        compare_losses(
+            clf, *noisy, {"a": {}, "b": {"gamma": -1}}, baselines=baselines, verbose=0, cv=2
+        )
+    assert Counting.n_fits == 0
+
+
+def test_what_takes_seconds_is_fitted_first_and_listed_last(noisy, make):
+    fitted = []
+
+    class Noting(LogisticRegression):
+        def fit(self, X, y):
+            fitted.append("linear")
+            return super().fit(X, y)
+
+    def note(y):
+        fitted.append("encoder")
+        return range(len(y))
+
+    result = compare_losses(
+        make(max_epochs=1),
+        *noisy,
+        {"encoder": {"sampler": note}},
+        baselines={"linear": make_pipeline(TfidfVectorizer(), Noting())},
+        cv=2,
+        verbose=0,
+    )
+    assert fitted[:2] == ["linear"] * 2 and "encoder" in fitted
+    assert [*result.values] == ["encoder", "linear"]
+
+
+@pytest.mark.parametrize("as_label", [lambda y: y == "spam", lambda y: 3 + (y == "spam")])
+def test_numbers_and_truth_values_in_an_array_of_objects_are_one_label_each(noisy, as_label):
+    X, y = noisy
+    settings = {"a": {C: 1.0}}
+    plain, objects = (
+        compare_losses(linear(), X, form, settings, baselines=False, cv=2, verbose=0)
+        for form in (as_label(y), pd.Series(as_label(y), dtype=object))
+    )
+    assert objects.classes.tolist() == plain.classes.tolist()
+    assert {k: v.tolist() for k, v in objects.values["a"].items()} == {
+        k: v.tolist() for k, v in plain.values["a"].items()
+    }
 
 
 def test_heat_map_holds_the_scores_of_the_search(noisy):

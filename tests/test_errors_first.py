@@ -1,14 +1,17 @@
 """A wrong parameter is named before the model is looked up and before a text is tokenised."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from imblearn.over_sampling import SMOTE
 from sklearn.metrics import f1_score
+from skorch.callbacks import Unfreezer
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss, Windows
+from skfocal.losses import LDAMLoss, LogitAdjustedLoss
 
 X = ["win cash now", "a prize to win", "lunch", "team lunch", "a meeting", "the project"] * 4
 Y = np.array(["spam", "spam", "ham", "ham", "ham", "other"] * 4)
@@ -74,6 +77,9 @@ WRONG = {
         ({"optimiser": 1}, "optimiser"),
         ({"optimizer__betta": 1}, "betta"),
         ({"callbacks": []}, "callbacks="),
+        ({"train_split": None}, "train_split="),
+        ({"batch_size": 64}, "batch_size="),
+        ({"device": "cpu"}, "device="),
         (3, "Got 3"),
     ],
     "train_split": [(1.0, "Got 1.0"), (1e-9, "leaves none to score")],
@@ -103,6 +109,20 @@ TOGETHER = [
     ({"early_stopping": True, "defer": 0.5}, "defer=0.5 and early_stopping=True"),
     ({"loss": "cross_entropy", "loss_params": {"epsilon": 1.0}}, "loss_params"),
     ({"loss": FocalLoss(weight=[1.0, 2.0])}, "the weight of the loss must have shape"),
+    ({"loss": LDAMLoss([1, 2])}, r"margin must have shape \(3,\).* Got \(2,\)"),
+    (
+        {"loss": LogitAdjustedLoss([1, 2])},
+        "counts of the loss must be .* 3 classes of y. Got 2",
+    ),
+    (
+        {"loss": partial(LDAMLoss, counts=[1, 2])},
+        "counts of the loss must have .* 3 classes. Got 2",
+    ),
+    ({"sampler": "progressive", "early_stopping": 2}, "'progressive' and early_stopping=2"),
+    ({"defer": 0.5, "net_params": {"max_epochs": 9}}, "'max_epochs' with defer"),
+    ({"freeze": 2, "callbacks": [Unfreezer("*", at=2)]}, "Unfreezer needs freeze=0"),
+    ({"train_split": 0.3, "scoring": "f1"}, "scoring='f1' cannot score .* multiclass"),
+    ({"early_stopping": 1, "scoring": ["accuracy", "roc_auc"]}, "scoring='roc_auc' cannot score"),
     ({"max_length": 8, "long_documents": Windows(stride=8)}, "stride must be less"),
 ]
 

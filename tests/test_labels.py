@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import cross_val_predict
 
 from skfocal import BertFocalClassifier
-from skfocal._data.labels import encode
+from skfocal._data.labels import amounts, encode
 
 TEXTS = [f"text {i}" for i in range(4)]
 NAMES, CODES = ["ham", "spam", "ham", "ham"], [0, 1, 0, 0]
@@ -188,3 +188,37 @@ def test_labels_that_scikit_learn_has_replaced_by_codes_are_explained(tiny):
     codes = np.unique(y, return_inverse=True)[1]
     clf.set_params(classes=[0, 1])
     assert cross_val_predict(clf, X, codes, method="predict_proba", cv=2).shape == (12, 2)
+
+
+@pytest.mark.parametrize("n", [12, 20, 200])  # numpy compares few and many in two ways
+def test_numbers_are_not_taken_for_declared_strings(n):
+    names, codes = [str(i) for i in range(n)] * 3, [*range(n)] * 3
+    sets = [{c, (c + 1) % n} for c in codes]
+    for y, declared in ((codes, names), (names, codes), (sets, names)):
+        with pytest.raises(ValueError, match="classes must name at least two labels"):
+            encode(y, ["text"] * 3 * n, declared)
+    expected = np.searchsorted(sorted(set(names)), names)
+    assert encode(names, ["text"] * 3 * n, names)[1].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_label_that_all_documents_have_is_absent_from_none(seed):
+    rng = np.random.RandomState(seed)
+    weight = rng.choice([1.0, 2.0, 3.0], 734)
+    weight /= weight.mean()
+    codes = np.ones((734, 2), np.float32)
+    codes[:, 1] = rng.uniform(size=734) < 0.3
+    found = amounts(codes, weight, 2)
+    assert found[0, 0] == 0
+    np.testing.assert_allclose(found.sum(axis=1), weight.sum())
+    np.testing.assert_allclose(found[:, 1], [weight.sum(), weight[codes[:, 1] > 0].sum()])
+
+
+def test_collections_of_one_label_are_one_class():
+    with pytest.raises(ValueError, match="at least two labels. Got one label only: 'a'"):
+        encode([["a"], [], ["a"]], ["text"] * 3)
+    assert encode([["a"], [], ["a"]], ["text"] * 3, ["a", "b"])[1].tolist() == [
+        [1, 0],
+        [0, 0],
+        [1, 0],
+    ]

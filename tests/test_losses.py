@@ -697,6 +697,27 @@ def test_a_callable_object_is_copied():
     assert mine.n == 0
 
 
+def test_a_loss_of_this_package_with_weights_of_its_own_is_refused():
+    class Scaled(Loss):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def per_sample(self, logits, target):
+            return F.cross_entropy(logits * self.scale, target, reduction="none")
+
+    for loss in (Scaled, Scaled(), CustomLoss(torch.nn.Linear(2, 2))):
+        with pytest.raises(ValueError, match="must not have trainable weights: those of"):
+            make_loss(loss, **PLAIN)
+
+
+def test_an_indicator_may_hold_truth_values():
+    logits, target = torch.randn(3, 2), torch.tensor([[True, False], [False, False], [True, True]])
+    for normalize in ("samples", "weights", "sum"):
+        loss = SigmoidFocalLoss(weight=[[1.0, 2.0], [1.0, 3.0]], normalize=normalize)
+        torch.testing.assert_close(loss(logits, target), loss(logits, target.float()))
+
+
 def test_a_class_without_samples_has_no_larger_margin_than_the_rarest():
     assert LDAMLoss([0, 100, 5], max_margin=0.4).margin.tolist() == pytest.approx(
         [0.4, 0.4 * (5 / 100) ** 0.25, 0.4]

@@ -8,13 +8,15 @@ import pytest
 from conftest import imbalanced
 from scipy import sparse
 from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, get_scorer, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 
-from skfocal import BertFocalClassifier
+from skfocal import BertFocalClassifier, expected_calibration_error
+from skfocal._utils.arrays import not_among
 from skfocal.metrics import average_precision_scorer, neg_log_loss_scorer, roc_auc_scorer
 
 SCORERS = (neg_log_loss_scorer, roc_auc_scorer, average_precision_scorer)
@@ -143,6 +145,34 @@ def test_labels_that_are_missing_or_of_another_kind_are_refused(numbers):
         roc_auc_scorer(
             LogisticRegression().fit(X, codes), X, np.where(codes == codes[0], np.nan, codes)
         )
+
+
+def test_numbers_in_an_array_of_objects_are_numbers(numbers):
+    X, y, _ = numbers
+    for labels in (np.unique(y, return_inverse=True)[1], y == "a"):
+        clf = LogisticRegression().fit(X, labels)
+        as_objects = labels.astype(object)
+        assert [f(clf, X, as_objects) for f in SCORERS] == [f(clf, X, labels) for f in SCORERS]
+
+
+def test_documents_of_no_weight_are_not_there():
+    X, y = [[0]] * 6, np.array(list("aabbcc"))
+    clf = DummyClassifier(strategy="prior").fit(X, y)
+    weight = np.array([1, 2, 1, 1, 0, 0])
+    for scorer in SCORERS:
+        expected = scorer(clf, X[:4], y[:4], sample_weight=weight[:4])
+        assert scorer(clf, X, y, sample_weight=weight) == pytest.approx(expected)
+        assert np.isfinite(expected)
+
+
+def test_numbers_are_not_found_in_strings_however_many():
+    names = np.array([str(i) for i in range(40)])
+    assert not_among(np.arange(40), names).tolist() == list(range(40))
+    assert not_among(names, np.arange(40)).tolist() == sorted(names)
+    assert not_among(names[:3].astype(object), names).tolist() == []
+    assert not_among([3, 50], np.arange(40).astype(object)).tolist() == [50]
+    with pytest.raises(ValueError, match="labels of classes only"):
+        expected_calibration_error(np.arange(40), np.eye(40), classes=names)
 
 
 def test_documents_of_one_class_have_no_area(numbers):

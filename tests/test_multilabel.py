@@ -134,6 +134,16 @@ def test_collections_are_read_in_the_declared_order():
     np.testing.assert_array_equal(codes, [[0, 1, 0], [1, 0, 1]])
 
 
+@pytest.mark.parametrize("as_table", [pd.DataFrame, pa.table])
+def test_fit_refuses_declared_labels_in_another_order_than_the_columns(as_table, data):
+    """Scorers compare by position: every score of a search would be of other labels."""
+    X, y = data
+    table = as_table({"a": (y == "ham").astype(int), "b": (y == "spam").astype(int)})
+    clf = BertFocalClassifier("nobody/no-such-model", classes=["b", "a"])
+    with pytest.raises(ValueError, match=r"of y in their order, \['a', 'b'\]. Got \['b', 'a'\]"):
+        clf.fit(X, table)
+
+
 def test_collections_mean_the_same_to_a_classifier_of_named_columns(make):
     X, y = documents()
     frame = pd.DataFrame(y, columns=["work", "home", "art"])
@@ -171,7 +181,7 @@ MISSING = pd.DataFrame([[1, None], [0, 1]]).astype("Int64")
         ),
         (MISSING, None, "y must have 0 or 1 for each label. Got a missing value in row 0"),
         ([{"a"}, {"b"}], ["a", "c"], r"without \['b'\] of y"),
-        ([{"a"}, {"a"}], None, "classes must name at least two labels"),
+        ([{"a"}, {"a"}], None, "at least two labels. Got one label only: 'a'"),
         ([{"a"}, None], None, "y must have a collection of labels for each.*Got None in row 1"),
         ([{"a"}, {"b", None}], None, "labels that are str or numbers. Got None in row 1"),
         (pd.Series([[("a",)], ["b", "c"]]), None, r"Got \('a',\) in row 0"),

@@ -112,6 +112,21 @@ def test_of_equal_sums_the_first_class_is_decided_for_before_and_after_a_move():
         assert decisions.decided.tolist() == trials[1].tolist()
 
 
+def test_a_label_taken_from_all_documents_leaves_no_trace():
+    rng = np.random.RandomState(0)
+    for _ in range(50):
+        codes = (rng.uniform(size=(40, 2)) < 0.4).astype(np.float32)
+        decided = rng.uniform(size=(40, 2)) < 0.3
+        counts = counted("precision_macro", codes, rng.uniform(0.1, 3, 40), 2)
+        counts.decide(decided)
+        rows = np.flatnonzero(decided[:, 0])
+        after = counts.after(0, rows, np.zeros(len(rows), bool))
+        decided = decided.copy()
+        decided[:, 0] = False
+        counts.decide(decided, only=0)
+        assert after == pytest.approx(counts.score, abs=1e-12)
+
+
 def test_names_are_those_of_scikit_learn_and_no_other_score_is_counted():
     assert {*CLASS_SCORES, *LABEL_SCORES} <= set(get_scorer_names())
     codes = np.array([0, 1])

@@ -15,9 +15,17 @@ import transformers
 from conftest import TINY, copy_tokenizer, imbalanced, logits_of
 from test_module import CONFIGS
 from test_persistence import assert_same_answers, indicator
+from tokenizers.processors import TemplateProcessing
 
 import skfocal
-from skfocal import BertFocalClassifier, OnnxClassifier, Windows, fetch_minilm, fetch_reuters
+from skfocal import (
+    BertFocalClassifier,
+    OnnxBatcher,
+    OnnxClassifier,
+    Windows,
+    fetch_minilm,
+    fetch_reuters,
+)
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._estimator.fitted_model import FittedModel
 from skfocal.calibration import Calibration
@@ -332,3 +340,61 @@ def test_a_batch_has_no_document_much_shorter_than_its_longest(onnx_folder, monk
     lengths = [[len(row) for row in batch] for batch in batches]
     assert sum(map(len, lengths)) == len(X) and len(lengths) < len(X)
     assert all(min(batch) >= 0.75 * max(batch) for batch in lengths)
+
+
+def test_weights_that_do_not_fit_into_one_file_are_refused_before_the_export(
+    make, data, tmp_path, monkeypatch
+):
+    clf = make(max_epochs=1).fit(*data)
+    monkeypatch.setattr(_export, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(_export, "_write_graph", lambda *args: pytest.fail("exported"))
+    with pytest.raises(ValueError, match=r"weights of .* GB. An ONNX file holds at most 0.00 GB"):
+        clf.to_onnx(tmp_path / "graph")
+    assert not (tmp_path / "graph").exists()
+
+
+def test_large_weights_are_in_the_one_file_that_is_read(make, data, tmp_path, monkeypatch):
+    from torch.onnx._internal.exporter import _onnx_program
+
+    monkeypatch.setattr(_onnx_program, "_LARGE_MODEL_THRESHOLD", 0)
+    clf = make(max_epochs=1).fit(*data)
+    clf.to_onnx(tmp_path / "graph")
+    clf.to_onnx(tmp_path / "graph")  # again, over its own files
+    assert len([*(tmp_path / "graph").iterdir()]) == 3
+    served = OnnxClassifier(tmp_path / "graph")
+    np.testing.assert_allclose(served.predict_proba(data[0]), clf.predict_proba(data[0]), atol=0.02)
+
+
+def test_special_tokens_without_embedding_are_refused_where_they_are_spelt(
+    tiny_copy, data, tmp_path
+):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_copy)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(tiny_copy)
+    clf = BertFocalClassifier(tiny_copy, max_epochs=1, random_state=0).fit(*data)
+    clf.to_onnx(tmp_path / "graph")
+    served = OnnxClassifier(tmp_path / "graph")
+    np.testing.assert_allclose(served.predict_proba(data[0]), clf.predict_proba(data[0]), atol=0.02)
+    with pytest.raises(ValueError, match="Row 1 does: 'see <image> here'"):
+        served.predict(["lunch", "see <image> here"])
+    with OnnxBatcher(served) as batcher:
+        with pytest.raises(ValueError, match="Row 0 does: 'see <image> here'"):
+            batcher.submit(["see <image> here"])
+        assert batcher.submit(["lunch"]).result(60)["labels"]
+
+
+def test_a_text_without_tokens_does_not_join_a_batch(tiny_copy, data, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_copy)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_max_length=64,
+    ).save_pretrained(tiny_copy)
+    clf = BertFocalClassifier(tiny_copy, max_epochs=1, random_state=0).fit(*data)
+    clf.to_onnx(tmp_path / "graph")
+    with OnnxBatcher(OnnxClassifier(tmp_path / "graph")) as batcher:
+        with pytest.raises(ValueError, match="X must have a token in each document"):
+            batcher.submit(["lunch", ""])
+        assert batcher.submit(["lunch"]).result(60)["labels"]

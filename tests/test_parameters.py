@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from skorch.callbacks import Callback
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, Windows
-from skfocal._estimator.parameters import parameters_of
+from skfocal._estimator.parameters import _Probe, parameters_of, validate
 from skfocal._training.checkpoints import _FORMAT, describe
 from skfocal._utils.files import sha256_of_file
 from skfocal.comparison import _candidates
@@ -361,3 +361,17 @@ def test_a_sampler_runs_once_and_a_loss_function_is_not_tried(make, data):
 
     make(sampler=Once(), loss=loss, max_epochs=1, batch_size=1000).fit(*data)
     assert calls[0] == "sampler" and calls.count("sampler") == 1 and calls[1] > 2
+
+
+def test_the_probe_of_net_params_leaves_torchs_generator_to_others(monkeypatch):
+    """Another thread may be training, and draws from it."""
+    states, initialize = [], _Probe.initialize
+
+    def noting(net):
+        states.append(torch.get_rng_state())
+        return initialize(net)
+
+    monkeypatch.setattr(_Probe, "initialize", noting)
+    state = torch.get_rng_state()
+    validate(BertFocalClassifier("some/model", net_params={"optimizer": torch.optim.SGD}))
+    assert states and all(torch.equal(state, found) for found in states)

@@ -99,7 +99,9 @@ def test_without_a_number_the_rate_stays_after_the_warm_up(make, chunks):
 
 def test_fit_may_be_told_a_schedule_too(make, data):
     rates = Rates()
-    make(callbacks=[rates], batch_size=20, max_epochs=2, lr=1e-3, warmup=0, n_updates=2).fit(*data)
+    clf = make(callbacks=[rates], batch_size=20, max_epochs=2, lr=1e-3, warmup=0, n_updates=2)
+    with pytest.warns(UserWarning, match="n_updates=2 ends before the 4 updates of this training"):
+        clf.fit(*data)
     np.testing.assert_allclose(rates.seen, [1e-3, 0.5e-3, 0, 0])
 
 

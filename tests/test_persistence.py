@@ -27,6 +27,7 @@ from test_module import CONFIGS
 from tiny_encoders import wordpiece
 
 from skfocal import BertFocalClassifier, FocalLoss, LogitAdjustedLoss, fetch_minilm, fetch_reuters
+from skfocal._runtime import process_group
 
 
 @pytest.fixture(scope="module")
@@ -564,3 +565,15 @@ def test_minilm_on_reuters_comes_back_and_serves_in_a_pipeline(tmp_path):
     np.testing.assert_allclose(columns, proba, atol=1e-5)
     np.testing.assert_allclose(softmax(np.log(columns), axis=1), columns, atol=1e-6)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["id2label"]["0"] == "acq"
+
+
+def test_reading_a_folder_asks_no_other_process(make, data, tmp_path, monkeypatch):
+    make(max_epochs=1).fit(*data).save_pretrained(tmp_path / "saved")
+
+    def refuse():
+        pytest.fail("waits for the other processes")
+
+    monkeypatch.setattr(process_group, "is_launched", lambda: True)
+    monkeypatch.setattr(process_group, "_connect", refuse)
+    clf = BertFocalClassifier.from_pretrained(tmp_path / "saved")
+    assert clf.classes_.tolist() == ["ham", "spam"]

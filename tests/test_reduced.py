@@ -8,7 +8,9 @@ import pytest
 import torch
 from conftest import logits_of
 from sklearn.base import clone
+from tiny_encoders import FAMILIES
 
+from skfocal import BertFocalClassifier
 from skfocal._data.tokenization import TruncationSpec
 from skfocal._data.tokens import tokenize
 from skfocal._encoder.quantization import reduced_copy
@@ -161,3 +163,18 @@ def test_a_processor_without_bfloat16_is_told_once(fitted, data, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted.predict(data[0])
+
+
+def test_rotary_frequencies_keep_their_digits_in_bfloat16(data, tmp_path):
+    FAMILIES["modernbert"](tmp_path)
+    clf = BertFocalClassifier(tmp_path, max_epochs=1, random_state=0).fit(*data)
+    module = clf.net_.module_
+    copy = reduced_copy(module, "bfloat16")
+    found = {k: v for k, v in copy.named_buffers() if k.endswith("inv_freq")}
+    assert found
+    for name, value in module.named_buffers():
+        if name in found:
+            assert value.dtype == torch.float32 and torch.equal(value, found[name])
+    assert {p.dtype for n, p in copy.named_parameters() if ".layers." in n} == {torch.bfloat16}
+    clf.set_params(predict_precision="bfloat16")
+    assert np.isfinite(clf.predict_proba(data[0])).all()

@@ -45,13 +45,14 @@ def test_shared_texts_are_a_sequence_of_the_texts(make, X):
         assert _safe_indexing(texts, np.array([3, 0])) == [X[3], X[0]]
 
 
+@pytest.mark.parametrize("pooling", ["auto", "mean"])
 @pytest.mark.parametrize("kept", [50_000, 10], ids=["few", "very many"])
 def test_who_gets_shared_texts_neither_reads_nor_tokenises(
-    make, data, tiny_copy, monkeypatch, kept
+    make, data, tiny_copy, monkeypatch, kept, pooling
 ):
     monkeypatch.setattr(tokens, "CACHED_DOCUMENTS", kept)
     X, y = data
-    clf = make(model=str(tiny_copy), max_epochs=1)
+    clf = make(model=str(tiny_copy), max_epochs=1, pooling=pooling)
     wanted = clone(clf).fit(X, y).predict_proba(X)
     shared = arrived(share(clf, X, "dask"))
     shutil.rmtree(tiny_copy)

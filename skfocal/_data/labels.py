@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skfocal._data.texts import is_dataset, is_missing, names_of_columns
 from skfocal._runtime.warnings import warn
-from skfocal._utils.arrays import columns_in_order
+from skfocal._utils.arrays import columns_in_order, not_among
 from skfocal._utils.messages import excerpt, excerpts
 
 # What `encode` takes as y.
@@ -214,7 +214,7 @@ def _encode_collections(y, texts, declared):
             "are more, name them all in classes=."
         )
     classes = np.array(found) if declared is None else _in_their_order(declared)
-    _check_known(np.setdiff1d(found, classes), classes)
+    _check_known(not_among(found, classes), classes)
     binarizer = MultiLabelBinarizer(classes=classes.tolist())
     return classes, binarizer.fit_transform(rows).astype(np.float32)
 
@@ -340,7 +340,7 @@ def _encode_classes(y, texts, declared):
             )
         return present, codes
     classes = _unique(declared)
-    _check_known(np.setdiff1d(present, classes), classes)
+    _check_known(not_among(present, classes), classes)
     return classes, np.searchsorted(classes, y)
 
 
@@ -498,8 +498,9 @@ def amounts(codes, weight, n_classes):
     """
     if codes.ndim == 1:
         return np.bincount(codes, weights=weight, minlength=n_classes)
-    positive = weight @ codes.astype(np.float64)
-    return np.stack([weight.sum() - positive, positive], axis=1)
+    positive = codes.astype(np.float64)
+    # Not the sum of all less the positive: rounding would leave a trace of a label that all have.
+    return np.stack([weight @ (1 - positive), weight @ positive], axis=1)
 
 
 def absent(classes, codes):

@@ -97,6 +97,8 @@ class Pretrained:
         Whether training without dropout leaves nothing to chance.
     pooling : {"mean", "first", "last"} or None
         How its tokens were pooled when it was trained, where the files say so.
+    is_pooled_classifier : bool
+        Whether skfocal saved it with a head on pooled tokens, which is not read.
     """
 
     kind: type
@@ -105,6 +107,7 @@ class Pretrained:
     head: list
     is_steady: bool
     pooling: str | None
+    is_pooled_classifier: bool
 
 
 def load_encoder(
@@ -177,7 +180,7 @@ def load_encoder(
         )
     _draw_what_is_missing(encoder)
     if pooling != "head":
-        head = "left" if head == "new" and _files_of(model).is_pooled_classifier else head
+        head = "left" if head == "new" and found.is_pooled_classifier else head
         encoder = _pooled(model, encoder, pooling, trust_remote_code)
     if dropout is not None:
         set_dropout(encoder, dropout)
@@ -258,7 +261,9 @@ def _read_weights(model, trust_remote_code):
     steady = _check_promises(
         model, encoder, load_tokenizer(model, trust_remote_code=trust_remote_code)
     )
-    return Pretrained(kind, encoder.config, weights, head, steady, files.pooling)
+    return Pretrained(
+        kind, encoder.config, weights, head, steady, files.pooling, files.is_pooled_classifier
+    )
 
 
 def _check_finite(model, parameters):

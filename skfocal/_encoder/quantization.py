@@ -60,7 +60,17 @@ def _halved(module):
     parent, name = head_of(module.model)
     head = getattr(parent, name)
     setattr(parent, name, nn.Identity())
+    # Angles of rotary positions: transformers keeps their frequencies in float32, and so does
+    # autocast. Rounded, they are wrong by half a radian after some hundred tokens.
+    frequencies = [
+        (part, name, value)
+        for part in module.modules()
+        for name, value in part.named_buffers(recurse=False)
+        if name.endswith("inv_freq")
+    ]
     module.bfloat16()
+    for part, buffer, value in frequencies:
+        setattr(part, buffer, value)
     setattr(parent, name, _Float32Head(head))
     return module
 

@@ -11,7 +11,7 @@ from skfocal._estimator.parameters import deciding_scoring, n_deferred_epochs
 from skfocal._estimator.plan import implied_weight
 from skfocal._runtime.devices import cpu_has_bfloat16
 from skfocal._runtime.warnings import warn
-from skfocal._utils.messages import excerpt
+from skfocal._utils.messages import excerpt, excerpts
 from skfocal._utils.settings import Settings
 from skfocal.calibration import resolve_proba
 
@@ -36,6 +36,7 @@ def advise(parameters, plan, answering):
     if not isinstance(parameters.alpha, str | Settings | Real | None):
         warn_counts_as_weights(plan.support, weight)
     if plan.support.ndim == 1:
+        warn_never_drawn(plan)
         warn_corrected_twice(plan.support, weight, shift, adjustment)
         is_adjusted = loss.implied_class_weight() is not None
         warn_no_effect(parameters.alpha, weight, shift, adjustment if is_adjusted else None)
@@ -50,6 +51,18 @@ def advise(parameters, plan, answering):
         )
     proba = resolve_proba(parameters.proba, answering.loss)
     advise_answers(parameters, proba, answering.loss)
+
+
+def warn_never_drawn(plan):
+    """Warn if the sampler drew no document of a class in the pass that counts what it draws."""
+    never = (plan.support > 0) & (plan.drawn == 0)
+    if never.any():
+        absent = plan.calibration.classes[never].tolist()
+        warn(
+            f"sampler drew no document of the classes {excerpts(absent)} in the pass that counts "
+            "what it draws. An epoch may not show them to the model, and their probabilities are "
+            "not corrected for the sampler."
+        )
 
 
 def advise_answers(parameters, proba, loss):

@@ -49,8 +49,15 @@ _HIGHEST_LR, _HIGHEST_HEAD_LR = 1e-3, 5e-3
 # -- the encoder ---------------------------------------------------------------------------
 
 
-def check_earlier(parameters, classes, earlier, call="warm_start=True"):
+def check_earlier(parameters, data, earlier, call="warm_start=True"):
     """Raise ValueError if the weights to go on from have other classes, model or pooling."""
+    classes, was_multilabel = data.classes, np.ndim(earlier.class_weight_) == 2
+    if data.multilabel != was_multilabel:
+        kinds = ("one label per document", "several labels per document")
+        raise ValueError(
+            f"{call} goes on from the weights of the last fit, with {kinds[was_multilabel]}. "
+            f"Got {kinds[data.multilabel]}."
+        )
     if not np.array_equal(classes, earlier.classes_):
         raise ValueError(
             f"{call} needs the classes of the last fit, "

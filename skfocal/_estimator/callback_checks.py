@@ -31,6 +31,12 @@ def check_callbacks(parameters, has_held_out):
             )
         if isinstance(callback, skorch_callbacks.InputShapeSetter):
             raise ValueError("callbacks must not hold InputShapeSetter: an encoder has its sizes.")
+        if isinstance(callback, skorch_callbacks.Unfreezer) and parameters.freeze:
+            raise ValueError(
+                f"{name} needs freeze=0: the layers that freeze={parameters.freeze} leaves out are "
+                "computed once, and their weights are not in the optimizer. Freeze them by "
+                "skorch's Freezer instead."
+            )
         scores = isinstance(callback, skorch_callbacks.EpochScoring | skorch_callbacks.BatchScoring)
         if scores and not callback.use_caching:
             raise ValueError(

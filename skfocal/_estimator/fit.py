@@ -25,7 +25,12 @@ from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
 from skfocal._estimator.callback_checks import check_callbacks
 from skfocal._estimator.inputs import TrainingData
-from skfocal._estimator.parameters import check_together, deciding_scoring, needs_held_out
+from skfocal._estimator.parameters import (
+    check_together,
+    deciding_scoring,
+    named_scoring,
+    needs_held_out,
+)
 from skfocal._estimator.partial_fit import Chunks
 from skfocal._estimator.plan import Plan
 from skfocal._estimator.refit import check_head, check_refit, fit_linear
@@ -224,7 +229,7 @@ class Training:
         """Check the parameters before any model is looked up or text tokenised."""
         if self.goes_on:
             call = "warm_start=True" if self.chunks is None else "partial_fit"
-            build.check_earlier(self.parameters, self.data.classes, self.earlier, call)
+            build.check_earlier(self.parameters, self.data, self.earlier, call)
             if self.chunks is not None and self.chunks.n_updates:
                 build.check_optimizer(self.parameters, self.earlier)
         check_together(self.parameters, self.parameters)
@@ -237,7 +242,10 @@ class Training:
         build.check_pairs(self.parameters, self.data.pairs)
         if self.parameters.refit_head is not None:
             check_refit(self.parameters, self.data)
-        plan.check(self.parameters, self.data, self.rng, chunks=self.chunks)
+        chosen = plan.check(self.parameters, self.data, self.rng, chunks=self.chunks)
+        score = build.make_score(self.parameters, self.data, chosen.calibration)
+        if score is not None:
+            score.check(named_scoring(self.parameters.scoring))
 
     @contextlib.contextmanager
     def _on_device(self, seed):

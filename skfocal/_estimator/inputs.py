@@ -198,6 +198,7 @@ def training_data(
     TypeError, ValueError
         If y, `sample_weight`, `groups` or `eval_set` cannot be used; the message names a row.
     """
+    _check_columns(y, parameters.classes)
     classes, codes = labels.encode(y, texts, parameters.classes)
     _warn_absent(classes, codes)
     _check_groups(groups, parameters.train_split)
@@ -209,6 +210,20 @@ def training_data(
     processes.sync_rng(rng)
     weight = checked_weight(sample_weight, texts, train, held_out)
     return TrainingData(texts, classes, codes, weight, train, held_out)
+
+
+def _check_columns(y, declared):
+    """Raise ValueError if the columns of y have another order than `classes`."""
+    columns = names_of_columns(y)
+    if declared is None or len(columns) < 2:
+        return
+    names = np.asarray(declared).tolist()
+    if columns != names and sorted(map(str, columns)) == sorted(map(str, names)):
+        raise ValueError(
+            f"classes must name the columns of y in their order, {excerpts(columns)}. Got "
+            f"{excerpts(names)}. The scorers of scikit-learn compare columns by position, so give "
+            "y[list(classes)], or leave classes out."
+        )
 
 
 def _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, processes):

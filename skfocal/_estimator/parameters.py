@@ -25,6 +25,7 @@ from torch import nn
 from skfocal._encoder import adapters
 from skfocal._encoder.pooled import POOLINGS
 from skfocal._encoder.quantization import PRECISIONS
+from skfocal._runtime.devices import OwnGenerator
 from skfocal._storage.renamed import OLD, renewed
 from skfocal._training.checkpoints import describe
 from skfocal._utils.messages import excerpt, short_errors
@@ -181,10 +182,22 @@ def check_together(parameters, given):
     _check_net_params(parameters.net_params)
     if parameters.peft is not None:
         adapters.resolve_config(parameters.peft)
+    if (parameters.defer or is_progressive(parameters)) and "max_epochs" in (
+        parameters.net_params or {}
+    ):
+        raise ValueError(
+            "net_params must not hold 'max_epochs' with defer or sampler='progressive', which go "
+            "by the number of epochs: give it as max_epochs=."
+        )
     if parameters.early_stopping and parameters.defer:
         raise ValueError(
             f"defer={given.defer} and early_stopping={given.early_stopping} cannot be "
             "combined: the best epoch may be one before alpha set in. Leave one of the two out."
+        )
+    if parameters.early_stopping and is_progressive(parameters):
+        raise ValueError(
+            f"sampler='progressive' and early_stopping={given.early_stopping} cannot be combined: "
+            "the best epoch may be one before the classes were balanced. Leave one of the two out."
         )
     if parameters.max_epochs == 0:
         _check_untrained(parameters)
@@ -222,8 +235,9 @@ def _check_net_params(net_params):
     """Refuse what skorch's net has no argument for, by way of a net with one weight."""
     if not net_params:
         return
-    if "callbacks" in net_params:
-        raise ValueError("net_params must not hold 'callbacks': give them as callbacks=.")
+    for name in ("callbacks", "train_split", "batch_size", "device"):
+        if name in net_params:
+            raise ValueError(f"net_params must not hold {name!r}: give it as {name}=.")
     settings = {"optimizer": torch.optim.AdamW, "lr": 1e-3, **net_params}
     settings |= {"device": "cpu", "verbose": 0, "callbacks": None, "compile": False}
     # The module and the loss are others, so skorch cannot be asked about their arguments.
@@ -233,7 +247,7 @@ def _check_net_params(net_params):
         if name not in _OF_OUR_NET and not name.startswith(("module__", "criterion__"))
     }
     try:
-        with torch.random.fork_rng(devices=[]):
+        with OwnGenerator():  # the weight of the probe is drawn
             _Probe(nn.Linear(1, 1), nn.MSELoss(), **settings).initialize()
     except (TypeError, ValueError) as error:
         raise type(error)(
@@ -311,6 +325,11 @@ def deciding_scoring(scoring):
 def needs_held_out(parameters) -> bool:
     """Say whether something is fitted to held-out documents after the training."""
     return parameters.temperature == "auto" or parameters.decision == "tuned"
+
+
+def is_progressive(parameters) -> bool:
+    """Say whether the sampler moves to balanced classes from epoch to epoch."""
+    return isinstance(parameters.sampler, str) and parameters.sampler == "progressive"
 
 
 def n_deferred_epochs(parameters) -> int:

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 
 from skfocal._data import labels
 from skfocal._estimator.inputs import TrainingData, check_same, checked_weight
+from skfocal._estimator.parameters import is_progressive
 from skfocal._utils.messages import excerpts
 
 # Parameters that require all epochs to be known, and the value that turns each of them off.
@@ -91,7 +92,7 @@ def check_parameters(parameters):
             raise ValueError(
                 f"{name}={value!r} needs held-out documents, which partial_fit does not have."
             )
-    if isinstance(parameters.sampler, str) and parameters.sampler == "progressive":
+    if is_progressive(parameters):
         raise ValueError(
             "sampler='progressive' needs the number of epochs, which partial_fit does not know: "
             "give a number or 'balanced'."

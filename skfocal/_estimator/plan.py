@@ -100,7 +100,13 @@ def resolve(parameters, data, rng, *, chunks=None, processes=ALONE) -> Plan:
         multilabel=data.multilabel,
     )
     weight = _weight_at_work(parameters.alpha, alpha, loss)
-    effective = weight * shift * implied_weight(loss)
+    implied = implied_weight(loss)
+    if np.ndim(implied) and len(implied) != len(data.classes):
+        raise ValueError(
+            f"the counts of the loss must be those of the {len(data.classes)} classes of y. "
+            f"Got {len(implied)}."
+        )
+    effective = weight * shift * implied
     calibration = Calibration(loss, data.classes, effective, shift)
     plan = Plan(sampling, weight, shift, effective, loss, support, drawn, calibration)
     check_answers(parameters, answering(parameters, data, plan).calibration, plan.class_prior)
@@ -146,7 +152,9 @@ def refitted(parameters, data, plan) -> Plan:
 
 
 def check(parameters, data, rng, *, chunks=None):
-    """Raise the errors of :func:`resolve` before anything is loaded, without drawing a number.
+    """Return a plan as that of :func:`resolve`, before anything is loaded, or raise its errors.
+
+    No number is drawn.
 
     Neither a sampler of imbalanced-learn nor a callable one runs: it may take long, or draw from
     torch's generator, which the new head has to use first.
@@ -158,17 +166,26 @@ def check(parameters, data, rng, *, chunks=None):
     with generator_kept():
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
         _try_loss(plan.loss, parameters.device, data)
+    return plan
 
 
 def _try_loss(loss, device, data):
-    """Apply a loss module of the user's to two documents, if it will train on the CPU.
+    """Apply a loss to two documents, if it will train on the CPU.
 
     A function may count its calls, and is not called.
     """
-    own = isinstance(loss, CustomLoss) and isinstance(loss.function, nn.Module)
-    if own and str(device) in ("auto", "cpu") and not torch.cuda.is_available():
-        codes = torch.from_numpy(data.codes[data.train[:2]])
-        loss.per_sample(torch.zeros(len(codes), len(data.classes), requires_grad=True), codes)
+    counts_calls = isinstance(loss, CustomLoss) and not isinstance(loss.function, nn.Module)
+    if counts_calls or str(device) not in ("auto", "cpu") or torch.cuda.is_available():
+        return
+    codes = torch.from_numpy(data.codes[data.train[:2]])
+    logits = torch.zeros(len(codes), len(data.classes), requires_grad=True)
+    try:
+        loss.per_sample(logits, codes)
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"loss={type(loss).__name__} cannot be computed for two documents of "
+            f"{len(data.classes)} classes: {error}"
+        ) from error
 
 
 def _balance_classes(parameters, data, rng, chunks, processes):

@@ -27,6 +27,29 @@ def columns_in_order(y, classes):
     return np.asarray(y)[:, [columns.index(name) for name in names]]
 
 
+def not_among(labels, classes):
+    """Return the labels that are not among the classes, sorted, each once.
+
+    Of numbers beside strings it is all of them. ``np.setdiff1d`` finds 1 in "1" where it compares
+    many, because it turns numbers into strings.
+
+    Parameters
+    ----------
+    labels, classes : array-like
+
+    Returns
+    -------
+    ndarray
+    """
+    labels, classes = (
+        np.array(found.tolist()) if found.dtype.kind == "O" else found
+        for found in map(np.asarray, (labels, classes))
+    )
+    if len(classes) and (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
+        return np.unique(labels)
+    return np.setdiff1d(labels, classes)
+
+
 def values_by_label(values, labels, name):
     """Return the values of a dict or Series that is keyed by label, in the order of `labels`.
 

@@ -291,6 +291,7 @@ class LabelCounts(_Counts):
             n_labels = decided.shape[1]
             weights = self.support if self.mean.over == "documents" else np.ones(n_labels)
             self.hits, self.predicted = np.empty(n_labels), np.empty(n_labels)
+            self.n_decided = np.empty(n_labels, np.int64)
             self._count(decided, range(n_labels))
             self.hold(self.hits, self.predicted, weights)
         else:
@@ -301,13 +302,17 @@ class LabelCounts(_Counts):
         for c in columns:
             self.hits[c] = self.weights_of_rows @ (decided[:, c] * self.codes[:, c])
             self.predicted[c] = self.weights_of_rows @ decided[:, c]
+            self.n_decided[c] = np.count_nonzero(decided[:, c])
 
     def after(self, c, rows, decisions):
         """Return the score after a trial."""
-        change = np.where(decisions, 1, -1) * self.weights_of_rows[rows]
+        sign = np.where(decisions, 1, -1)
+        change = sign * self.weights_of_rows[rows]
+        # Where no document has the label, sums and differences leave a trace of rounding.
+        some = float(self.n_decided[c] + sign.sum() > 0)
         return self.score_with(
             [c],
-            self.hits[c] + (change @ self.codes[rows, c])[None],
-            self.predicted[c] + change.sum()[None],
+            some * (self.hits[c] + change @ self.codes[rows, c])[None],
+            some * (self.predicted[c] + change.sum())[None],
             self.weights[[c]],
         )

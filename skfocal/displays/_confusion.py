@@ -37,7 +37,12 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         estimator : fitted classifier with predict
         X, y : array-like of shape (n,)
             Documents and their labels.
-        include_values, xticks_rotation, **kwargs
+        include_values : bool, default=None
+            Whether to write the numbers into the cells. None: with up to 15 classes.
+        xticks_rotation : {"vertical", "horizontal"} or float, default=None
+            Direction of the names below, in degrees if it is a number. None: vertical with more
+            than 15 classes.
+        **kwargs
             As in :meth:`from_predictions`.
 
         Returns

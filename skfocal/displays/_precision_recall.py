@@ -13,7 +13,7 @@ from sklearn.utils import column_or_1d
 
 from skfocal._data.labels import check_order
 from skfocal._pages.figures import names as names_in_figure
-from skfocal._utils.arrays import columns_in_order
+from skfocal._utils.arrays import columns_in_order, not_among
 from skfocal._utils.messages import excerpts
 from skfocal.displays._drawing import COLOURS, LINES, axes_of, pyplot
 
@@ -150,7 +150,7 @@ class ClassPrecisionRecallDisplay:
         y = np.asarray(y_true) if several else column_or_1d(y_true)
         found = np.arange(y.shape[1]) if several else np.unique(y)
         labels = found if classes is None else np.asarray(classes)
-        unknown = [] if several else np.setdiff1d(y, labels).tolist()
+        unknown = [] if several else not_among(y, labels).tolist()
         right = p.ndim == 2 and len(labels) == p.shape[1] and (not several or y.shape == p.shape)
         if not right or unknown or not len(y):
             raise ValueError(

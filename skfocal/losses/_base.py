@@ -209,7 +209,8 @@ class Loss(nn.Module):
 
 def label_weight(weight: Tensor, target: Tensor) -> Tensor:
     """Return the weight of each element, that of the label's absence or of its presence."""
-    return weight[:, 0] * (1 - target) + weight[:, 1] * target
+    present = target.to(weight.dtype)
+    return weight[:, 0] * (1 - present) + weight[:, 1] * present
 
 
 def as_weight(weight: ArrayLike) -> Tensor:

@@ -195,7 +195,7 @@ def _from_instance(
         )
     loss = copy.deepcopy(loss)
     if isinstance(loss, Loss):
-        return _completed(loss, normalize, weight)
+        return _completed(_checked(loss), normalize, weight)
     return CustomLoss(_checked(loss), weight=weight, normalize=normalize)
 
 
@@ -216,11 +216,13 @@ def _settings(
         own = sorted({str(name) for name in names} - {"weight", "normalize", "counts", "support"})
         raise ValueError(f"loss_params must be among {own}. Got {str(unknown)[:300]}.")
     _check_label_smoothing(loss, names, offered["label_smoothing"], bound)
-    for name in {"counts", "support"} & set(params):
-        if len(params[name]) != len(offered["counts"]):
+    given = {**bound, **params}
+    for name in {"counts", "support"} & set(given):
+        if len(given[name]) != len(offered["counts"]):
+            where = "in loss_params" if name in params else "of the loss"
             raise ValueError(
-                f"{name} in loss_params must have one number for each of the "
-                f"{len(offered['counts'])} classes. Got {len(params[name])}."
+                f"{name} {where} must have one number for each of the "
+                f"{len(offered['counts'])} classes. Got {len(given[name])}."
             )
     return {name: value for name, value in offered.items() if name in names} | bound | params
 
@@ -245,7 +247,8 @@ def _made(
 ) -> Loss:
     """Return the loss that a class or function gives with its settings."""
     if isinstance(loss, type) and issubclass(loss, Loss):
-        return loss(**settings, weight=weight, normalize=normalize)
+        own: Loss = _checked(loss(**settings, weight=weight, normalize=normalize))
+        return own
     if isinstance(loss, type):
         if "reduction" in _setting_names(loss):
             settings.setdefault("reduction", "none")

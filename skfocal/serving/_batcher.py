@@ -106,6 +106,7 @@ class OnnxBatcher:
             )
         texts = as_texts(X)[:]  # all rows are checked
         check_kind(texts, self.classifier.pairs_)
+        self.classifier._check_tokens(texts)
         request = _Request(texts, Future(), time.monotonic() + self.max_wait)
         with self._changed:
             if self._n_waiting >= self.max_waiting:

@@ -27,6 +27,7 @@ from skfocal._runtime.processors import available_processors, said_threads
 from skfocal._storage.format_head import check_head
 from skfocal._storage.renamed import renewed_cutting
 from skfocal._utils import files
+from skfocal._utils.messages import excerpt
 from skfocal._utils.optional import import_optional
 from skfocal.serving._format import FORMAT, FORMAT_VERSION, GRAPH, HEAD, LIMIT, OUTPUTS, TOKENIZER
 
@@ -42,8 +43,8 @@ class OnnxClassifier:
     """A classifier that :meth:`skfocal.BertFocalClassifier.to_onnx` wrote.
 
     It gives the answers of the estimator at the time of the export, with its `proba`,
-    `temperature` and `decision`, computed in float32. It imports neither torch nor transformers
-    nor scikit-learn.
+    `temperature` and `decision`, from logits that are computed in float32. It imports neither torch
+    nor transformers nor scikit-learn.
 
     The graph has no gradients, so there is no `explain`: load what
     :meth:`~skfocal.BertFocalClassifier.save_pretrained` wrote for that, or use LIME with
@@ -106,7 +107,10 @@ class OnnxClassifier:
             self.pairs_: bool = head["pairs"]
             tokenizer = tokenizers.Tokenizer.from_str(contents[TOKENIZER].decode())
             self._tokenizer = _checked_tokenizer(tokenizer, head)
+            self._vocab_size = head["vocab_size"]
+            self._has_idle = max(tokenizer.get_vocab().values()) >= self._vocab_size
             n_special = tokenizer.num_special_tokens_to_add(self.pairs_)
+            self._may_refuse = self._has_idle or not n_special
             self._truncation = replace(head["truncation"], n_special=n_special)
             self._truncation.check()
             self._encoding = threading.Lock()
@@ -220,6 +224,7 @@ class OnnxClassifier:
     def _outputs(self, texts: Any) -> dict[str, NDArray[Any]]:
         with self._encoding:
             ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
+        self._check_ids(ids, texts)
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0
@@ -234,6 +239,26 @@ class OnnxClassifier:
             name: np.concatenate([part[i] for part in parts])[back]
             for i, name in enumerate(OUTPUTS)
         }
+
+    def _check_tokens(self, texts: Any) -> None:
+        """Raise ValueError if a text has no token, or one that the encoder has no embedding for.
+
+        A tokenizer that adds tokens of its own, and has none without embedding, needs no look.
+        """
+        if self._may_refuse:
+            with self._encoding:
+                ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
+            self._check_ids(ids, texts)
+
+    def _check_ids(self, ids: list[NDArray[np.int32]], texts: Any) -> None:
+        if not self._has_idle:
+            return
+        for i, (row, text) in enumerate(zip(ids, texts, strict=True)):
+            if np.maximum(row, ~row).max() >= self._vocab_size:
+                raise ValueError(
+                    "X must not spell out special tokens that the encoder has no embedding for. "
+                    f"Row {i} does: {excerpt(text)}."
+                )
 
     def _run(self, documents: list[NDArray[np.int32]]) -> list[NDArray[Any]]:
         flat, starts, lengths = laid_out(documents)
@@ -333,7 +358,9 @@ def _checked(folder: Path, name: str, head: dict[str, Any]) -> bytes:
 
 
 def _checked_tokenizer(tokenizer: Any, head: dict[str, Any]) -> Any:
-    ids = [*tokenizer.get_vocab().values(), head["pad_id"]]
+    # A special token without a role may have no embedding: a text that spells it is refused.
+    idle = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    ids = [*({*tokenizer.get_vocab().values()} - idle), head["pad_id"]]
     if max(ids) >= head["vocab_size"]:
         raise ValueError(
             f"{TOKENIZER} must have ids below {head['vocab_size']}, the number of embeddings in "

@@ -33,6 +33,7 @@ from skfocal.serving._format import (
     TOKENIZER,
 )
 
+_MOST_BYTES = 2**31 - 2**26  # of weights: protobuf has 2 GiB for them and the graph
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript")
 
 
@@ -76,6 +77,7 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
     encoder_checks.check_vocabulary(estimator.net_.plain_module().model, estimator.tokenizer_)
     with estimator.net_.module_at_rest() as module:
         module = copy.deepcopy(module).cpu().eval()
+    _check_size(module)
     if needs_equal_lengths(module.model):
         raise ValueError(
             f"A graph computes padded batches, and padding changes the answers of "
@@ -105,6 +107,17 @@ def export(estimator: Any, model: Any, folder: str | os.PathLike[str]) -> None:
         sums = {name: _files.sha256_of_file(work / name) for name in (GRAPH, TOKENIZER)}
         head = _head(estimator, truncation, sums)
         (work / HEAD).write_text(json.dumps(head, indent=1), encoding="utf-8")
+
+
+def _check_size(module: nn.Module) -> None:
+    """Raise ValueError if the weights do not fit into one file."""
+    tensors = {id(value): value for value in [*module.parameters(), *module.buffers()]}
+    n_bytes = sum(value.nbytes for value in tensors.values())
+    if n_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"The encoder has weights of {n_bytes / 1e9:.2f} GB. An ONNX file holds at most "
+            f"{_MOST_BYTES / 1e9:.2f} GB of them. Serve the pickle."
+        )
 
 
 def _head(estimator: Any, truncation: TruncationSpec, sums: dict[str, str]) -> dict[str, Any]:
@@ -165,7 +178,8 @@ def _write_graph(
         )
     _forget_sources(program.model)
     program.model.metadata_props[LIMIT] = str(limit)
-    program.save(path, external_data=False)
+    # program.save would write large weights into a file of their own, which nothing reads.
+    import_optional("onnxscript", "to_onnx", "onnx").ir.save(program.model, path)
 
 
 def _forget_sources(model: Any) -> None:
