@@ -35,7 +35,7 @@ warnings.filterwarnings("ignore", message=".*max_length")
 X, y = fetch_reuters("r8", subset="train", return_X_y=True)
 X, _, y, _ = train_test_split(X, y, train_size=300, stratify=y, random_state=0)
 X_test, y_test = fetch_reuters("r8", subset="test", return_X_y=True)
-X_test, y_test = X_test[:200], y_test[:200]
+X_timed, X_test, y_test = X_test[200:], X_test[:200], y_test[:200]
 clf = BertFocalClassifier(
     fetch_minilm(), alpha="balanced", freeze=5, lr=1e-3, max_length=64, random_state=0
 )
@@ -82,9 +82,10 @@ print(f"largest difference of a probability: {difference:.1e}")
 # How long a request takes
 # ------------------------
 # A server often gets one document at a time. The two models take turns, so that a busy moment of
-# the machine affects both. The times spread because documents differ in length.
+# the machine affects both. The times spread because documents differ in length. These documents are
+# new to the estimator, which keeps the output of the frozen layers for those that come again.
 waits = {"estimator": [], "ONNX Runtime": []}
-for text in X_test[:60]:
+for text in X_timed[:60]:
     for name, model in {"estimator": clf, "ONNX Runtime": served}.items():
         start = time.perf_counter()
         model.predict([text])
@@ -94,12 +95,13 @@ for name, values in waits.items():
     print(f"{name:13s} half of them within {median:5.1f} ms, 95 % within {late:5.1f} ms")
 
 # %%
-# With many documents at once, only the encoder's arithmetic counts. The benchmarks have a larger
+# With many documents at once, only the encoder's arithmetic counts. The estimator computes it in
+# bfloat16 where the processor is fast in it, the graph in float32. The benchmarks have a larger
 # comparison.
 for name, model in {"estimator": clf, "ONNX Runtime": served}.items():
     start = time.perf_counter()
-    model.predict(X_test)
-    print(f"{name:13s} {len(X_test) / (time.perf_counter() - start):4.0f} documents a second")
+    model.predict(X_timed[60:460])
+    print(f"{name:13s} {400 / (time.perf_counter() - start):4.0f} documents a second")
 work.cleanup()
 
 figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
