@@ -389,7 +389,8 @@ def resolve_sampling(
     if isinstance(sampler, type):
         raise ValueError(_sampler_message(sampler))
     if hasattr(sampler, "fit_resample"):
-        rows = _imblearn_rows(sampler, codes, labels, random_state)
+        some = np.flatnonzero(sample_weight > 0)  # the others are as if they were not there
+        rows = some[_imblearn_rows(sampler, codes[some], labels[some], random_state)]
         drawn = amount(np.bincount(rows, minlength=n) * sample_weight)
         return Sampling(lambda epoch, rng: rows, len(rows), drawn, drawn)
     if callable(sampler):
@@ -427,6 +428,10 @@ def _check_sampler(sampler: Any) -> None:
     """Raise ValueError if a sampler is a class, or one of imbalanced-learn that needs numbers."""
     if isinstance(sampler, type):
         raise ValueError(_sampler_message(sampler))
+    if getattr(sampler, "shrinkage", None) is not None:
+        raise ValueError(
+            f"sampler={sampler!r} must have shrinkage=None: texts cannot be moved a little."
+        )
     if hasattr(sampler, "fit_resample") and not get_tags(sampler).input_tags.string:
         raise ValueError(
             f"sampler={sampler!r} measures distances or makes new points, which has no meaning "

@@ -387,7 +387,6 @@ class Calibration:
             if chosen is not None:
                 decisions.move(c, chosen)
                 found.decide(decisions.decided, only=c)
-                best = found.score  # counted anew, without the rounding of the trial
         return decisions.offset
 
 

@@ -339,20 +339,33 @@ class ValidationScore(Callback):
         Parameters
         ----------
         given : dict
-            Scorers by name, as the user gave them. A scorer of the user's own may count its calls
+            Scorers by name, as the user gave them. A function of the user's own may count its calls
             and is not called.
 
         Raises
         ------
         ValueError
-            If a scorer cannot score the held-out documents.
+            If a scorer cannot score the held-out documents, or the score that early stopping goes
+            by is NaN.
         """
         answers = self.answers(np.zeros((len(self.X), len(self.classes)), np.float32))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for name in self.scorers:
-                if isinstance(given[name], str):
-                    self._named(name, answers)
+            for name, scorer in self.scorers.items():
+                function = getattr(scorer, "_score_func", None)
+                known = getattr(function, "__module__", "").startswith("sklearn.")
+                if not (known or isinstance(given[name], str)):
+                    continue
+                score = next(iter(self._named(name, answers).values()))
+                # Ratios of likelihoods are NaN for answers that are all alike.
+                may_be_nan = "likelihood" in getattr(function, "__name__", "")
+                decides = self.patience is not None and name == self.name
+                if np.isnan(score) and decides and not may_be_nan:
+                    raise ValueError(
+                        f"scoring={name!r} is NaN for the held-out documents, so early_stopping "
+                        "cannot tell which epoch is best. Hold out documents of each class, or "
+                        "use scoring='f1_macro'."
+                    )
 
     def _named(self, name: str, answers: Any) -> dict[str, float]:
         scorer = self.scorers[name]
@@ -365,7 +378,7 @@ class ValidationScore(Callback):
             several = np.ndim(self.y) == 2
             absent = self.classes[~self.y.any(0)] if several else np.setdiff1d(self.classes, self.y)
             if not (len(absent) or hasattr(scorer, "_score_func")):
-                raise  # by a function of the user's own
+                raise  # by a callable of the user's own
             hint = (
                 f" If the reason is that they have no document of the classes "
                 f"{excerpts(absent.tolist())}, hold out more, or use scoring='f1_macro'."
@@ -410,6 +423,11 @@ class ValidationScore(Callback):
                 record(f"valid_{name}", float(value))
         if self.patience is None:
             return
+        if np.isnan(score):
+            warn(
+                f"scoring={self.name!r} is NaN for the held-out documents. Early stopping counts "
+                "that as no better than the score before."
+            )
         is_best = not score <= self.best_score_ and not np.isnan(score)
         is_best = is_best or self.best_epoch_ is None
         record("valid_score_best", bool(is_best))

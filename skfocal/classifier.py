@@ -243,8 +243,8 @@ class BertFocalClassifier(
 
     net_params : dict, default=None
         Any other arguments of skorch's ``NeuralNet``, such as ``{"compile": True}``. They override
-        the arguments that this class sets, but for those that it has a parameter for:
-        `callbacks`, `train_split`, `batch_size` and `device`.
+        the arguments that this class sets. `callbacks`, `train_split`, `batch_size` and `device`
+        must be given by the parameters of that name.
 
     train_split : None, float or cross-validation splitter, default=None
         **Validation.**
@@ -343,7 +343,8 @@ class BertFocalClassifier(
 
     random_state : int, RandomState instance or None, default=None
         Controls the initial weights of the head and adapters, dropout, the sampling and order of
-        documents, and the split. The global random generators are not changed.
+        documents, and the split. The global random generators are not changed, but for numpy's
+        with None.
 
     verbose : int, default=0
         0: no output. 1: a progress bar in each epoch and a line after it.
@@ -620,7 +621,7 @@ class BertFocalClassifier(
             texts = inputs.read_documents(self, X, reset=True)
             own = inputs.read_eval_set(self, eval_set, isinstance(texts[0], tuple))
             data = inputs.training_data(given, texts, y, sample_weight, groups, rng, processes, own)
-            inputs.check_frames(X, y, data)
+            inputs.check_frames(X, y, data, sample_weight=sample_weight, groups=groups)
             training = Training(given, data, rng, processes, checkpoints, earlier=Fit.of(self))
             training.run().keep_in(self)
         return self
@@ -650,7 +651,8 @@ class BertFocalClassifier(
             All labels that occur in any chunk; required in the first call unless the parameter
             `classes` names them. A chunk need not contain all of them.
         sample_weight : array-like of shape (n,), default=None
-            As in :meth:`fit`.
+            As in :meth:`fit`. The weights of each chunk are scaled to mean 1, so they compare the
+            documents of one chunk, not chunks.
 
         Returns
         -------
@@ -674,7 +676,7 @@ class BertFocalClassifier(
             data = partial_fit.chunk_data(
                 given, texts, y, classes, sample_weight, earlier, processes
             )
-            inputs.check_frames(X, y, data)
+            inputs.check_frames(X, y, data, sample_weight=sample_weight)
             training = Training(given, data, chunks.rng, processes, earlier=earlier, chunks=chunks)
             training.run().keep_in(self)
         return self
@@ -735,6 +737,7 @@ class BertFocalClassifier(
             In [0, 1].
         """
         check_is_fitted(self)
+        labels.check_order(X, y)
         if self.multilabel_:
             y = labels.decode(*labels.encode(y, as_texts(X), self.classes_, True))
         accuracy: float = super().score(X, y, sample_weight)

@@ -27,7 +27,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
-from skfocal._data.labels import encode, strata
+from skfocal._data.labels import check_plain, encode, strata
 from skfocal._data.texts import as_texts, is_missing, join_pairs
 from skfocal._storage.renamed import OLD
 from skfocal._utils.optional import import_optional
@@ -237,7 +237,10 @@ def _ours(model: Any) -> Any:
 def _check_candidates(candidates: Mapping[str, Any]) -> None:
     """Raise before the first fit what the last one would raise."""
     for name, model in candidates.items():
-        if not hasattr(model, "predict_proba"):
+        last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+        # A stack of an estimator that it has not chosen yet has the method once it is fitted.
+        is_open = getattr(last, "final_estimator", 0) is None
+        if not (hasattr(model, "predict_proba") or is_open):
             raise TypeError(
                 f"{name!r} must have predict_proba, which the scores are computed from. "
                 f"Got {type(model).__name__} without it."
@@ -251,7 +254,8 @@ def _check_candidates(candidates: Mapping[str, Any]) -> None:
 def _classes(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the classes, of y or declared by one of the models, y and their counts."""
     y = column_or_1d(y, warn=True) if np.ndim(y) == 2 else y
-    if getattr(getattr(y, "dtype", None), "kind", "") == "O":
+    if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
+        check_plain(y)
         y = np.array(np.asarray(y).tolist())  # scikit-learn reads no numbers among objects
     found, n = np.unique(y, return_counts=True)
     classes = np.unique([*found, *_declared(models)])

@@ -297,7 +297,7 @@ def _proba_and_truth(
     if labels.dtype.kind == "O" and not any(isinstance(label, str) for label in labels):
         labels = np.array(labels.tolist())  # whole numbers, or truth values
     missing = [i for i, label in enumerate(labels) if label is None or label != label]
-    kinds = {kind in "OUS" for kind in (labels.dtype.kind, known.dtype.kind)}
+    kinds = {kind in "OUST" for kind in (labels.dtype.kind, known.dtype.kind)}
     if missing or len(kinds) > 1:
         found = f"none in row {missing[0]}" if missing else f"labels of type {labels.dtype}"
         raise ValueError(

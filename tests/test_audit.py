@@ -774,6 +774,26 @@ def test_forms_of_several_labels_may_be_mixed(forms, tiny, reuters):
     np.testing.assert_equal(tables_of(found), tables_of(expected))
 
 
+@pytest.mark.parametrize("test", [[["a"], ["a"], []], [[], [], []], [["b"], ["c"], []]])
+@pytest.mark.parametrize("form", ["frame", "lists"])
+def test_test_documents_may_have_few_labels_or_none(test, form, tiny):
+    X, y = ["one text", "two texts", "three more"], [["a", "b"], ["a"], ["b"]]
+    if form == "frame":
+        y = pd.DataFrame({"b": [1, 0, 1], "a": [1, 1, 0]})
+    found = audit(X, y, ["ein text", "zwei", "drei"], test, model=tiny)
+    counts = dict(zip(found.per_class["label"], found.per_class["test_documents"], strict=True))
+    expected = {label: sum(label in row for row in test) for label in "abc"}
+    assert counts == {label: n for label, n in expected.items() if n or label != "c"}
+
+
+def test_test_pairs_may_have_other_names(tiny):
+    X = pd.DataFrame({"title": ["one", "two", "three"], "body": ["x", "y", "z"]})
+    for columns in (["headline", "text"], [0, 1]):
+        test = X.set_axis(columns, axis=1)
+        found = audit(X, ["a", "b", "a"], test, ["a", "b", "a"], model=tiny)
+        assert found.overall["test documents with a duplicate in training"] == 3
+
+
 def test_a_test_frame_may_have_a_column_of_its_own(tiny, reuters):
     X, labels = reuters
     y = pd.DataFrame({"ship": [x == "ship" for x in labels], "news": True}).astype(int)

@@ -15,6 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from skorch import callbacks as skorch_callbacks
+from skorch.utils import unfreeze_parameter
 
 from skfocal import BertFocalClassifier
 
@@ -234,3 +235,19 @@ def test_a_schedule_that_ends_before_the_training_is_told(fit):
         warnings.simplefilter("error")
         fit(n_updates=18)
         fit(n_updates=10, schedule="constant")
+
+
+def test_what_is_frozen_cannot_be_thawed_and_the_rest_can(fit):
+    for callback in (
+        skorch_callbacks.Unfreezer("*", at=2),
+        skorch_callbacks.ParamMapper(["*.layer.0.*"], at=2, fn=unfreeze_parameter),
+    ):
+        with pytest.raises(ValueError, match="cannot thaw 'model.bert.* which freeze or peft"):
+            fit(callback, freeze=1)
+    above = "*.layer.1.*"
+    clf = fit(
+        skorch_callbacks.Freezer(above, at=1), skorch_callbacks.Unfreezer(above, at=2), freeze=1
+    )
+    learns = {name: p.requires_grad for name, p in clf.net_.module_.named_parameters()}
+    assert any(learns[name] for name in learns if ".layer.1." in name)
+    assert not any(learns[name] for name in learns if ".layer.0." in name)

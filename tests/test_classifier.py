@@ -13,6 +13,7 @@ import sklearn
 import torch
 from conftest import imbalanced, logits_of
 from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.under_sampling import RandomUnderSampler
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
@@ -895,3 +896,31 @@ def test_a_long_list_is_predicted_in_slices_with_the_same_answers(fitted, data, 
     monkeypatch.setattr(fitted_model, "CACHED_DOCUMENTS", 39)
     np.testing.assert_allclose(clf.predict_proba(X), whole, atol=1e-6)
     assert sizes == [15, 15, 10] * 2 and kept == [True] * 3 + [False] * 3
+
+
+def test_a_document_without_weight_is_held_out_for_no_other(make, data):
+    X, y = data
+    weight = np.ones(len(y))
+    weight[np.flatnonzero(y == "spam")[1:]] = 0
+    for seed in range(6):
+        clf = make(train_split=0.3, random_state=seed, max_epochs=1)
+        assert clf.fit(X, y, sample_weight=weight).class_prior_[1] > 0
+
+
+def test_a_class_without_weight_is_told(make, data):
+    X, y = data
+    for given in ({}, {"eval_set": data}):
+        with pytest.warns(UserWarning, match=r"sample_weight is 0 for all .* \['spam'\] to train"):
+            make(max_epochs=1).fit(X, y, sample_weight=(y == "ham") * 1.0, **given)
+
+
+def test_imbalanced_learn_draws_no_document_without_weight(make, data):
+    X, y = data
+    weight = np.ones(len(y))
+    weight[np.flatnonzero(y == "spam")[2:]] = 0
+    some = weight > 0
+    sampler = RandomUnderSampler(random_state=0)
+    clf = make(sampler=sampler, max_epochs=1).fit(X, y, sample_weight=weight)
+    alone = make(sampler=sampler, max_epochs=1).fit([X[i] for i in np.flatnonzero(some)], y[some])
+    np.testing.assert_allclose(clf.effective_class_weight_, alone.effective_class_weight_)
+    assert clf.effective_class_weight_[1] / clf.effective_class_weight_[0] == pytest.approx(15)

@@ -9,7 +9,7 @@ import pytest
 from conftest import imbalanced
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.exceptions import (
     DataConversionWarning,
     NotFittedError,
@@ -332,6 +332,20 @@ def test_numbers_and_truth_values_in_an_array_of_objects_are_one_label_each(nois
     assert {k: v.tolist() for k, v in objects.values["a"].items()} == {
         k: v.tolist() for k, v in plain.values["a"].items()
     }
+
+
+@pytest.mark.parametrize("as_y", [list, lambda rows: np.array(rows, dtype=object)])
+def test_labels_of_two_kinds_are_refused(as_y):
+    X, rows = ["a text", "other words"] * 10, [1, "1", "a", "a"] * 5
+    for y, message in ((rows, "of one kind. Got int and str"), ([*rows[:-1], None], "in row 19")):
+        with pytest.raises(ValueError, match=message):
+            compare_losses(linear(), X, as_y(y), {"a": {}}, cv=2, baselines=False, verbose=0)
+
+
+def test_a_stack_has_its_probabilities_once_it_is_fitted(noisy):
+    stack = make_pipeline(TfidfVectorizer(), StackingClassifier([("l", LogisticRegression())]))
+    result = compare_losses(stack, *noisy, {"a": {}}, cv=2, baselines=False, verbose=0)
+    assert np.isfinite(result.values["a"]["log_loss"]).all()
 
 
 def test_heat_map_holds_the_scores_of_the_search(noisy):

@@ -275,8 +275,8 @@ def test_a_loss_module_is_tried_on_the_cpu_only_where_it_will_train(calls):
 
     loss = CustomLoss(Loss())
     data = SimpleNamespace(codes=None, train=None, classes=None)  # which would fail, too
-    plan._try_loss(loss, "auto", data)
-    plan._try_loss(loss, "cuda", data)
+    plan._try_loss(loss, SimpleNamespace(device="auto", batch_size=2), data)
+    plan._try_loss(loss, SimpleNamespace(device="cuda", batch_size=2), data)
 
 
 @pytest.mark.parametrize("optimizer, fused", [(torch.optim.AdamW, True), (torch.optim.SGD, None)])

@@ -4,11 +4,12 @@ import inspect
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from imblearn.over_sampling import SMOTE
-from sklearn.metrics import f1_score
-from skorch.callbacks import Unfreezer
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from sklearn.metrics import f1_score, make_scorer
+from sklearn.model_selection import GroupShuffleSplit
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss, Windows
 from skfocal.losses import LDAMLoss, LogitAdjustedLoss
@@ -120,9 +121,11 @@ TOGETHER = [
     ),
     ({"sampler": "progressive", "early_stopping": 2}, "'progressive' and early_stopping=2"),
     ({"defer": 0.5, "net_params": {"max_epochs": 9}}, "'max_epochs' with defer"),
-    ({"freeze": 2, "callbacks": [Unfreezer("*", at=2)]}, "Unfreezer needs freeze=0"),
     ({"train_split": 0.3, "scoring": "f1"}, "scoring='f1' cannot score .* multiclass"),
     ({"early_stopping": 1, "scoring": ["accuracy", "roc_auc"]}, "scoring='roc_auc' cannot score"),
+    ({"train_split": 0.3, "scoring": make_scorer(f1_score, pos_label="eggs")}, "cannot score"),
+    ({"alpha": pd.Series([1, 2, 3, 4], ["spam", "ham", "ham", "other"])}, r"several for \['ham'\]"),
+    ({"sampler": RandomOverSampler(shrinkage=0.5)}, "must have shrinkage=None"),
     ({"max_length": 8, "long_documents": Windows(stride=8)}, "stride must be less"),
 ]
 
@@ -205,3 +208,32 @@ def test_the_checks_draw_no_number(monkeypatch):
     expected = np.random.RandomState(0)
     expected.randint(np.iinfo(np.int32).max)  # the seed of the training
     assert state.randint(1000) == expected.randint(1000)
+
+
+def test_a_score_that_is_not_defined_stops_no_training():
+    clf = BertFocalClassifier("nobody/no-such-model", early_stopping=1, scoring="roc_auc")
+    y = np.where(Y == "ham", "ham", "spam")
+    with pytest.raises(ValueError, match="'roc_auc' is NaN .* early_stopping cannot tell"):
+        clf.fit(X, y, eval_set=(X[:3], ["ham"] * 3))
+
+
+def test_labels_that_became_codes_are_explained():
+    codes = np.unique(Y, return_inverse=True)[1]
+    clf = BertFocalClassifier("nobody/no-such-model", alpha={"ham": 1, "spam": 2, "other": 3})
+    with pytest.raises(ValueError, match="VotingClassifier, .* give an array in the order"):
+        clf.fit(X, codes)
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "groups", "eval_set"])
+def test_what_comes_in_another_order_than_X_is_refused(name):
+    texts, labels, numbers = pd.Series(X), pd.Series(Y), pd.Series(np.arange(24.0))[::-1]
+    given = {name: numbers}
+    if name == "eval_set":
+        given = {name: (texts, labels, numbers)}
+    split = GroupShuffleSplit(1, random_state=0) if name == "groups" else None
+    clf = BertFocalClassifier("nobody/no-such-model", train_split=split)
+    with pytest.raises(ValueError, match=f"X and {name.replace('eval_set', 'sample_weight')} must"):
+        clf.fit(texts, labels, **given)
+    doubled = texts.set_axis([0, 1] * 12), labels.set_axis([1, 0] * 12)
+    with pytest.raises(ValueError, match=r"orders: give y.to_numpy\(\) if the order is right"):
+        BertFocalClassifier("nobody/no-such-model").fit(*doubled)

@@ -697,6 +697,17 @@ def test_a_callable_object_is_copied():
     assert mine.n == 0
 
 
+@pytest.mark.parametrize("value", [5.0, None, torch.tensor(5.0)])
+def test_a_partial_may_bind_counts_to_what_has_no_length(value):
+    def mine(logits, target, counts):
+        assert counts is value
+        return F.cross_entropy(logits, target, reduction="none")
+
+    logits, target = draw(1)
+    made = make_loss(functools.partial(mine, counts=value), **PLAIN)
+    torch.testing.assert_close(made(logits, target), F.cross_entropy(logits, target))
+
+
 def test_a_loss_of_this_package_with_weights_of_its_own_is_refused():
     class Scaled(Loss):
         def __init__(self, **settings):

@@ -171,6 +171,9 @@ def test_numbers_are_not_found_in_strings_however_many():
     assert not_among(names, np.arange(40)).tolist() == sorted(names)
     assert not_among(names[:3].astype(object), names).tolist() == []
     assert not_among([3, 50], np.arange(40).astype(object)).tolist() == [50]
+    of_numpy = np.array(["a", "b"], dtype=np.dtypes.StringDType())
+    assert not_among(of_numpy, ["a", "b"]).tolist() == []
+    assert not_among(["a", "c"], of_numpy).tolist() == ["c"]
     with pytest.raises(ValueError, match="labels of classes only"):
         expected_calibration_error(np.arange(40), np.eye(40), classes=names)
 

@@ -144,6 +144,12 @@ def test_fit_refuses_declared_labels_in_another_order_than_the_columns(as_table,
         clf.fit(X, table)
 
 
+def test_columns_that_are_numbers_may_be_named_by_strings(make):
+    X, y = documents()
+    clf = make(classes=["0", "1", "2"], max_epochs=1).fit(X, pd.DataFrame(y))
+    assert clf.classes_.tolist() == ["0", "1", "2"]
+
+
 def test_collections_mean_the_same_to_a_classifier_of_named_columns(make):
     X, y = documents()
     frame = pd.DataFrame(y, columns=["work", "home", "art"])

@@ -114,15 +114,16 @@ def test_of_equal_sums_the_first_class_is_decided_for_before_and_after_a_move():
 
 def test_a_label_taken_from_all_documents_leaves_no_trace():
     rng = np.random.RandomState(0)
-    for _ in range(50):
+    for _ in range(300):
         codes = (rng.uniform(size=(40, 2)) < 0.4).astype(np.float32)
         decided = rng.uniform(size=(40, 2)) < 0.3
-        counts = counted("precision_macro", codes, rng.uniform(0.1, 3, 40), 2)
+        weight = rng.uniform(0.1, 3, 40) * (rng.uniform(size=40) < 0.8)
+        counts = counted("precision_macro", codes, weight, 2)
         counts.decide(decided)
-        rows = np.flatnonzero(decided[:, 0])
+        rows = np.flatnonzero(decided[:, 0] & (weight > 0))
         after = counts.after(0, rows, np.zeros(len(rows), bool))
         decided = decided.copy()
-        decided[:, 0] = False
+        decided[rows, 0] = False
         counts.decide(decided, only=0)
         assert after == pytest.approx(counts.score, abs=1e-12)
 

@@ -246,3 +246,13 @@ def test_another_optimizer_than_before_is_refused_and_leaves_the_estimator_as_it
     with_sgd.partial_fit(X[:20], y[:20], classes=["ham", "spam"]).partial_fit(X[20:], y[20:])
     clf.fit(X, y)  # starts anew
     assert type(clf.net_.optimizer_) is torch.optim.SGD
+
+
+def test_another_dropout_takes_effect_in_the_next_call(make, data):
+    X, y = data
+    one, other = (make(dropout=0.0).partial_fit(X, y, classes=["ham", "spam"]) for _ in range(2))
+    one.partial_fit(X, y)
+    other.set_params(dropout=0.5).partial_fit(X, y)
+    dropouts = [m.p for m in other.net_.module_.modules() if isinstance(m, torch.nn.Dropout)]
+    assert set(dropouts) == {0.5}
+    assert not np.array_equal(one.predict_proba(X), other.predict_proba(X))

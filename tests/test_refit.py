@@ -396,3 +396,14 @@ def test_chunks_are_refused(make_of_few_words):
     clf = make_of_few_words(refit_head=np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match="partial_fit needs refit_head=None"):
         clf.partial_fit(*imbalanced(), classes=["ham", "spam"])
+
+
+def test_documents_without_weight_leave_the_head_as_it_is(make, data):
+    X, y = data
+    settings = {"refit_head": "balanced", "max_epochs": 0, "classes": ["ham", "spam", "zoo"]}
+    settings["proba"] = "softmax"
+    with pytest.warns(UserWarning, match="no document of 1 declared"):
+        clf = make(**settings).fit(X, y)
+        weight = np.repeat([1.0, 0.0], [len(y), 5 * len(y)])
+        other = make(**settings).fit(X * 6, np.tile(y, 6), sample_weight=weight)
+    np.testing.assert_allclose(other.predict_proba(X), clf.predict_proba(X), rtol=1e-4)

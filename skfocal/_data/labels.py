@@ -433,6 +433,12 @@ def _check_one_kind(labels):
         raise ValueError(f"y must have labels of one kind. Got {' and '.join(kinds)}.")
 
 
+def check_plain(y):
+    """Raise ValueError if a label is missing, or is a str beside numbers."""
+    _check_no_missing(y)
+    _check_one_kind(y)
+
+
 def _from_objects(y):
     """Return an array of str, or of the type that the objects have in common."""
     _check_one_kind(y)
@@ -445,15 +451,16 @@ def _from_objects(y):
     return plain
 
 
-def check_order(X, y):
-    """Raise ValueError if the index of y is that of X in another order."""
+def check_order(X, y, name="y"):
+    """Raise ValueError if the index of y, an argument of this name, is X's in another order."""
     indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
     if all(hasattr(index, "sort_values") for index in indexes):
         index, other = indexes
         if not index.equals(other) and Counter(index) == Counter(other):
+            in_order = f"{name}.loc[X.index], or " if index.is_unique else ""
             raise ValueError(
-                "X and y must have their rows in the same order. They have one index in two "
-                "orders: give y.loc[X.index], or y.to_numpy() if the order is right as it is."
+                f"X and {name} must have their rows in the same order. They have one index in two "
+                f"orders: give {in_order}{name}.to_numpy() if the order is right as it is."
             )
 
 

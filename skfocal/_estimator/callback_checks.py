@@ -1,6 +1,7 @@
 """Which callbacks of skorch cannot work here, or not with these settings, and what to use."""
 
 from skorch import callbacks as skorch_callbacks
+from skorch.utils import unfreeze_parameter
 
 from skfocal._estimator.parameters import as_callbacks, named_scoring
 
@@ -19,8 +20,7 @@ def check_callbacks(parameters, has_held_out):
     has_held_out : bool
         Whether documents are held out.
     """
-    callbacks = [c[-1] if isinstance(c, tuple) else c for c in as_callbacks(parameters.callbacks)]
-    callbacks = [c() if isinstance(c, type) else c for c in callbacks]  # skorch takes classes, too
+    callbacks = _given(parameters)
     for callback in callbacks:
         name = type(callback).__name__
         own = type(callback).__module__.startswith("skorch.")
@@ -31,12 +31,6 @@ def check_callbacks(parameters, has_held_out):
             )
         if isinstance(callback, skorch_callbacks.InputShapeSetter):
             raise ValueError("callbacks must not hold InputShapeSetter: an encoder has its sizes.")
-        if isinstance(callback, skorch_callbacks.Unfreezer) and parameters.freeze:
-            raise ValueError(
-                f"{name} needs freeze=0: the layers that freeze={parameters.freeze} leaves out are "
-                "computed once, and their weights are not in the optimizer. Freeze them by "
-                "skorch's Freezer instead."
-            )
         scores = isinstance(callback, skorch_callbacks.EpochScoring | skorch_callbacks.BatchScoring)
         if scores and not callback.use_caching:
             raise ValueError(
@@ -56,6 +50,35 @@ def check_callbacks(parameters, has_held_out):
         watched = getattr(callback, "monitor", None)
         if own and isinstance(watched, str):
             _check_watched(callback, callbacks, parameters, has_held_out)
+
+
+def _given(parameters):
+    callbacks = [c[-1] if isinstance(c, tuple) else c for c in as_callbacks(parameters.callbacks)]
+    return [c() if isinstance(c, type) else c for c in callbacks]  # skorch takes classes, too
+
+
+def check_unfreezers(parameters, module):
+    """Raise ValueError for a callback that thaws weights which the optimizer does not have.
+
+    Parameters
+    ----------
+    parameters : SimpleNamespace
+        Those of the estimator.
+    module : torch.nn.Module
+        With the weights frozen that `freeze` and `peft` leave out.
+    """
+    frozen = [(name, p) for name, p in module.named_parameters() if not p.requires_grad]
+    for callback in _given(parameters):
+        thaws = getattr(callback, "fn", None) is unfreeze_parameter
+        if thaws and isinstance(callback, skorch_callbacks.ParamMapper):
+            patterns = callback.patterns
+            patterns = patterns if isinstance(patterns, list | tuple) else [patterns]
+            for name, _ in callback.filter_parameters(patterns, frozen):
+                raise ValueError(
+                    f"{type(callback).__name__} cannot thaw {name!r}, which freeze or peft leaves "
+                    "out: its layer is computed once, and it is not in the optimizer. Set freeze=0 "
+                    "and freeze by skorch's Freezer instead."
+                )
 
 
 def _check_watched(callback, callbacks, parameters, has_held_out):

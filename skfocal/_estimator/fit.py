@@ -23,7 +23,7 @@ from skfocal._encoder.head import has_bias, set_linear
 from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import freeze_layers, recomputed_layers
 from skfocal._estimator import advice, build, plan
-from skfocal._estimator.callback_checks import check_callbacks
+from skfocal._estimator.callback_checks import check_callbacks, check_unfreezers
 from skfocal._estimator.inputs import TrainingData
 from skfocal._estimator.parameters import (
     check_together,
@@ -259,8 +259,7 @@ class Training:
     def _prepare(self) -> Prepared:
         parameters, data = self.parameters, self.data
         if self.goes_on:
-            is_new = self.chunks is None  # a new training may have another dropout
-            module, tokenizer = build.copied_encoder(self.earlier, parameters if is_new else None)
+            module, tokenizer = build.copied_encoder(self.earlier, parameters)
         else:
             module, tokenizer = build.load_encoder(parameters, data.classes, data.multilabel)
         freeze_layers(module.model, int(parameters.freeze))
@@ -275,6 +274,7 @@ class Training:
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
             adapters = Adapters(module.model, parameters.peft, int(parameters.freeze), kept)
+        check_unfreezers(parameters, module)
         advice.advise(parameters, chosen, plan.answering(parameters, data, chosen))
         tokens = tokenize(tokenizer, data.texts, truncation, processes=self.processes)
         build.check_ids(module, tokens, data.texts)

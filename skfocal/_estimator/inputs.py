@@ -94,8 +94,10 @@ def read_documents(estimator, X, *, reset, pairs=None):
     return texts
 
 
-def check_frames(X, y, data):
+def check_frames(X, y, data, **others):
     """Refuse labels that came along as a column of X, or whose rows have another order than X's.
+
+    And other arguments, by their names, in another order.
 
     Labels are looked for if there is one per document.
 
@@ -109,7 +111,8 @@ def check_frames(X, y, data):
     UserWarning
         If a column of X has one text for each class of y.
     """
-    labels.check_order(X, y)
+    for name, value in {"y": y, **others}.items():
+        labels.check_order(X, value, name)
     if data.pairs and not data.multilabel:
         names = names_of_columns(X) or range(2)
         seen = [str(label) for label in data.classes[data.codes[:_LOOKED_AT]]]
@@ -169,7 +172,8 @@ def read_eval_set(estimator, eval_set, pairs) -> EvalSet | None:
         )
     X, *rest = eval_set
     with _of_eval_set():
-        labels.check_order(X, rest[0])
+        for name, value in zip(("y", "sample_weight"), rest, strict=False):
+            labels.check_order(X, value, name)
         return EvalSet(read_documents(estimator, X, reset=False, pairs=pairs), *rest)
 
 
@@ -205,20 +209,21 @@ def training_data(
     if eval_set is not None:
         return _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, processes)
     check_same(parameters, texts, classes, codes, processes)
+    weight = _valid_weight(sample_weight, texts)
     # Only one process splits: a splitter may have a generator of its own.
-    train, held_out = processes.first(_split, parameters, codes, texts, groups, rng)
+    train, held_out = processes.first(_split, parameters, codes, weight, texts, groups, rng)
     processes.sync_rng(rng)
-    weight = checked_weight(sample_weight, texts, train, held_out)
+    weight = _scaled_weight(weight, train, held_out)
+    _warn_weightless(classes, codes[train], weight[train])
     return TrainingData(texts, classes, codes, weight, train, held_out)
 
 
 def _check_columns(y, declared):
     """Raise ValueError if the columns of y have another order than `classes`."""
-    columns = names_of_columns(y)
-    if declared is None or len(columns) < 2:
+    if declared is None or not labels.has_names(y):
         return
-    names = np.asarray(declared).tolist()
-    if columns != names and sorted(map(str, columns)) == sorted(map(str, names)):
+    columns, names = names_of_columns(y), np.asarray(declared).tolist()
+    if columns != names and sorted(columns, key=str) == sorted(names, key=str):
         raise ValueError(
             f"classes must name the columns of y in their order, {excerpts(columns)}. Got "
             f"{excerpts(names)}. The scorers of scikit-learn compare columns by position, so give "
@@ -238,6 +243,7 @@ def _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, p
         more = labels.encode(eval_set.y, eval_set.texts, classes, codes.ndim == 2)[1]
         weight_of_more = checked_weight(eval_set.sample_weight, eval_set.texts, np.arange(n_more))
     weight = checked_weight(sample_weight, range(n), np.arange(n))
+    _warn_weightless(classes, codes, weight)
     texts, codes = joined(texts, eval_set.texts), np.concatenate([codes, more])
     check_same(parameters, texts, classes, codes, processes)
     weight = np.concatenate([weight, weight_of_more])
@@ -265,10 +271,14 @@ def fingerprint(texts):
     return key
 
 
-def checked_weight(sample_weight, texts, train, held_out=None):
+def checked_weight(sample_weight, texts, train):
     """Return the weights, of mean 1 over the rows to train on."""
+    return _scaled_weight(_valid_weight(sample_weight, texts), train)
+
+
+def _valid_weight(sample_weight, texts):
     try:
-        weight = _check_sample_weight(
+        return _check_sample_weight(
             sample_weight, texts, dtype=np.float64, ensure_non_negative=True
         )
     except (TypeError, ValueError):
@@ -277,6 +287,9 @@ def checked_weight(sample_weight, texts, train, held_out=None):
         raise ValueError(
             f"sample_weight must be an array of numbers. Got {excerpt(sample_weight)}."
         ) from None
+
+
+def _scaled_weight(weight, train, held_out=None):
     for rows, which in ((train, "documents to train on"), (held_out, "held-out documents")):
         if rows is not None and not weight[rows].any():
             raise ValueError(
@@ -293,7 +306,7 @@ def _check_groups(groups, split):
         )
 
 
-def _split(parameters, codes, texts, groups, rng):
+def _split(parameters, codes, weight, texts, groups, rng):
     """Return the rows to train on and the rows to score, or None for the latter."""
     split = parameters.train_split
     if split is None and (parameters.early_stopping or needs_held_out(parameters)):
@@ -304,7 +317,9 @@ def _split(parameters, codes, texts, groups, rng):
         check_consistent_length(texts, groups)
         parts = next(iter(split.split(np.zeros(len(texts)), codes, groups)), ((), ()))
         return _checked_rows(parts, len(texts))
-    train, held_out = balance.stratified_holdout(labels.strata(codes), split, rng)
+    some = np.flatnonzero(weight > 0)  # the others say nothing about the classes
+    held_out = some[balance.stratified_holdout(labels.strata(codes[some]), split, rng)[1]]
+    train = np.setdiff1d(np.arange(len(codes)), held_out)
     if len(held_out) == 0:
         raise ValueError(
             f"train_split={split} of {len(codes)} documents leaves none to score: give more "
@@ -338,6 +353,17 @@ def _as_rows(rows):
     """Return numbers of rows, which may come as a mask."""
     rows = np.asarray(rows)
     return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+
+
+def _warn_weightless(classes, codes, weight):
+    """Warn of classes of which all documents to train on have a weight of 0."""
+    without = labels.absent(classes, codes[weight > 0])
+    without = without[~np.isin(without, labels.absent(classes, codes))].tolist()
+    if without:
+        warn(
+            f"sample_weight is 0 for all documents of the classes {excerpts(without)} to train on, "
+            "so nothing can be learned about them."
+        )
 
 
 def _warn_absent(classes, codes):

@@ -165,26 +165,28 @@ def check(parameters, data, rng, *, chunks=None):
         parameters = SimpleNamespace(**{**vars(parameters), "sampler": None})
     with generator_kept():
         plan = resolve(parameters, data, copy.deepcopy(rng), chunks=chunks)
-        _try_loss(plan.loss, parameters.device, data)
+        _try_loss(plan.loss, parameters, data)
     return plan
 
 
-def _try_loss(loss, device, data):
-    """Apply a loss to two documents, if it will train on the CPU.
+def _try_loss(loss, parameters, data):
+    """Apply a loss to as many documents as a batch has, if it will train on the CPU.
 
     A function may count its calls, and is not called.
     """
     counts_calls = isinstance(loss, CustomLoss) and not isinstance(loss.function, nn.Module)
-    if counts_calls or str(device) not in ("auto", "cpu") or torch.cuda.is_available():
+    on_cpu = str(parameters.device) in ("auto", "cpu") and not torch.cuda.is_available()
+    if counts_calls or not on_cpu:
         return
-    codes = torch.from_numpy(data.codes[data.train[:2]])
+    codes = torch.from_numpy(data.codes[data.train[: parameters.batch_size]])
     logits = torch.zeros(len(codes), len(data.classes), requires_grad=True)
     try:
         loss.per_sample(logits, codes)
     except (RuntimeError, IndexError) as error:
+        name = type(getattr(loss, "function", loss)).__name__
         raise ValueError(
-            f"loss={type(loss).__name__} cannot be computed for two documents of "
-            f"{len(data.classes)} classes: {error}"
+            f"loss={name} cannot be computed for {len(codes)} documents of {len(data.classes)} "
+            f"classes: {error}"
         ) from error
 
 

@@ -72,6 +72,8 @@ def fit_linear(features, codes, weight, class_weight, bias=True, tol=1e-4):
     weights : ndarray of shape (n_classes, width)
     biases : ndarray of shape (n_classes,)
     """
+    used = weight > 0  # the others are as if they were not there
+    features, codes, weight = features[used], codes[used], weight[used]
     scale = 1 / max(float(np.sqrt(np.mean(features**2))), 1e-12)
     fit = _fit_labels if class_weight.ndim == 2 else _fit_classes
     weights, biases = fit(features * scale, codes, weight, class_weight, bias, tol)
@@ -80,10 +82,8 @@ def fit_linear(features, codes, weight, class_weight, bias=True, tol=1e-4):
 
 def _fit_classes(features, codes, weight, class_weight, bias, tol):
     n_classes = len(class_weight)
-    used = weight > 0
-    present, index = np.unique(codes[used], return_inverse=True)
-    weight = (weight * class_weight[codes])[used]
-    model = _logistic(features[used], index, weight, bias, tol)
+    present, index = np.unique(codes, return_inverse=True)
+    model = _logistic(features, index, weight * class_weight[codes], bias, tol)
     weights, biases = np.zeros((n_classes, features.shape[1])), np.zeros(n_classes)
     if len(present) == 2:  # scikit-learn has a single row of log-odds
         weights[present] = np.outer([-0.5, 0.5], model.coef_[0])
@@ -116,4 +116,4 @@ def _fit_labels(features, codes, weight, class_weight, bias, tol):
 
 def _logistic(features, codes, weight, bias, tol):
     model = LogisticRegression(C=_C, fit_intercept=bias, tol=tol, max_iter=_MAX_ITER)
-    return model.fit(features, codes, sample_weight=weight / weight[weight > 0].mean())
+    return model.fit(features, codes, sample_weight=weight / weight.mean())

@@ -4,6 +4,11 @@ import numpy as np
 
 from skfocal._utils.messages import excerpts
 
+_OF_CODES = (
+    " VotingClassifier, cross_val_predict(method='predict_proba') and others replace labels by "
+    "0, 1, ...: give an array in the order of the labels."
+)
+
 
 def columns_in_order(y, classes):
     """Return an indicator as an array, the named columns of a table in the order of `classes`.
@@ -45,7 +50,8 @@ def not_among(labels, classes):
         np.array(found.tolist()) if found.dtype.kind == "O" else found
         for found in map(np.asarray, (labels, classes))
     )
-    if len(classes) and (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
+    kinds = [found.dtype.kind in "UST" for found in (labels, classes)]
+    if len(classes) and kinds[0] != kinds[1]:
         return np.unique(labels)
     return np.setdiff1d(labels, classes)
 
@@ -70,6 +76,11 @@ def values_by_label(values, labels, name):
         If a label is missing or unknown.
     """
     if hasattr(values, "to_dict"):  # a pandas Series goes by its index, not by position
+        if not getattr(values.index, "is_unique", True):
+            twice = values.index[values.index.duplicated()].unique().tolist()
+            raise ValueError(
+                f"{name} must give one number for each class. Got several for {excerpts(twice)}."
+            )
         values = values.to_dict()
     if not isinstance(values, dict):
         return None
@@ -82,6 +93,7 @@ def values_by_label(values, labels, name):
         raise ValueError(
             f"{name} as a dict must give one number for each class and nothing else. "
             f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
+            + (_OF_CODES if labels == [*range(len(labels))] else "")
         )
     return [values[label] for label in labels]
 

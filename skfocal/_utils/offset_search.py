@@ -302,14 +302,14 @@ class LabelCounts(_Counts):
         for c in columns:
             self.hits[c] = self.weights_of_rows @ (decided[:, c] * self.codes[:, c])
             self.predicted[c] = self.weights_of_rows @ decided[:, c]
-            self.n_decided[c] = np.count_nonzero(decided[:, c])
+            self.n_decided[c] = np.count_nonzero(decided[:, c] & (self.weights_of_rows > 0))
 
     def after(self, c, rows, decisions):
         """Return the score after a trial."""
-        sign = np.where(decisions, 1, -1)
-        change = sign * self.weights_of_rows[rows]
-        # Where no document has the label, sums and differences leave a trace of rounding.
-        some = float(self.n_decided[c] + sign.sum() > 0)
+        sign, weight = np.where(decisions, 1, -1), self.weights_of_rows[rows]
+        change = sign * weight
+        # Where no document gets the label, sums and differences leave a trace of rounding.
+        some = float(self.n_decided[c] + sign[weight > 0].sum() > 0)
         return self.score_with(
             [c],
             some * (self.hits[c] + change @ self.codes[rows, c])[None],

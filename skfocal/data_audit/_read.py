@@ -136,7 +136,7 @@ def _both(
     """Return all classes and the codes of both sets; unknown labels of the test are classes."""
     several = codes.ndim == 2
     with _about_test():
-        if several and _says_labels(y) and _says_labels(y_test):
+        if several and has_names(y_test) and _says_labels(y):
             others, more = encode(y_test, test, None, True)
             _check_one_kind(classes, others)
             return _by_name(classes, codes, others, more, in_order=not has_names(y))
@@ -145,6 +145,10 @@ def _both(
         except UnknownLabels as error:
             unknown = np.array(error.unknown)
             _check_one_kind(classes, unknown)
+            if several and has_names(y):  # whose own columns alone it may be read by
+                others = np.concatenate([classes, unknown])
+                more = encode(y_test, test, others, True)[1]
+                return _by_name(classes, codes, others, more, in_order=False)
             classes = np.unique(np.concatenate([classes, unknown]))
             codes = encode(y, train, classes, several)[1]
             more = encode(y_test, test, classes, several)[1]
@@ -182,9 +186,9 @@ def _check_one_kind(classes: NDArray[Any], others: NDArray[Any]) -> None:
 
 
 def _check_columns(X: Any, X_test: Any) -> None:
-    """Raise ValueError if both have named columns, in which a text of a pair is looked for."""
+    """Raise ValueError if X_test has the columns of X in another order."""
     ours, theirs = names_of_columns(X), names_of_columns(X_test)
-    if len(ours) > 1 and len(theirs) > 1 and ours != theirs:
+    if ours != theirs and sorted(ours, key=str) == sorted(theirs, key=str):
         raise ValueError(
             f"X_test must have the columns of X in their order, {excerpts(ours)}. "
             f"Got {excerpts(theirs)}."

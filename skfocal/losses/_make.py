@@ -218,11 +218,13 @@ def _settings(
     _check_label_smoothing(loss, names, offered["label_smoothing"], bound)
     given = {**bound, **params}
     for name in {"counts", "support"} & set(given):
-        if len(given[name]) != len(offered["counts"]):
+        value = given[name]
+        has_length = hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
+        if has_length and len(value) != len(offered["counts"]):
             where = "in loss_params" if name in params else "of the loss"
             raise ValueError(
                 f"{name} {where} must have one number for each of the "
-                f"{len(offered['counts'])} classes. Got {len(given[name])}."
+                f"{len(offered['counts'])} classes. Got {len(value)}."
             )
     return {name: value for name, value in offered.items() if name in names} | bound | params
 
