@@ -342,8 +342,8 @@ def resolve_sampling(
         from class ``c`` with a probability proportional to ``n_c**q`` (Kang et al., ICLR 2020):
         1 draws as in the data, ``"sqrt"`` is 0.5 and ``"balanced"`` is 0. ``"progressive"`` moves
         from the distribution of the data in the first epoch to the balanced one in the last. An
-        imbalanced-learn sampler runs once, on the row numbers. A callable takes the labels and
-        returns a ``torch.utils.data.Sampler`` of row numbers.
+        imbalanced-learn sampler runs once, on the numbers of the rows with a positive weight. A
+        callable takes the labels and returns a ``torch.utils.data.Sampler`` of row numbers.
     codes : ndarray of shape (n,)
         Class codes of the training rows.
     labels : ndarray of shape (n,)
@@ -390,6 +390,11 @@ def resolve_sampling(
         raise ValueError(_sampler_message(sampler))
     if hasattr(sampler, "fit_resample"):
         some = np.flatnonzero(sample_weight > 0)  # the others are as if they were not there
+        if len(np.unique(codes[some])) < 2:
+            raise ValueError(
+                f"sampler={sampler!r} needs documents with a positive sample_weight of at least "
+                "two classes. Got one class."
+            )
         rows = some[_imblearn_rows(sampler, codes[some], labels[some], random_state)]
         drawn = amount(np.bincount(rows, minlength=n) * sample_weight)
         return Sampling(lambda epoch, rng: rows, len(rows), drawn, drawn)
@@ -428,7 +433,7 @@ def _check_sampler(sampler: Any) -> None:
     """Raise ValueError if a sampler is a class, or one of imbalanced-learn that needs numbers."""
     if isinstance(sampler, type):
         raise ValueError(_sampler_message(sampler))
-    if getattr(sampler, "shrinkage", None) is not None:
+    if hasattr(sampler, "fit_resample") and getattr(sampler, "shrinkage", None):
         raise ValueError(
             f"sampler={sampler!r} must have shrinkage=None: texts cannot be moved a little."
         )

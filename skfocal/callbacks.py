@@ -352,15 +352,14 @@ class ValidationScore(Callback):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, scorer in self.scorers.items():
+                by_name = isinstance(given[name], str)
                 function = getattr(scorer, "_score_func", None)
-                known = getattr(function, "__module__", "").startswith("sklearn.")
-                if not (known or isinstance(given[name], str)):
+                if not (by_name or getattr(function, "__module__", "").startswith("sklearn.")):
                     continue
                 score = next(iter(self._named(name, answers).values()))
-                # Ratios of likelihoods are NaN for answers that are all alike.
-                may_be_nan = "likelihood" in getattr(function, "__name__", "")
-                decides = self.patience is not None and name == self.name
-                if np.isnan(score) and decides and not may_be_nan:
+                # Others may be NaN for answers that are all alike, as ratios of likelihoods are.
+                is_defined = not by_name or "likelihood" in given[name] or not np.isnan(score)
+                if not is_defined and self.patience is not None and name == self.name:
                     raise ValueError(
                         f"scoring={name!r} is NaN for the held-out documents, so early_stopping "
                         "cannot tell which epoch is best. Hold out documents of each class, or "

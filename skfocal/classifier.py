@@ -89,7 +89,7 @@ class BertFocalClassifier(
 
     dropout : float or None, default=0.0
         Probability of every dropout in the encoder. None keeps the values in the model's
-        configuration.
+        configuration or, of a fit that goes on from another, what they were.
 
     attention_dropout : float or None, default=None
         Dropout probability of the attention weights. None: the same as `dropout`. This is the
@@ -737,7 +737,7 @@ class BertFocalClassifier(
             In [0, 1].
         """
         check_is_fitted(self)
-        labels.check_order(X, y)
+        labels.check_order(X, y=y, sample_weight=sample_weight)
         if self.multilabel_:
             y = labels.decode(*labels.encode(y, as_texts(X), self.classes_, True))
         accuracy: float = super().score(X, y, sample_weight)

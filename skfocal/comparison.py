@@ -254,9 +254,11 @@ def _check_candidates(candidates: Mapping[str, Any]) -> None:
 def _classes(models: Iterable[Any], X: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the classes, of y or declared by one of the models, y and their counts."""
     y = column_or_1d(y, warn=True) if np.ndim(y) == 2 else y
-    if isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O":
+    labels = np.asarray(y)
+    if isinstance(y, list | tuple) or labels.dtype.kind == "O":
         check_plain(y)
-        y = np.array(np.asarray(y).tolist())  # scikit-learn reads no numbers among objects
+    if labels.dtype.kind == "O":
+        y = np.array(labels.tolist())  # scikit-learn reads no numbers among objects
     found, n = np.unique(y, return_counts=True)
     classes = np.unique([*found, *_declared(models)])
     counts = np.zeros(len(classes), dtype=np.int64)

@@ -12,6 +12,8 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     f1_score,
     log_loss,
+    make_scorer,
+    precision_score,
     roc_auc_score,
 )
 from skorch import callbacks as skorch_callbacks
@@ -242,7 +244,7 @@ def test_what_is_frozen_cannot_be_thawed_and_the_rest_can(fit):
         skorch_callbacks.Unfreezer("*", at=2),
         skorch_callbacks.ParamMapper(["*.layer.0.*"], at=2, fn=unfreeze_parameter),
     ):
-        with pytest.raises(ValueError, match="cannot thaw 'model.bert.* which freeze or peft"):
+        with pytest.raises(ValueError, match="cannot thaw 'model.bert.* which freeze=1 leaves"):
             fit(callback, freeze=1)
     above = "*.layer.1.*"
     clf = fit(
@@ -251,3 +253,11 @@ def test_what_is_frozen_cannot_be_thawed_and_the_rest_can(fit):
     learns = {name: p.requires_grad for name, p in clf.net_.module_.named_parameters()}
     assert any(learns[name] for name in learns if ".layer.1." in name)
     assert not any(learns[name] for name in learns if ".layer.0." in name)
+
+
+def test_a_score_may_be_undefined_for_answers_that_are_all_alike(fit):
+    scorer = make_scorer(precision_score, pos_label="spam", zero_division=np.nan)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is NaN for the held-out documents")  # in an epoch
+        clf = fit(early_stopping=9, scoring=scorer)
+    assert len(clf.history_) == 3

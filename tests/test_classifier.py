@@ -924,3 +924,14 @@ def test_imbalanced_learn_draws_no_document_without_weight(make, data):
     alone = make(sampler=sampler, max_epochs=1).fit([X[i] for i in np.flatnonzero(some)], y[some])
     np.testing.assert_allclose(clf.effective_class_weight_, alone.effective_class_weight_)
     assert clf.effective_class_weight_[1] / clf.effective_class_weight_[0] == pytest.approx(15)
+
+
+def test_weights_of_a_score_in_another_order_are_refused(make, data):
+    X, y = map(pd.Series, data)
+    clf = make(max_epochs=1).fit(X, y)
+    weight = pd.Series(np.arange(len(y)))
+    assert clf.score(X, y, sample_weight=weight) == clf.score([*X], [*y], sample_weight=[*weight])
+    with pytest.raises(ValueError, match="X and sample_weight must have their rows in the same"):
+        clf.score(X, y, sample_weight=weight[::-1])
+    with pytest.raises(ValueError, match="X and y must have their rows in the same"):
+        clf.score(X, y[::-1])

@@ -571,7 +571,7 @@ def test_classes_are_those_of_our_classifiers_only(noisy, make):
 
     steps = make_pipeline(Words(), LogisticRegression())
     dates = np.where(noisy[1] == "ham", np.datetime64("2020-01-01"), np.datetime64("2021-01-01"))
-    for y in (noisy[1], dates, np.where(noisy[1] == "ham", -1, 0)):
+    for y in (noisy[1], dates, [*dates], np.where(noisy[1] == "ham", -1, 0)):
         result = compare_losses(steps, noisy[0], y, {"a": {}}, cv=2, baselines=False, verbose=0)
         assert result.counts.tolist() == np.unique(y, return_counts=True)[1].tolist()
     settings = {"a": {"classes": ["eggs", "ham", "spam"]}, "b": {"classes": ["ham", "spam", "zoo"]}}

@@ -308,7 +308,7 @@ def test_decisions_quoted_in_the_guide_are_those_measured():
     for name, decision, *rest in rows_of(DOCS / "benchmarks" / "decisions-r52.md", 7):
         measured[name, decision] = rest[3].split(" ±")[0]
     quoted = [row for row in rows_of(DOCS / "decisions.md", 4) if row[1][:1].isdigit()]
-    assert len(quoted) == 4
+    assert len(quoted) == 6
     for name, *values in quoted:
         assert values == [measured[name, d] for d in ("argmax", "prior", "tuned")], name
 

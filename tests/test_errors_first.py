@@ -12,6 +12,9 @@ from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import GroupShuffleSplit
 
 from skfocal import BertFocalClassifier, Checkpoint, EffectiveNumber, FocalLoss, Windows
+from skfocal._estimator import plan
+from skfocal._estimator.inputs import TrainingData
+from skfocal._estimator.parameters import parameters_of
 from skfocal.losses import LDAMLoss, LogitAdjustedLoss
 
 X = ["win cash now", "a prize to win", "lunch", "team lunch", "a meeting", "the project"] * 4
@@ -222,6 +225,8 @@ def test_labels_that_became_codes_are_explained():
     clf = BertFocalClassifier("nobody/no-such-model", alpha={"ham": 1, "spam": 2, "other": 3})
     with pytest.raises(ValueError, match="VotingClassifier, .* give an array in the order"):
         clf.fit(X, codes)
+    with pytest.raises(ValueError, match=r"missing: \[1, 2\]. The classes are \[0, 1, 2\]\.$"):
+        clf.set_params(alpha={0: 1.0}).fit(X, codes)
 
 
 @pytest.mark.parametrize("name", ["sample_weight", "groups", "eval_set"])
@@ -237,3 +242,18 @@ def test_what_comes_in_another_order_than_X_is_refused(name):
     doubled = texts.set_axis([0, 1] * 12), labels.set_axis([1, 0] * 12)
     with pytest.raises(ValueError, match=r"orders: give y.to_numpy\(\) if the order is right"):
         BertFocalClassifier("nobody/no-such-model").fit(*doubled)
+
+
+def test_a_sampler_needs_two_classes_that_have_weight():
+    clf = BertFocalClassifier("nobody/no-such-model", sampler=RandomOverSampler())
+    data = TrainingData(X, np.unique(Y), np.zeros(24, int), np.ones(24), np.arange(24))
+    with pytest.raises(ValueError, match="positive sample_weight of at least two classes"):
+        plan.resolve(parameters_of(clf), data, np.random.RandomState(0))
+
+
+def test_a_split_of_few_documents_with_weight_says_how_many():
+    weight = np.zeros(24)
+    weight[[0, 2, 5]] = 1  # one of each class
+    clf = BertFocalClassifier("nobody/no-such-model", train_split=0.1)
+    with pytest.raises(ValueError, match="of 3 documents with a positive weight leaves none"):
+        clf.fit(X, Y, sample_weight=weight)

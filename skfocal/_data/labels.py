@@ -451,11 +451,13 @@ def _from_objects(y):
     return plain
 
 
-def check_order(X, y, name="y"):
-    """Raise ValueError if the index of y, an argument of this name, is X's in another order."""
-    indexes: list[Any] = [getattr(given, "index", None) for given in (X, y)]
-    if all(hasattr(index, "sort_values") for index in indexes):
-        index, other = indexes
+def check_order(X, **others):
+    """Raise ValueError if the index of an argument, y for one, is that of X in another order."""
+    index: Any = getattr(X, "index", None)
+    for name, value in others.items():
+        other: Any = getattr(value, "index", None)
+        if not (hasattr(index, "sort_values") and hasattr(other, "sort_values")):
+            continue
         if not index.equals(other) and Counter(index) == Counter(other):
             in_order = f"{name}.loc[X.index], or " if index.is_unique else ""
             raise ValueError(

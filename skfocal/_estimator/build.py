@@ -109,18 +109,17 @@ def load_encoder(parameters, classes, multilabel=False):
     return module, tokenizer
 
 
-def copied_encoder(earlier, parameters=None):
-    """Return a copy of the module that was trained, and its tokenizer.
+def copied_encoder(earlier, parameters):
+    """Return a copy of the module that was trained, with the present dropout, and its tokenizer.
 
-    A copy, since what ends a training early must not leave the weights half way. With
-    `parameters`, those of a new training, it gets their dropout.
+    A copy, since what ends a training early must not leave the weights half way.
     """
     with earlier.net_.module_at_rest() as module:
         module = copy.deepcopy(module)
     module.head = None  # what there was to say of it has been said
-    if parameters is not None and parameters.dropout is not None:
+    if parameters.dropout is not None:
         set_dropout(module.model, parameters.dropout)
-    if parameters is not None and parameters.attention_dropout is not None:
+    if parameters.attention_dropout is not None:
         set_attention_dropout(module.model, parameters.attention_dropout)
     return module, earlier.tokenizer_
 

@@ -58,14 +58,14 @@ def _given(parameters):
 
 
 def check_unfreezers(parameters, module):
-    """Raise ValueError for a callback that thaws weights which the optimizer does not have.
+    """Raise ValueError for a callback that thaws what the parameter `freeze` leaves out.
 
     Parameters
     ----------
     parameters : SimpleNamespace
         Those of the estimator.
     module : torch.nn.Module
-        With the weights frozen that `freeze` and `peft` leave out.
+        With these weights frozen.
     """
     frozen = [(name, p) for name, p in module.named_parameters() if not p.requires_grad]
     for callback in _given(parameters):
@@ -75,9 +75,9 @@ def check_unfreezers(parameters, module):
             patterns = patterns if isinstance(patterns, list | tuple) else [patterns]
             for name, _ in callback.filter_parameters(patterns, frozen):
                 raise ValueError(
-                    f"{type(callback).__name__} cannot thaw {name!r}, which freeze or peft leaves "
-                    "out: its layer is computed once, and it is not in the optimizer. Set freeze=0 "
-                    "and freeze by skorch's Freezer instead."
+                    f"{type(callback).__name__} cannot thaw {name!r}, which freeze="
+                    f"{parameters.freeze} leaves out: its layer is computed once, and it is not in "
+                    "the optimizer. Set freeze=0 and freeze by skorch's Freezer instead."
                 )
 
 

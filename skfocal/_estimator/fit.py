@@ -263,6 +263,7 @@ class Training:
         else:
             module, tokenizer = build.load_encoder(parameters, data.classes, data.multilabel)
         freeze_layers(module.model, int(parameters.freeze))
+        check_unfreezers(parameters, module)
         truncation = build.chosen_truncation(parameters, module, tokenizer, data.pairs)
         chosen = plan.resolve(
             parameters, data, self.rng, chunks=self.chunks, processes=self.processes
@@ -274,7 +275,6 @@ class Training:
         if parameters.peft is not None:
             kept = None if self.chunks is None else self.chunks.adapters
             adapters = Adapters(module.model, parameters.peft, int(parameters.freeze), kept)
-        check_unfreezers(parameters, module)
         advice.advise(parameters, chosen, plan.answering(parameters, data, chosen))
         tokens = tokenize(tokenizer, data.texts, truncation, processes=self.processes)
         build.check_ids(module, tokens, data.texts)

@@ -111,8 +111,7 @@ def check_frames(X, y, data, **others):
     UserWarning
         If a column of X has one text for each class of y.
     """
-    for name, value in {"y": y, **others}.items():
-        labels.check_order(X, value, name)
+    labels.check_order(X, y=y, **others)
     if data.pairs and not data.multilabel:
         names = names_of_columns(X) or range(2)
         seen = [str(label) for label in data.classes[data.codes[:_LOOKED_AT]]]
@@ -172,8 +171,7 @@ def read_eval_set(estimator, eval_set, pairs) -> EvalSet | None:
         )
     X, *rest = eval_set
     with _of_eval_set():
-        for name, value in zip(("y", "sample_weight"), rest, strict=False):
-            labels.check_order(X, value, name)
+        labels.check_order(X, **dict(zip(("y", "sample_weight"), rest, strict=False)))
         return EvalSet(read_documents(estimator, X, reset=False, pairs=pairs), *rest)
 
 
@@ -214,7 +212,7 @@ def training_data(
     train, held_out = processes.first(_split, parameters, codes, weight, texts, groups, rng)
     processes.sync_rng(rng)
     weight = _scaled_weight(weight, train, held_out)
-    _warn_weightless(classes, codes[train], weight[train])
+    _warn_weightless(classes, codes, weight, train)
     return TrainingData(texts, classes, codes, weight, train, held_out)
 
 
@@ -243,7 +241,7 @@ def _with_eval_set(parameters, texts, classes, codes, sample_weight, eval_set, p
         more = labels.encode(eval_set.y, eval_set.texts, classes, codes.ndim == 2)[1]
         weight_of_more = checked_weight(eval_set.sample_weight, eval_set.texts, np.arange(n_more))
     weight = checked_weight(sample_weight, range(n), np.arange(n))
-    _warn_weightless(classes, codes, weight)
+    _warn_weightless(classes, codes, weight, np.arange(n))
     texts, codes = joined(texts, eval_set.texts), np.concatenate([codes, more])
     check_same(parameters, texts, classes, codes, processes)
     weight = np.concatenate([weight, weight_of_more])
@@ -318,11 +316,13 @@ def _split(parameters, codes, weight, texts, groups, rng):
         parts = next(iter(split.split(np.zeros(len(texts)), codes, groups)), ((), ()))
         return _checked_rows(parts, len(texts))
     some = np.flatnonzero(weight > 0)  # the others say nothing about the classes
-    held_out = some[balance.stratified_holdout(labels.strata(codes[some]), split, rng)[1]]
+    counted = codes if weight.all() else codes[some]
+    held_out = some[balance.stratified_holdout(labels.strata(counted), split, rng)[1]]
     train = np.setdiff1d(np.arange(len(codes)), held_out)
     if len(held_out) == 0:
+        which = "documents" if weight.all() else "documents with a positive weight"
         raise ValueError(
-            f"train_split={split} of {len(codes)} documents leaves none to score: give more "
+            f"train_split={split} of {len(some)} {which} leaves none to score: give more "
             "documents or a larger fraction."
         )
     return train, held_out
@@ -355,10 +355,12 @@ def _as_rows(rows):
     return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
 
 
-def _warn_weightless(classes, codes, weight):
+def _warn_weightless(classes, codes, weight, train):
     """Warn of classes of which all documents to train on have a weight of 0."""
-    without = labels.absent(classes, codes[weight > 0])
-    without = without[~np.isin(without, labels.absent(classes, codes))].tolist()
+    if weight[train].all():
+        return
+    without = labels.absent(classes, codes[train[weight[train] > 0]])
+    without = without[~np.isin(without, labels.absent(classes, codes[train]))].tolist()
     if without:
         warn(
             f"sample_weight is 0 for all documents of the classes {excerpts(without)} to train on, "

@@ -93,7 +93,7 @@ def values_by_label(values, labels, name):
         raise ValueError(
             f"{name} as a dict must give one number for each class and nothing else. "
             f"Got labels that are {'; '.join(problems)}. The classes are {excerpts(labels)}."
-            + (_OF_CODES if labels == [*range(len(labels))] else "")
+            + (_OF_CODES if labels == [*range(len(labels))] and not known & {*values} else "")
         )
     return [values[label] for label in labels]
 

@@ -100,7 +100,7 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
     """
     if X_test is None and y_test is not None:
         raise ValueError("y_test needs X_test, the documents that have these labels. Got None.")
-    check_order(X, y)
+    check_order(X, y=y)
     train = list(as_texts(X))
     try:
         classes, codes = encode(y, train)
@@ -112,7 +112,7 @@ def read(X: Documents, y: Labels, X_test: Documents, y_test: Labels) -> Data:
         return Data(train, len(train), classes, codes)
     _check_columns(X, X_test)
     with _about_test():
-        check_order(X_test, y_test)
+        check_order(X_test, y=y_test)
         test = list(as_texts(X_test))
     if isinstance(test[0], tuple) != isinstance(train[0], tuple):
         kinds = ("one text per document", "pairs of texts")

@@ -49,7 +49,7 @@ class FrequencyConfusionMatrixDisplay(ConfusionMatrixDisplay):
         -------
         FrequencyConfusionMatrixDisplay
         """
-        check_order(X, y)
+        check_order(X, y=y)
         display: Self = super().from_estimator(
             estimator,
             X,

@@ -136,7 +136,7 @@ class FeatureMapDisplay:
             _umap()  # the import fails before the work
         pyplot(cls)
         check_fitted(estimator)
-        check_order(X, y)
+        check_order(X, y=y)
         y = _one_label_each(y, as_shown(X))
         _check_labels(labels, y)
         rows = _thinned(y, max_documents)

@@ -134,7 +134,7 @@ class ConfusedPairsDisplay:
             raise ValueError(f"n_pairs must be an int of at least 1. Got {n_pairs!r}.")
         pyplot(cls)  # an import that fails does so before the work
         check_fitted(estimator)
-        check_order(X, y)
+        check_order(X, y=y)
         documents = as_shown(X)
         classes = getattr(estimator, "classes_", None)
         if classes is None or np.ndim(classes) != 1:

@@ -97,7 +97,7 @@ class ReliabilityDisplay:
         ReliabilityDisplay
         """
         pyplot(cls)  # an import that fails does so before the work
-        check_order(X, y)
+        check_order(X, y=y)
         return cls.from_predictions(
             y,
             estimator.predict_proba(X),

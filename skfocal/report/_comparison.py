@@ -123,7 +123,7 @@ def compare_classifiers(
                 f"{name} must be a classifier with predict. Got {type(estimator).__name__}."
             )
         check_fitted(estimator)
-    check_order(X, y)
+    check_order(X, y=y)
     stacks = layers(a), layers(b)
     several = _several(*(stack[-1] for stack in stacks))
     documents = as_shown(X)

@@ -209,7 +209,7 @@ class Report(Page):
         """
         _check(cls, n_hardest)
         check_fitted(estimator)
-        check_order(X, y)
+        check_order(X, y=y)
         documents = as_shown(X)
         kinds, final, X = innermost(estimator, X)
         if explain and not is_ours(final):
@@ -293,7 +293,7 @@ class Report(Page):
         'win a lunch'
         """
         _check(cls, n_hardest)
-        check_order(X, y)
+        check_order(X, y=y)
         documents = as_shown(X)
         declared = None if classes is None else np.asarray(classes)
         found, codes = encode_known(y, documents, declared, None, "are in classes")
