@@ -29,6 +29,7 @@ from skfocal._encoder.pooled import pooling_of
 from skfocal._encoder.structure import length_limit
 from skfocal._estimator import parameters
 from skfocal._estimator.fitted_model import present_truncation
+from skfocal._runtime.process_group import alone
 from skfocal._runtime.processors import available_processors
 from skfocal._runtime.warnings import warn
 from skfocal._storage import attribute_checks, encoder_checks, portable, tokenizer_files
@@ -480,4 +481,5 @@ def _check_built(estimator: Any) -> None:
             f"Got {estimator.max_length_}."
         )
     present_truncation(estimator).check()
-    estimator.predict([a_document(estimator._pairs)])
+    with alone():  # one of several processes may read a folder by itself
+        estimator.predict([a_document(estimator._pairs)])

@@ -676,7 +676,9 @@ def test_documents_of_no_weight_have_no_say(make, data):
 
 def test_a_score_that_is_no_number_is_not_the_best(make, data):
     scores = iter([np.nan, 0.2, 0.9, 0.5])
-    clf = make(early_stopping=2, scoring=lambda *args: next(scores), max_epochs=4).fit(*data)
+    clf = make(early_stopping=2, scoring=lambda *args: next(scores), max_epochs=4)
+    with pytest.warns(UserWarning, match="scoring='score' is NaN for the held-out documents"):
+        clf.fit(*data)
     assert [row["valid_score_best"] for row in clf.history_] == [True, True, True, False]
 
 
