@@ -495,7 +495,7 @@ def test_copies_that_are_made_meanwhile_are_whole(fitted):
     with ThreadPoolExecutor(1) as pool:
         explained = pool.submit(clf.explain, X[:6])
         while not explained.done():
-            module, _ = copied_encoder(clf)
+            module, _ = copied_encoder(clf, clf)  # which has the parameters
             assert not module.model.get_input_embeddings()._forward_hooks
     assert len(explained.result()) == 6
 

@@ -239,7 +239,7 @@ def test_blocks_on_trackers_run(mlflow, open_writer, tiny, monkeypatch, tmp_path
     mlflow.set_tracking_uri("sqlite:///mlflow.sqlite")
 
     metrics = mlflow.get_run(scope["run"].info.run_id).data.metrics
-    assert {"accuracy", "train_loss", "valid_loss", "valid_score"} < set(metrics)
+    assert {"accuracy_training", "train_loss", "valid_loss", "valid_score"} < set(metrics)
     assert len(curves("runs/focal")["Loss/train_loss"]) == 4
 
     fits = [curves(folder) for folder in Path("runs").glob("fit-*")]
