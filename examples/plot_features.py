@@ -5,6 +5,7 @@ The features of a fine-tuned encoder
 ``transform`` returns one vector per document: what the last layer computes the logits from. So a
 fine-tuned encoder can be a step before any other estimator. Here it is a step before nearest
 neighbours, which answer with documents that are alike, and it stands beside a column of numbers.
+It needs pandas.
 
 ``python examples/plot_features.py --figure FILE`` saves the figure.
 """

@@ -228,18 +228,22 @@ def _baselines(
     }
 
 
+def _last(model: Any) -> Any:
+    """Return the last step of a pipeline, and any other estimator as it is."""
+    return model.steps[-1][1] if isinstance(model, Pipeline) else model
+
+
 def _ours(model: Any) -> Any:
     """Return the BertFocalClassifier that a model is or ends in, or None."""
-    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    last = _last(model)
     return last if "refit_head" in last.get_params() else None
 
 
 def _check_candidates(candidates: Mapping[str, Any]) -> None:
     """Raise before the first fit what the last one would raise."""
     for name, model in candidates.items():
-        last = model.steps[-1][1] if isinstance(model, Pipeline) else model
         # A stack of an estimator that it has not chosen yet has the method once it is fitted.
-        is_open = getattr(last, "final_estimator", 0) is None
+        is_open = getattr(_last(model), "final_estimator", 0) is None
         if not (hasattr(model, "predict_proba") or is_open):
             raise TypeError(
                 f"{name!r} must have predict_proba, which the scores are computed from. "

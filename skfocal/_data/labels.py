@@ -314,8 +314,7 @@ def _encode_classes(y, texts, declared):
             _check_no_missing(y)  # names the row
         y = y.to_numpy(y.dtype.numpy_dtype)  # Int64 and boolean would become floats
     if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
-        _check_no_missing(y)  # an array of str would make a label "nan" of it
-        _check_one_kind(y)  # and "1" of a number
+        check_plain(y)  # an array of str would make labels "nan" and "1" of what is not str
     y = column_or_1d(y, warn=True)
     check_consistent_length(texts, y)
     if y.dtype.kind == "O":
@@ -507,9 +506,11 @@ def amounts(codes, weight, n_classes):
     """
     if codes.ndim == 1:
         return np.bincount(codes, weights=weight, minlength=n_classes)
-    positive = codes.astype(np.float64)
+    has_label = codes.astype(np.float64)
+    positive = weight @ has_label
     # Not the sum of all less the positive: rounding would leave a trace of a label that all have.
-    return np.stack([weight @ (1 - positive), weight @ positive], axis=1)
+    negative = weight @ np.subtract(1, has_label, out=has_label)
+    return np.stack([negative, positive], axis=1)
 
 
 def absent(classes, codes):

@@ -20,6 +20,7 @@ from skfocal._data.texts import as_texts, check_kind, columns_named, joined, nam
 from skfocal._estimator.parameters import needs_held_out
 from skfocal._runtime.warnings import warn
 from skfocal._training.checkpoints import describe
+from skfocal._utils.arrays import is_reordered
 from skfocal._utils.hashing import digest
 from skfocal._utils.messages import excerpt, excerpts
 
@@ -221,7 +222,7 @@ def _check_columns(y, declared):
     if declared is None or not labels.has_names(y):
         return
     columns, names = names_of_columns(y), np.asarray(declared).tolist()
-    if columns != names and sorted(columns, key=str) == sorted(names, key=str):
+    if is_reordered(columns, names):
         raise ValueError(
             f"classes must name the columns of y in their order, {excerpts(columns)}. Got "
             f"{excerpts(names)}. The scorers of scikit-learn compare columns by position, so give "

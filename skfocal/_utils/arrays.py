@@ -32,6 +32,11 @@ def columns_in_order(y, classes):
     return np.asarray(y)[:, [columns.index(name) for name in names]]
 
 
+def is_reordered(names, others):
+    """Say whether two lists of names, of columns for one, have the same names in two orders."""
+    return names != others and sorted(names, key=str) == sorted(others, key=str)
+
+
 def not_among(labels, classes):
     """Return the labels that are not among the classes, sorted, each once.
 

@@ -20,6 +20,7 @@ from skfocal._data.labels import (
     is_indicator,
 )
 from skfocal._data.texts import Documents, as_texts, names_of_columns
+from skfocal._utils.arrays import is_reordered
 from skfocal._utils.messages import excerpts
 
 
@@ -145,10 +146,10 @@ def _both(
         except UnknownLabels as error:
             unknown = np.array(error.unknown)
             _check_one_kind(classes, unknown)
-            if several and has_names(y):  # whose own columns alone it may be read by
+            if several and _says_labels(y):
                 others = np.concatenate([classes, unknown])
                 more = encode(y_test, test, others, True)[1]
-                return _by_name(classes, codes, others, more, in_order=False)
+                return _by_name(classes, codes, others, more, in_order=not has_names(y))
             classes = np.unique(np.concatenate([classes, unknown]))
             codes = encode(y, train, classes, several)[1]
             more = encode(y_test, test, classes, several)[1]
@@ -188,7 +189,7 @@ def _check_one_kind(classes: NDArray[Any], others: NDArray[Any]) -> None:
 def _check_columns(X: Any, X_test: Any) -> None:
     """Raise ValueError if X_test has the columns of X in another order."""
     ours, theirs = names_of_columns(X), names_of_columns(X_test)
-    if ours != theirs and sorted(ours, key=str) == sorted(theirs, key=str):
+    if is_reordered(ours, theirs):
         raise ValueError(
             f"X_test must have the columns of X in their order, {excerpts(ours)}. "
             f"Got {excerpts(theirs)}."

@@ -222,9 +222,7 @@ class OnnxClassifier:
         return labels
 
     def _outputs(self, texts: Any) -> dict[str, NDArray[Any]]:
-        with self._encoding:
-            ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
-        self._check_ids(ids, texts)
+        ids = self._encoded(texts)
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")
         parts, start = [], 0
@@ -246,19 +244,19 @@ class OnnxClassifier:
         A tokenizer that adds tokens of its own, and has none without embedding, needs no look.
         """
         if self._may_refuse:
-            with self._encoding:
-                ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
-            self._check_ids(ids, texts)
+            self._encoded(texts)
 
-    def _check_ids(self, ids: list[NDArray[np.int32]], texts: Any) -> None:
-        if not self._has_idle:
-            return
-        for i, (row, text) in enumerate(zip(ids, texts, strict=True)):
+    def _encoded(self, texts: Any) -> list[NDArray[np.int32]]:
+        """Return the token ids of each text; second texts have the complements of theirs."""
+        with self._encoding:
+            ids = [row for row, _ in encode(self._tokenizer, texts, self._truncation)]
+        for i, row in enumerate(ids if self._has_idle else ()):
             if np.maximum(row, ~row).max() >= self._vocab_size:
                 raise ValueError(
                     "X must not spell out special tokens that the encoder has no embedding for. "
-                    f"Row {i} does: {excerpt(text)}."
+                    f"Row {i} does: {excerpt(texts[i])}."
                 )
+        return ids
 
     def _run(self, documents: list[NDArray[np.int32]]) -> list[NDArray[Any]]:
         flat, starts, lengths = laid_out(documents)
